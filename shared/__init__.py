@@ -1,0 +1,1 @@
+"""What the five papers have in common: data sets, devices and seeds, runs. No neuron, no rule."""

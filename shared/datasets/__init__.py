@@ -1,0 +1,197 @@
+"""Data sets as NumPy arrays in memory, for every framework alike.
+
+`load` gives sets with parts to train on, to choose by and to test on; `load_table` small tables
+for cross-validation (`folds`); `load_spike_set` the trials of temporal credit assignment. Where
+the files lie: the argument ``root``, else the environment variable SNN_DATA, else the folder
+``datasets`` of the checkout, whose README lists source, licence and checksum of each.
+
+To add a set with parts, write a function that gives its `Parts` and name it in ``_LOADERS``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from shared.datasets._files import ENVIRONMENT_VARIABLE, data_root
+from shared.datasets._images import (
+    FASHION_MNIST,
+    MNIST,
+    load_digits,
+    load_mnist5k,
+    load_mnist_like,
+)
+from shared.datasets._spikes import load_spike_set
+from shared.datasets._tables import folds, load_sklearn, load_yin_yang
+from shared.datasets._types import (
+    Dataset,
+    DatasetError,
+    DatasetFallbackWarning,
+    DatasetMissingError,
+    Spikes,
+    SpikeSet,
+    Split,
+    Table,
+    Trial,
+)
+
+__all__ = [
+    "ENVIRONMENT_VARIABLE",
+    "NAMES",
+    "TABLE_NAMES",
+    "Dataset",
+    "DatasetError",
+    "DatasetFallbackWarning",
+    "DatasetMissingError",
+    "SpikeSet",
+    "Spikes",
+    "Split",
+    "Table",
+    "Trial",
+    "data_root",
+    "folds",
+    "load",
+    "load_spike_set",
+    "load_table",
+]
+
+
+class Parts(NamedTuple):
+    """A set as its source gives it; without a validation part, `load` cuts one out of train."""
+
+    train: Split
+    test: Split
+    n_classes: int
+    validation: Split | None = None
+
+
+def _mnist(root: Path, download: bool) -> Parts:
+    return Parts(*load_mnist_like(MNIST, root, download=download), n_classes=10)
+
+
+def _fashion_mnist(root: Path, download: bool) -> Parts:
+    return Parts(*load_mnist_like(FASHION_MNIST, root, download=download), n_classes=10)
+
+
+def _mnist5k(root: Path, download: bool) -> Parts:
+    return Parts(*load_mnist5k(), n_classes=10)
+
+
+def _digits(root: Path, download: bool) -> Parts:
+    return Parts(*load_digits(), n_classes=10)
+
+
+def _yin_yang(root: Path, download: bool) -> Parts:
+    train, validation, test = load_yin_yang(root, download=download)
+    return Parts(train, test, 3, validation)
+
+
+_LOADERS: dict[str, Callable[[Path, bool], Parts]] = {
+    "mnist": _mnist,
+    "fashion_mnist": _fashion_mnist,
+    "mnist5k": _mnist5k,
+    "digits": _digits,
+    "yin_yang": _yin_yang,
+}
+
+NAMES = tuple(_LOADERS)
+"""What `load` knows."""
+
+TABLE_NAMES = ("iris", "wine", "breast_cancer")
+"""What `load_table` knows."""
+
+
+def load(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    split_seed: int = 0,
+    download: bool = True,
+    validation: float = 0.1,
+    fallback: bool = False,
+) -> Dataset:
+    """Loads a data set; see datasets/README.md for the sources.
+
+    ``mnist`` and ``fashion_mnist`` have the official 60,000 and 10,000 images of 28 by 28 pixels,
+    ``mnist5k`` 4,000 and 1,000 of MNIST's, ``digits`` 1,438 and 359 of 8 by 8 pixels: uint8
+    [n, 1, height, width], labels int64 [n]. ``yin_yang`` has float64 [n, 4] in published parts.
+
+    Args:
+        name: one of `NAMES`.
+        root: the data root, else the environment variable SNN_DATA, else ``datasets``.
+        split_seed: chooses the validation part; keep it fixed while the training seed varies, so
+            that all runs choose by the same samples.
+        download: fetch missing files through torchvision into the root.
+        validation: share of the training set, in [0, 1), that becomes the validation part; 0
+            leaves the whole training set. A published validation part stays as it is.
+        fallback: where the official ``mnist`` cannot be had, warn and give ``mnist5k``; the
+            returned name says so. Other sets have no stand-in.
+
+    Raises:
+        DatasetMissingError: files are not there and could not be fetched.
+        DatasetError: the name is unknown or a file is damaged or unreadable.
+        ValueError: ``validation`` is out of range.
+
+    """
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation must be in [0, 1), not {validation}")
+    if name not in _LOADERS:
+        raise _unknown(name)
+    try:
+        parts = _LOADERS[name](data_root(root), download)
+    except DatasetMissingError as error:
+        if not (fallback and name == "mnist"):
+            raise
+        name = "mnist5k"
+        warnings.warn(
+            f"{error} GOING ON WITH mnist5k, 5,000 of MNIST's 70,000 digits: every record of this "
+            "run names mnist5k, and its accuracy is not comparable with MNIST's.",
+            DatasetFallbackWarning,
+            stacklevel=2,
+        )
+        parts = _LOADERS[name](data_root(root), download)
+    if parts.validation is not None:
+        return Dataset(name, parts.train, parts.validation, parts.test, parts.n_classes)
+    train, held_out = _hold_out(parts.train, validation, split_seed)
+    return Dataset(name, train, held_out, parts.test, parts.n_classes)
+
+
+def load_table(name: str) -> Table:
+    """Loads a small table, one of `TABLE_NAMES`, from the copy that scikit-learn ships.
+
+    Raises:
+        DatasetError: the name is unknown.
+
+    """
+    if name not in TABLE_NAMES:
+        raise _unknown(name)
+    return load_sklearn(name)
+
+
+def _hold_out(whole: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """Cuts a random share out of a set; both parts keep the set's order."""
+    chosen = np.zeros(len(whole), bool)
+    chosen[np.random.default_rng(seed).permutation(len(whole))[: round(share * len(whole))]] = True
+    return (
+        Split(whole.inputs[~chosen], whole.labels[~chosen]),
+        Split(whole.inputs[chosen], whole.labels[chosen]),
+    )
+
+
+def _unknown(name: str) -> DatasetError:
+    homes = {
+        **dict.fromkeys(NAMES, "load"),
+        **dict.fromkeys(TABLE_NAMES, "load_table"),
+        "spike_set": "load_spike_set",
+    }
+    if name in homes:
+        return DatasetError(f"{name} is a data set of another kind: use {homes[name]}.")
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), homes, n=1)
+    hint = f", did you mean {close[0]}" if close else ""
+    return DatasetError(f"no data set is called {name!r}{hint}: choose from {', '.join(homes)}.")

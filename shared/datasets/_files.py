@@ -1,0 +1,253 @@
+"""Finds the files of a data set, checks them, and fetches missing ones.
+
+A file is used only if its SHA-256 is the published one. The check is made on the very bytes that
+are parsed, so nothing can change in between; it costs a few hundredths of a second.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import queue
+import socket
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from pathlib import Path
+
+from shared.datasets._types import DatasetError, DatasetMissingError
+
+ENVIRONMENT_VARIABLE = "SNN_DATA"
+
+# A host that has not answered by then counts as unreachable.
+PROBE_SECONDS = 5.0
+# A connection that has gone quiet for so long counts as broken.
+STALL_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The files of a data set.
+
+    Attributes:
+        title: the set's name in messages.
+        folder: where the files lie below the data root.
+        files: name of each file, as published, and its SHA-256.
+        unpacked: SHA-256 of what is in each ``.gz``, by the name without ``.gz``; a file may lie
+            packed, unpacked or both.
+        mirrors: addresses of folders that hold the files, best first; none means that no download
+            is offered.
+
+    """
+
+    title: str
+    folder: str
+    files: Mapping[str, str]
+    unpacked: Mapping[str, str] = field(default_factory=dict)
+    mirrors: Sequence[str] = ()
+
+    def variants(self, name: str) -> dict[str, str]:
+        """Names under which the file ``name`` may lie, unpacked first, with their SHA-256."""
+        plain = name.removesuffix(".gz")
+        packed = {name: self.files[name]}
+        return {plain: self.unpacked[plain], **packed} if plain in self.unpacked else packed
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of all data sets: ``root``, else SNN_DATA, else ``datasets`` of the checkout."""
+    chosen = root or os.environ.get(ENVIRONMENT_VARIABLE)
+    if chosen:
+        return Path(os.path.expanduser(chosen))
+    checkout = Path(__file__).resolve().parents[2]
+    # Installed without its checkout there is no such folder: use the one in the working folder.
+    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "datasets"
+
+
+def read(archive: Archive, root: Path, *, download: bool) -> dict[str, bytes]:
+    """Content of every file of a set, unpacked, by its name without ``.gz``.
+
+    Raises:
+        DatasetMissingError: a file is absent and could not be fetched.
+        DatasetError: a file that is there is damaged or unreadable.
+
+    """
+    folder = root / archive.folder
+    there = [name for name in archive.files if _present(archive, folder, name)]
+    # Checked before anything is fetched: a damaged file must not pass for a missing set.
+    contents = {name: _content(archive, folder, name) for name in there}
+    missing = [name for name in archive.files if name not in contents]
+    if missing:
+        _fetch(archive, root, missing, download=download)
+        contents.update({name: _content(archive, folder, name) for name in missing})
+    return {name.removesuffix(".gz"): content for name, content in contents.items()}
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a file.
+
+    Raises:
+        DatasetError: it cannot be read.
+
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _present(archive: Archive, folder: Path, name: str) -> list[Path]:
+    # os.path.exists answers False where Path.exists raises (a folder that may not be entered).
+    return [folder / file for file in archive.variants(name) if os.path.exists(folder / file)]
+
+
+def _content(archive: Archive, folder: Path, name: str) -> bytes:
+    """Checks every variant of a file that is there and gives the content of the first."""
+    contents = []
+    for path in _present(archive, folder, name):
+        content, published = read_bytes(path), archive.variants(name)[path.name]
+        found = hashlib.sha256(content).hexdigest()
+        if found != published:
+            raise _damaged(archive, path, f"its SHA-256 is {found}, the published one {published}")
+        contents.append((path, content))
+    path, content = contents[0]
+    return _unpack(archive, path, content) if path.suffix == ".gz" else content
+
+
+def _unpack(archive: Archive, path: Path, content: bytes) -> bytes:
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(archive, path, f"it cannot be unpacked: {error}") from error
+
+
+def _damaged(archive: Archive, path: Path, how: str) -> DatasetError:
+    remedy = "delete it, and it will be fetched again, or " if archive.mirrors else ""
+    return DatasetError(f"{path} is damaged ({how}): {remedy}put a good copy in its place.")
+
+
+def _fetch(archive: Archive, root: Path, missing: Sequence[str], *, download: bool) -> None:
+    """Downloads files into a temporary folder below ``root``, checks and then renames them."""
+
+    def refusal(tried: str) -> DatasetMissingError:
+        nothing = len(missing) == len(archive.files)
+        lacks = "has none of its files" if nothing else f"lacks {', '.join(missing)}"
+        return DatasetMissingError(
+            f"{archive.title} was not found: {root / archive.folder} {lacks}, and {tried}; put "
+            "the files that datasets/README.md lists there, or name the data folder that holds "
+            f"them with --data-root or {ENVIRONMENT_VARIABLE}."
+        )
+
+    if not download:
+        raise refusal("no download was asked for")
+    if not archive.mirrors:
+        raise refusal("no download is offered")
+    answers = _probe([mirror + missing[0] for mirror in archive.mirrors])
+    alive = [mirror for mirror in archive.mirrors if answers[mirror + missing[0]] == ""]
+    if not alive:
+        reasons = ", ".join(f"{url} ({why})" for url, why in answers.items())
+        raise refusal(f"the download failed from {reasons}")
+    try:
+        # Imported here and not before: it takes seconds, and what is there can be read without.
+        from torchvision.datasets.utils import download_url
+    except (ImportError, RuntimeError) as error:  # not installed, or not for this torch
+        raise refusal(f"torchvision, which downloads it, cannot be used ({error})") from error
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
+            for name in missing:
+                _download(download_url, alive, name, archive.files[name], Path(temporary))
+            (root / archive.folder).mkdir(parents=True, exist_ok=True)
+            for name in missing:
+                # A rename on one file system: the file is there whole, or not at all.
+                os.replace(Path(temporary) / name, root / archive.folder / name)
+    except OSError as error:
+        raise refusal(f"the download from {alive[0]} could not be stored ({error})") from error
+    except _DownloadFailedError as error:
+        raise refusal(f"the download failed from {error}") from error
+
+
+class _DownloadFailedError(Exception):
+    """Says which address gave what instead of the file."""
+
+
+def _download(
+    download_url: Callable[..., None],
+    mirrors: Sequence[str],
+    name: str,
+    sha256: str,
+    folder: Path,
+) -> None:
+    """Downloads one file from the first mirror that gives it with the right checksum."""
+    reasons = []
+    for mirror in mirrors:
+        # What a mirror left half-written would be taken for the file.
+        (folder / name).unlink(missing_ok=True)
+        try:
+            with _socket_timeout(STALL_SECONDS):
+                download_url(mirror + name, str(folder), filename=name)
+        except (OSError, RuntimeError, HTTPException) as error:
+            reasons.append(f"{mirror}{name} ({_reason(error)})")
+            continue
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256:
+            return
+        reasons.append(f"{mirror}{name} (what it sent does not have the published checksum)")
+    raise _DownloadFailedError(", ".join(reasons))
+
+
+@contextmanager
+def _socket_timeout(seconds: float) -> Iterator[None]:
+    # torchvision's download takes no time limit, but its sockets obey the default one.
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _probe(urls: Sequence[str]) -> dict[str, str]:
+    """Asks for all addresses at once: "" where one answers, else why not.
+
+    A name look-up cannot be interrupted and may hang for minutes where packets are dropped, so
+    each address is asked in a daemon thread, which is left behind at the time limit.
+    """
+    answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+
+    def ask(url: str) -> None:
+        request = urllib.request.Request(
+            url, method="HEAD", headers={"User-Agent": "pytorch/vision"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=PROBE_SECONDS):
+                answers.put((url, ""))
+        except Exception as error:  # whatever it is, the thread must report it
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            answers.put((url, _reason(error)))
+
+    for url in urls:
+        threading.Thread(target=ask, args=(url,), daemon=True).start()
+    result = dict.fromkeys(urls, f"no answer within {PROBE_SECONDS:g} s")
+    deadline = time.monotonic() + PROBE_SECONDS
+    for _ in urls:
+        try:
+            url, why = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        result[url] = why
+    return result
+
+
+def _reason(error: Exception) -> str:
+    # An HTTPError's text holds the status; another URLError's is its reason in angle brackets.
+    if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError):
+        return str(error.reason)
+    return str(error) or type(error).__name__

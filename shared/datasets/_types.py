@@ -1,0 +1,133 @@
+"""What the loaders give back, and how they refuse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import UserError
+
+
+class DatasetError(UserError):
+    """A data set cannot be had as asked; the message is one sentence that says what to do."""
+
+
+class DatasetMissingError(DatasetError):
+    """The files are not there and could not be fetched (a damaged file is not *missing*)."""
+
+
+class DatasetFallbackWarning(UserWarning):
+    """The small MNIST stands in for the official one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set.
+
+    Attributes:
+        inputs: uint8 images [n, channels, height, width], or float64 samples [n, features].
+        labels: class of each sample, int64 [n].
+
+    """
+
+    inputs: NDArray[Any]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return int(self.labels.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in three parts; ``name`` is what was really loaded and belongs in every record."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    n_classes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A small table without parts of its own; see `folds`.
+
+    Attributes:
+        name: the set's name.
+        inputs: float64 [n, features], in the units of the source, unscaled.
+        labels: class of each row, int64 [n].
+        class_names: one name a class.
+
+    """
+
+    name: str
+    inputs: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+
+class Spikes(NamedTuple):
+    """Spikes in order of time; simultaneous ones in order of synapse.
+
+    Attributes:
+        times: float64 [k], seconds.
+        synapses: index of the synapse of each spike, int64 [k].
+
+    """
+
+    times: NDArray[np.float64]
+    synapses: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One trial of the Spike set, ``n`` features on a noisy background.
+
+    Attributes:
+        times: all spikes, float64 [k], seconds, ascending.
+        synapses: index of the synapse of each spike, int64 [k].
+        onsets: when each feature starts, float64 [n], seconds.
+        rewards: reward of each feature, int64 [n].
+        feature_ids: published id (1, 2, ...) of each feature, int64 [n]; 0 where the spikes in
+            the file are those of no stored feature.
+
+    """
+
+    times: NDArray[np.float64]
+    synapses: NDArray[np.int64]
+    onsets: NDArray[np.float64]
+    rewards: NDArray[np.int64]
+    feature_ids: NDArray[np.int64]
+
+    @property
+    def target(self) -> int:
+        """The class: the sum of the rewards."""
+        return int(self.rewards.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class SpikeSet:
+    """Trials of the Spike set and the features they are made of.
+
+    Attributes:
+        trials: the trials of the file, in its order.
+        features: spikes of each feature from its onset on; ``features[i]`` has the published id
+            ``i + 1``.
+        rewards: reward of each feature, int64 [len(features)].
+        n_synapses: number of input synapses.
+        duration: length of a trial, seconds.
+        feature_length: length of a feature, seconds.
+        dt: the grid of onsets and background spikes, seconds.
+
+    """
+
+    trials: tuple[Trial, ...]
+    features: tuple[Spikes, ...]
+    rewards: NDArray[np.int64]
+    n_synapses: int
+    duration: float
+    feature_length: float
+    dt: float

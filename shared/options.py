@@ -1,0 +1,100 @@
+"""The options and the ending that every script shares."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from shared.errors import UserError
+
+
+def add_common_options(
+    parser: argparse.ArgumentParser, experiment: str, epochs: int | None = None
+) -> None:
+    """Add the options that every script has.
+
+    Args:
+        parser: the script's parser.
+        experiment: name of the default folder, runs/<experiment>/seed<seed>.
+        epochs: the default of --epochs, named in its help; None for scripts that set it by preset.
+    """
+    group = parser.add_argument_group("options of every script")
+    group.add_argument("--seed", type=int, default=0, help="seed of all random draws (default: 0)")
+    group.add_argument(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:N or mps (default: auto, the first there is of cuda, mps, cpu)",
+    )
+    group.add_argument(
+        "--data-root",
+        type=Path,
+        help="folder of the data sets (default: the environment variable SNN_DATA, else datasets/)",
+    )
+    group.add_argument(
+        "--out",
+        type=Path,
+        help=f"folder of the run (default: runs/{experiment}.../seed<seed>)",
+    )
+    group.add_argument(
+        "--epochs",
+        type=int,
+        default=epochs,
+        help=f"passes over the training set (default: {epochs or 'by preset'})",
+    )
+    group.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on from the checkpoint in --out where there is one (default); --no-resume starts "
+        "anew and replaces what the folder holds",
+    )
+    group.add_argument(
+        "--quick",
+        action="store_true",
+        help="every step of the real path on little data, in under a minute; its numbers mean "
+        "nothing",
+    )
+    group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="deterministic algorithms only: the same seed gives the same bytes on one machine",
+    )
+    group.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write the metrics for TensorBoard too (needs the extra `tensorboard`)",
+    )
+
+
+def check_positive(**values: float | None) -> None:
+    """Refuse options that must be above 0.
+
+    Raises:
+        UserError: one of the values is not, named by its keyword.
+    """
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise UserError(f"--{name.replace('_', '-')} {value} must be above 0")
+
+
+def script(main: Callable[[], None]) -> NoReturn:
+    """Run a script's main and turn what can go wrong into an exit code and one sentence.
+
+    Exit codes: 0 for success, 2 for input that the user can mend, 130 for Ctrl-C.
+    """
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output left (`| head`); nothing more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,479 @@
+"""A run: its options, its folder, its checkpoints, its result.
+
+A run's folder holds
+
+    config.json      every option, the command, versions, commit and device
+    metrics.jsonl    a line an epoch, flushed
+    checkpoint.pt    all that a killed run needs to go on bit for bit; checkpoint.previous.pt is the
+                     one before it
+    result.json      at the end; its keys are `Result`'s fields
+    *.png, *.pdf     figures
+
+A run that was killed, interrupted or that filled the disk goes on when the same command is given
+again. One folder takes one run at a time, and one set of options.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import filelock
+from tqdm import tqdm
+
+from shared.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+T = TypeVar("T")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGES = ("numpy", "torch", "torchvision", "numba", "triton", "jax", "jaxlib", "scikit-learn")
+
+# Options that say where things lie or how they are shown, not what is computed.
+_NOT_COMPARED = ("out", "data_root", "resume", "tensorboard", "threads")
+
+
+class RunError(UserError):
+    """A run's folder cannot be used as asked."""
+
+
+# ------------------------------------------------------------------------------------- results
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run found: the content of result.json.
+
+    Attributes:
+        experiment: the nox session's name and the variant, such as sl_mnist_exact.
+        paper: the paper's folder.
+        figure: file name of the run's main figure, or None.
+        dataset: data set trained and tested on.
+        seed: seed of all random draws.
+        epochs: passes over the training set.
+        device: device and its name.
+        seconds: time of training and evaluation, over all parts of a run that was continued.
+        peak_memory_mb: largest resident size of the process, on CUDA largest allocation.
+        metrics: numbers by name; accuracies are fractions of 1.
+        published: the paper's numbers under the same names, or None where none can be confirmed.
+        command: the command that gave the result.
+        commit: commit of the code, with "+" where it was changed since; None outside of git.
+        versions: python's and the libraries' versions.
+    """
+
+    experiment: str
+    paper: str
+    figure: str | None
+    dataset: str
+    seed: int
+    epochs: int
+    device: str
+    seconds: float
+    peak_memory_mb: float
+    metrics: Mapping[str, float | None]
+    published: Mapping[str, float] | None
+    command: str
+    commit: str | None
+    versions: Mapping[str, str]
+
+
+def print_table(result: Mapping[str, Any]) -> None:
+    """Print a result's metrics with the published numbers beside them."""
+    published = result["published"] or {}
+    width = max(len(name) for name in result["metrics"])
+    print(f"\n{result['experiment']}, {result['dataset']}, seed {result['seed']}, "
+          f"{result['epochs']} epochs, {result['seconds']:.0f} s")  # fmt: skip
+    print(f"{'':{width}}  {'measured':>10}  published")
+    for name, value in result["metrics"].items():
+        number = f"{value:.4f}" if isinstance(value, float) else str(value)
+        print(f"{name:{width}}  {number:>10}  {published.get(name, 'not published')}")
+
+
+def commit() -> str | None:
+    """The checked-out commit, with "+" behind it where tracked files have changed since."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py", "*.toml")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of python and of the installed libraries that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def device_name(device: Any) -> str:
+    """A torch device with the name of the hardware behind it."""
+    if getattr(device, "type", None) == "cuda":
+        import torch
+
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({os.cpu_count()} cores, {platform.machine()})"
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far; on CUDA the largest allocation. In MB."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return float(torch.cuda.max_memory_allocated() / 1e6)
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset / 1e6)
+    import resource
+
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+# ----------------------------------------------------------------------------------- the folder
+
+
+class Run:
+    """A run's folder, used as a context.
+
+    Args:
+        folder: where the run's files go; made where it is not there.
+        config: every option of the run, JSON values and paths.
+        device: the device it runs on, for the records.
+
+    Raises:
+        RunError: another run is using the folder, the folder holds a run with other options, or it
+            cannot be written.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], device: Any) -> None:
+        self.folder = folder
+        self.config = json.loads(json.dumps(dict(config), default=str))
+        self.device = device_name(device)
+        self._writer: Any = None
+        # The system drops the lock when the process ends, however it ends.
+        self._lock = filelock.FileLock(folder / ".lock")
+
+    @property
+    def finished(self) -> dict[str, Any] | None:
+        """The content of result.json where this run has ended already, else None."""
+        if self._result_path.exists():
+            result: dict[str, Any] = json.loads(self._result_path.read_text())
+            return result
+        return None
+
+    @property
+    def _result_path(self) -> Path:
+        return self.folder / "result.json"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        """The newest checkpoint."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def previous_checkpoint_path(self) -> Path:
+        """The checkpoint before the newest."""
+        return self.folder / "checkpoint.previous.pt"
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise RunError(
+                f"another run is writing to {self.folder}; wait for it or choose another --out"
+            ) from error
+        except OSError as error:
+            raise RunError(
+                f"--out {self.folder} cannot be written ({error.strerror}); choose another folder"
+            ) from error
+        try:
+            if not self.config.get("resume", True):
+                self._clear()
+            self._write_config()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._started = time.monotonic()
+        self._seconds_before = 0.0
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._lock.release()
+
+    def _clear(self) -> None:
+        for pattern in ("config.json", "metrics.jsonl", "result.json", "checkpoint*.pt"):
+            for path in self.folder.glob(pattern):
+                path.unlink()
+
+    def _write_config(self) -> None:
+        path = self.folder / "config.json"
+        if path.exists():
+            before = json.loads(path.read_text())["options"]
+            for name in sorted({*before, *self.config} - {*_NOT_COMPARED}):
+                if before.get(name) != self.config.get(name):
+                    raise RunError(
+                        f"{self.folder} holds a run with --{name.replace('_', '-')} "
+                        f"{before.get(name)}, not {self.config.get(name)}; choose another --out, "
+                        "or replace that run with --no-resume"
+                    )
+        record = {
+            "options": self.config,
+            "command": shlex.join(["python", *sys.argv]),
+            "device": self.device,
+            "commit": commit(),
+            "versions": versions(),
+        }
+        self._write(path, (json.dumps(record, indent=1) + "\n").encode())
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run so far, in all its parts, in s."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    # -- checkpoints
+
+    def save(self, epoch: int, state: Mapping[str, Any]) -> None:
+        """Write the checkpoint of an epoch; the one before it stays as checkpoint.previous.pt.
+
+        Args:
+            epoch: the number of epochs that are done.
+            state: tensors and plain values in dicts, lists and tuples: models, optimisers,
+                random states.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written; the older checkpoint is
+                untouched.
+        """
+        import torch
+
+        memory = io.BytesIO()
+        torch.save({"epoch": epoch, "seconds": self.seconds, "state": dict(state)}, memory)
+        temporary = self.folder / "checkpoint.pt.tmp"
+        self._write_synced(temporary, memory.getvalue())
+        if self.checkpoint_path.exists():
+            os.replace(self.checkpoint_path, self.previous_checkpoint_path)
+        os.replace(temporary, self.checkpoint_path)
+        self._sync_folder()
+
+    def load(self) -> tuple[int, dict[str, Any]] | None:
+        """The epoch and state of the newest checkpoint, or None where there is none.
+
+        Metrics of epochs after it are dropped: they will be computed again.
+
+        Raises:
+            RunError: the checkpoint is damaged. It is named, and nothing is changed.
+        """
+        path = self.checkpoint_path
+        if not path.exists():
+            path = self.previous_checkpoint_path
+        if not path.exists():
+            self._keep_metrics_until(0)
+            return None
+        content = self._read_checkpoint(path)
+        self._seconds_before = content["seconds"]
+        self._keep_metrics_until(content["epoch"])
+        return content["epoch"], content["state"]
+
+    def _read_checkpoint(self, path: Path) -> dict[str, Any]:
+        import torch
+
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()  # checks every part's CRC, which torch does not
+            if damaged is not None:
+                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            if not {"epoch", "seconds", "state"} <= set(content):
+                raise ValueError("it is no checkpoint of a run")
+        except Exception as error:  # torch.load names no common class for damaged files
+            advice = "pass --no-resume to start anew"
+            if path == self.checkpoint_path and self.previous_checkpoint_path.exists():
+                advice = (
+                    f"delete it to go on from {self.previous_checkpoint_path.name}, or {advice}"
+                )
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RunError(f"{path} is damaged ({reason}); {advice}") from error
+        return content
+
+    def _keep_metrics_until(self, epoch: int) -> None:
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            kept = [row for row in self.metrics() if row["epoch"] <= epoch]
+            self._write(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def _write(self, path: Path, data: bytes) -> None:
+        """Replace a file in one step, so that a reader or a crash never sees half of it."""
+        temporary = path.with_name(path.name + ".tmp")
+        self._write_synced(temporary, data)
+        os.replace(temporary, path)
+
+    def _write_synced(self, path: Path, data: bytes) -> None:
+        try:
+            with path.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            what = "the disk is full" if error.errno in _FULL else error.strerror
+            raise RunError(
+                f"{what}: {path.name.removesuffix('.tmp')} could not be written to {self.folder}; "
+                "what was saved before is intact: make room, then give the same command again"
+            ) from error
+
+    def _sync_folder(self) -> None:
+        if os.name != "posix":
+            return  # only there can a folder be opened and synced
+        descriptor = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    # -- metrics, progress, figures, result
+
+    def log(self, epoch: int, *, show: bool = True, **metrics: float) -> None:
+        """Record an epoch's metrics in metrics.jsonl, and print them as a line.
+
+        Args:
+            epoch: number of epochs done, from 1.
+            show: False records without printing, for epochs of milliseconds.
+            metrics: values by name.
+
+        Raises:
+            RunError: the disk is full or the folder cannot be written.
+        """
+        row = {"epoch": epoch, **metrics}
+        try:
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise RunError(
+                f"metrics.jsonl could not be written to {self.folder} ({error.strerror}); the last "
+                "checkpoint is intact: make room, then give the same command again"
+            ) from error
+        if show:
+            line = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            print(f"epoch {epoch:3d}  {line}", flush=True)
+        if self.config.get("tensorboard"):
+            for name, value in metrics.items():
+                self._tensorboard().add_scalar(name, value, epoch)
+
+    def metrics(self) -> list[dict[str, float]]:
+        """All recorded epochs, a dict a line of metrics.jsonl."""
+        path = self.folder / "metrics.jsonl"
+        rows = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            with contextlib.suppress(json.JSONDecodeError):  # a kill can cut the last line
+                rows.append(json.loads(line))
+        return rows
+
+    def _tensorboard(self) -> Any:
+        if self._writer is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise RunError(
+                    "--tensorboard needs the package tensorboard: pip install '.[tensorboard]'"
+                ) from error
+            self._writer = SummaryWriter(str(self.folder / "tensorboard"))
+        return self._writer
+
+    def save_figure(self, figure: "Figure", name: str) -> str:
+        """Write a figure as PNG and PDF into the folder and close it.
+
+        Returns:
+            The PNG's file name.
+        """
+        save_figure(figure, self.folder / name)
+        return f"{name}.png"
+
+    def finish(
+        self,
+        *,
+        experiment: str,
+        paper: str,
+        dataset: str,
+        epochs: int,
+        metrics: Mapping[str, float | None],
+        published: Mapping[str, float] | None = None,
+        figure: str | None = None,
+    ) -> dict[str, Any]:
+        """Write result.json and print it as a table; arguments as in `Result`.
+
+        Returns:
+            The content of result.json.
+        """
+        result = Result(
+            experiment=experiment,
+            paper=paper,
+            figure=figure,
+            dataset=dataset,
+            seed=self.config["seed"],
+            epochs=epochs,
+            device=self.device,
+            seconds=round(self.seconds, 2),
+            peak_memory_mb=round(peak_memory_mb(), 1),
+            metrics=metrics,
+            published=published,
+            command=shlex.join(["python", *sys.argv]),
+            commit=commit(),
+            versions=versions(),
+        )
+        content = dataclasses.asdict(result)
+        self._write(self._result_path, (json.dumps(content, indent=1) + "\n").encode())
+        print_table(content)
+        return content
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as path.png and path.pdf, without dates, and close it."""
+    import matplotlib.pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path.with_name(path.name + ".png"), dpi=150, bbox_inches="tight")
+    figure.savefig(
+        path.with_name(path.name + ".pdf"), bbox_inches="tight", metadata={"CreationDate": None}
+    )
+    plt.close(figure)
+
+
+def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Show a bar on a terminal; elsewhere a run's line an epoch is enough."""
+    return iter(tqdm(items, total=total, desc=what, leave=False, disable=not sys.stderr.isatty()))

@@ -1,0 +1,284 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+
+from shared.errors import UserError
+from shared.options import check_positive, script
+from shared.run import Run, RunError, commit, progress, versions
+
+matplotlib.use("Agg")
+
+CPU = torch.device("cpu")
+STATE = {
+    "weights": torch.arange(1000.0),
+    "moments": {"m": [torch.ones(3)]},
+    "words": ("a", 1, None),
+}
+
+
+def new_run(folder: Path, **options: object) -> Run:
+    return Run(folder, {"seed": 3, "epochs": 2, "resume": True, **options}, CPU)
+
+
+def finish(run: Run) -> dict[str, object]:
+    return run.finish(
+        experiment="toy",
+        paper="shared",
+        dataset="none",
+        epochs=2,
+        metrics={"test_accuracy_last": 0.5, "test_accuracy_selected": None},
+        published={"test_accuracy_last": 0.75},
+    )
+
+
+def test_checkpoint_comes_back_as_it_was(tmp_path):
+    with new_run(tmp_path) as run:
+        run.save(1, STATE)
+    with new_run(tmp_path) as run:
+        epoch, state = run.load()
+    assert epoch == 1
+    assert torch.equal(state["weights"], STATE["weights"])
+    assert torch.equal(state["moments"]["m"][0], torch.ones(3))
+    assert state["words"] == ("a", 1, None)
+
+
+def test_a_fresh_folder_has_no_checkpoint(tmp_path):
+    with new_run(tmp_path / "deep" / "folder") as run:
+        assert run.load() is None
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.99])
+def test_checkpoint_cut_short_is_refused_by_name_and_the_one_before_is_kept(tmp_path, keep):
+    with new_run(tmp_path) as run:
+        run.save(1, {"weights": torch.zeros(1000)})
+        run.save(2, STATE)
+    newest = tmp_path / "checkpoint.pt"
+    newest.write_bytes(newest.read_bytes()[: int(keep * newest.stat().st_size)])
+    damaged = newest.read_bytes()
+    with new_run(tmp_path) as run, pytest.raises(RunError) as caught:
+        run.load()
+    assert str(newest) in str(caught.value)
+    assert "delete it to go on from checkpoint.previous.pt" in str(caught.value)
+    assert newest.read_bytes() == damaged
+    newest.unlink()
+    with new_run(tmp_path) as run:
+        epoch, state = run.load()
+    assert epoch == 1
+    assert torch.equal(state["weights"], torch.zeros(1000))
+
+
+def test_one_flipped_byte_in_a_checkpoint_is_refused(tmp_path):
+    with new_run(tmp_path) as run:
+        run.save(1, STATE)
+        path = run.checkpoint_path
+    content = bytearray(path.read_bytes())
+    inside = content.index(torch.arange(1000.0).numpy().tobytes()[:64]) + 40
+    content[inside] ^= 1
+    path.write_bytes(content)
+    with new_run(tmp_path) as run, pytest.raises(RunError, match=r"checkpoint\.pt is damaged"):
+        run.load()
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("executed",))
+
+
+def test_loading_never_unpickles_objects(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"epoch": 1, "seconds": 0.0, "state": Evil()}, tmp_path / "checkpoint.pt")
+    with new_run(tmp_path) as run, pytest.raises(RunError, match="damaged"):
+        run.load()
+    assert not (tmp_path / "executed").exists()
+
+
+def test_full_disk_leaves_the_old_checkpoint_valid(tmp_path):
+    with new_run(tmp_path) as run:
+        run.save(1, STATE)
+        # Writing to /dev/full fails as writing to a full disk does.
+        (tmp_path / "checkpoint.pt.tmp").symlink_to("/dev/full")
+        with pytest.raises(RunError, match=r"the disk is full: checkpoint\.pt could not be written"):
+            run.save(2, STATE)
+        assert run.load()[0] == 1
+        run.save(2, STATE)
+        assert run.load()[0] == 2
+
+
+def test_kill_between_the_two_renames_leaves_the_previous_checkpoint(tmp_path):
+    with new_run(tmp_path) as run:
+        run.save(1, STATE)
+    os.replace(tmp_path / "checkpoint.pt", tmp_path / "checkpoint.previous.pt")
+    with new_run(tmp_path) as run:
+        assert run.load()[0] == 1
+
+
+def test_second_run_into_one_folder_is_refused(tmp_path):
+    with new_run(tmp_path):
+        with pytest.raises(RunError, match="another run is writing to"), new_run(tmp_path):
+            pass
+        code = (
+            "from pathlib import Path; from shared.run import Run\n"
+            f"with Run(Path({str(tmp_path)!r}), {{'seed': 3}}, 'cpu'): pass"
+        )
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert other.returncode != 0
+    assert "another run is writing to" in other.stderr
+
+
+def test_a_killed_run_leaves_its_folder_free(tmp_path):
+    code = (
+        "import os, signal; from pathlib import Path; from shared.run import Run\n"
+        f"with Run(Path({str(tmp_path)!r}), {{'seed': 3, 'epochs': 2}}, 'cpu'):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    with new_run(tmp_path) as run:
+        assert run.finished is None
+
+
+def test_other_options_in_one_folder_are_refused_and_named(tmp_path):
+    with new_run(tmp_path, epochs=2):
+        pass
+    with (
+        pytest.raises(RunError, match="holds a run with --epochs 2, not 3"),
+        new_run(tmp_path, epochs=3),
+    ):
+        pass
+    with new_run(tmp_path, epochs=2, threads=1, data_root=Path("elsewhere")) as run:
+        assert run.finished is None
+
+
+def test_no_resume_replaces_the_run(tmp_path):
+    with new_run(tmp_path) as run:
+        run.log(1, loss=1.0)
+        run.save(1, STATE)
+        finish(run)
+    with new_run(tmp_path, epochs=3, resume=False) as run:
+        assert run.finished is None
+        assert run.load() is None
+        assert run.metrics() == []
+
+
+def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):
+    with new_run(tmp_path) as run:
+        run.log(1, loss=1.0)
+        run.save(1, STATE)
+        run.log(2, loss=0.5)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "lo')  # cut by a kill
+    with new_run(tmp_path) as run:
+        run.load()
+        assert run.metrics() == [{"epoch": 1, "loss": 1.0}]
+
+
+def test_result_has_the_agreed_keys_and_prints_the_published_number(tmp_path, capsys):
+    with new_run(tmp_path) as run:
+        result = finish(run)
+    on_disk = json.loads((tmp_path / "result.json").read_text())
+    assert on_disk == result
+    assert list(on_disk) == [
+        *("experiment", "paper", "figure", "dataset", "seed", "epochs", "device", "seconds"),
+        *("peak_memory_mb", "metrics", "published", "command", "commit", "versions"),
+    ]
+    assert on_disk["seed"] == 3
+    assert on_disk["peak_memory_mb"] > 10
+    assert on_disk["versions"]["numpy"] == versions()["numpy"]
+    printed = capsys.readouterr().out
+    assert "0.5000  0.75" in printed
+    with new_run(tmp_path) as run:
+        assert run.finished == result
+
+
+def test_time_of_earlier_parts_counts(tmp_path):
+    with new_run(tmp_path) as run:
+        run._seconds_before = 100.0
+        run.save(1, STATE)
+    with new_run(tmp_path) as run:
+        run.load()
+        assert 100 <= run.seconds < 200
+
+
+def test_figures_are_written_as_png_and_pdf(tmp_path):
+    import matplotlib.pyplot as plt
+
+    with new_run(tmp_path) as run:
+        figure, axes = plt.subplots()
+        axes.plot([1, 2])
+        assert run.save_figure(figure, "curve") == "curve.png"
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "curve.pdf").read_bytes().startswith(b"%PDF")
+    assert not plt.get_fignums()
+
+
+def test_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"), new_run(tmp_path / "file" / "run"):
+        pass
+
+
+def test_config_records_options_versions_and_commit(tmp_path):
+    with new_run(tmp_path, data_root=Path("data")):
+        pass
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["options"]["data_root"] == "data"
+    assert config["versions"]["python"] == sys.version.split()[0]
+    assert config["commit"] == commit()
+
+
+def test_commit_is_none_outside_of_git(monkeypatch, tmp_path):
+    monkeypatch.setattr("shared.run.REPOSITORY", tmp_path)
+    assert commit() is None
+
+
+def test_tensorboard_without_the_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with new_run(tmp_path, tensorboard=True) as run, pytest.raises(RunError, match="pip install"):
+        run.log(1, loss=1.0)
+
+
+def test_progress_passes_every_item_on():
+    assert list(progress(range(5), 5, "five")) == [0, 1, 2, 3, 4]
+
+
+def raises(error: BaseException):
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (UserError("mend this"), 2, "error: mend this"),
+        (KeyboardInterrupt(), 130, "the same command goes on"),
+    ],
+)
+def test_script_turns_errors_into_exit_codes(error, code, words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        script(raises(error))
+    assert caught.value.code == code
+    assert words in capsys.readouterr().err
+
+
+def test_script_ends_well():
+    with pytest.raises(SystemExit) as caught:
+        script(lambda: None)
+    assert caught.value.code == 0
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        script(raises(ZeroDivisionError()))
+
+
+def test_check_positive_names_the_option():
+    check_positive(epochs=1, batch_size=None)
+    with pytest.raises(UserError, match="--batch-size 0 must be above 0"):
+        check_positive(batch_size=0)

@@ -1,0 +1,285 @@
+"""A layer of one-spike neurons that learns by shifting its synapses' timings.
+
+Forward (specification, section Equations): a neuron j with exponential shifting timings s_ij and
+exponential passing time p_j gives z_j = p_j u_j, where u_j is the smallest admissible code of its
+sorted inputs (see `kernels`).
+
+Learning multiplies three factors: the local time difference z_i - z_j of a causal synapse, the
+error d_j that comes back along the causal synapses, and the reward signal at the output, from which
+all d stem:
+
+    g_ij = sum_batch d_j exp(p_j) (z_i - z_j) m_ij        g_j = sum_batch d_j z_j
+    d_i  = sum_j d_j m_ij s_ij
+
+Both gradients go through Adam with beta1 = beta2 = 0.9 and eps 1e-8.
+
+`rule="exact"` is the true gradient of z_j = p_j u_j on the same network, for comparison: the factor
+of a synapse is p_j (z_i - u_j) / (S(C_j) - 1), of the feedback p_j s_ij / (S(C_j) - 1), of the
+passing time u_j.
+"""
+
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from shifting_learning import kernels
+from shifting_learning.kernels import Events, Spikes
+
+Rule = Literal["shifting", "exact"]
+Silent = Literal["published", "ignore"]
+
+
+class ShiftingLayer(nn.Module):
+    """Parameters, optimiser and learning rule that the one-spike and multi-spike layers share.
+
+    Args:
+        inCh: number of input synapses a neuron.
+        outCh: number of neurons.
+        e_ts: initial exponential shifting timings, shape [inCh, outCh], or
+            [networks, inCh, outCh] for independent networks that are trained together.
+            Default: uniform in [0, 8/inCh).
+        e_tp: initial exponential passing times, shape [outCh] or [networks, outCh]. Default: ones.
+        rule: "shifting" or "exact", see the module's text.
+        silent: what a neuron without a spike learns. "published": its causal set is its earliest
+            input and its code 1e5, so its error is about -1e5, as the published program computes
+            it. "ignore": nothing. The exact rule's gradient of a silent neuron is nothing in both.
+        wake: strength of the homeostatic term, 0 for none: after each update the timings of a
+            neuron that was silent in a share f > 1/2 of the batch grow by
+            wake * lr_ets * (f - 1/2), all of them alike.
+        generator: random generator of the default timings.
+
+    Raises:
+        ValueError: a shape or a word is not one of those above.
+    """
+
+    def __init__(
+        self,
+        inCh: int,
+        outCh: int,
+        e_ts: Float[Tensor, "*networks in out"] | None = None,
+        e_tp: Float[Tensor, "*networks out"] | None = None,
+        *,
+        rule: Rule = "shifting",
+        silent: Silent = "published",
+        wake: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if rule not in get_args(Rule):
+            raise ValueError(f"rule must be one of {get_args(Rule)}, not {rule!r}")
+        if silent not in get_args(Silent):
+            raise ValueError(f"silent must be one of {get_args(Silent)}, not {silent!r}")
+        if e_ts is None:
+            e_ts = torch.rand(inCh, outCh, generator=generator) * (8 / inCh)
+        if e_ts.ndim not in (2, 3) or e_ts.shape[-2:] != (inCh, outCh):
+            raise ValueError(
+                f"e_ts must have shape [{inCh}, {outCh}] or [networks, {inCh}, {outCh}], "
+                f"not {list(e_ts.shape)}"
+            )
+        if e_tp is None:
+            e_tp = e_ts.new_ones((*e_ts.shape[:-2], outCh))
+        if e_tp.shape != (*e_ts.shape[:-2], outCh):
+            raise ValueError(
+                f"e_tp must have shape {[*e_ts.shape[:-2], outCh]} to go with e_ts, "
+                f"not {list(e_tp.shape)}"
+            )
+        self.rule = rule
+        self.silent = silent
+        self.wake = wake
+        self.e_ts = nn.Parameter(e_ts.detach().clone(), requires_grad=False)
+        self.e_tp = nn.Parameter(e_tp.detach().clone(), requires_grad=False)
+        self.optimizer = torch.optim.Adam(
+            [{"params": [self.e_ts]}, {"params": [self.e_tp]}], betas=(0.9, 0.9), fused=True
+        )
+        self._events: Events | None = None
+        self._spikes: Spikes | None = None
+
+    @property
+    def n_nets(self) -> int:
+        """Number of networks that the layer holds."""
+        return len(self.e_ts) if self.e_ts.ndim == 3 else 1
+
+    @property
+    def spikes(self) -> Spikes:
+        """Output spikes of the last forward pass, over networks x batch trials.
+
+        Raises:
+            RuntimeError: there was no forward pass yet.
+        """
+        if self._spikes is None:
+            raise RuntimeError("call forward first: there is no trial to learn from yet")
+        return self._spikes
+
+    @property
+    def is_silent(self) -> Bool[Tensor, "N out"]:
+        """Which neurons had no spike in the last forward pass."""
+        return self.spikes.divisor.isinf()
+
+    def _timings(self) -> Float[Tensor, "networks in out"]:
+        return self.e_ts if self.e_ts.ndim == 3 else self.e_ts[None]
+
+    def _passing_times(self) -> Float[Tensor, "N out"]:
+        per_net = len(self.spikes.u) // self.n_nets
+        return self.e_tp.reshape(self.n_nets, -1).repeat_interleave(per_net, dim=0)
+
+    def _causes(self) -> Float[Tensor, "N out"]:
+        """Causal codes, with the published reading of silent neurons where it is asked for."""
+        cause = self.spikes.cause
+        if self.rule == "exact" or self.silent == "ignore":
+            return cause
+        return torch.where(self.is_silent, self._earliest()[:, None], cause)
+
+    def _earliest(self) -> Float[Tensor, " N"]:
+        raise NotImplementedError
+
+    def _errors(self, delta: Tensor) -> Float[Tensor, "N out"]:
+        """Errors of the outputs as trials x neurons, without those of ignored silent neurons."""
+        delta = delta.reshape(self.spikes.u.shape)
+        if self.rule == "exact" or self.silent == "ignore":
+            return delta.masked_fill(self.is_silent, 0.0)
+        return delta
+
+    def _find_spikes(self, events: Events) -> Float[Tensor, "N out"]:
+        self._events = events
+        self._spikes = kernels.find_spikes(events, self._timings())
+        return self._passing_times() * self._spikes.u
+
+    def _timing_gradient(
+        self, a: Float[Tensor, "N out"], z_out: Float[Tensor, "N out"]
+    ) -> Float[Tensor, "networks in out"]:
+        assert self._events is not None
+        n_in = self.e_ts.shape[-2]
+        return kernels.timing_gradient(self._events, a, z_out, self._causes(), self.n_nets, n_in)
+
+    def gradients(
+        self, delta: Tensor, z_out: Tensor
+    ) -> tuple[Float[Tensor, "*networks in out"], Float[Tensor, "*networks out"]]:
+        """Changes of the timings and passing times that the rule asks for, before Adam.
+
+        Args:
+            delta: errors d_j of the last forward pass's outputs, in their shape.
+            z_out: output codes of that pass.
+
+        Returns:
+            The gradients of `e_ts` and of `e_tp`, in their shapes.
+        """
+        d = self._errors(delta)
+        p = self._passing_times()
+        if self.rule == "exact":
+            code = self.spikes.u
+            g_ts = self._timing_gradient(d * p / self.spikes.divisor, code)
+        else:
+            code = z_out.reshape(self.spikes.u.shape)
+            g_ts = self._timing_gradient(d * p.exp(), code)
+        g_tp = (d * code).reshape(self.n_nets, -1, self.e_tp.shape[-1]).sum(dim=1)
+        return g_ts.reshape(self.e_ts.shape), g_tp.reshape(self.e_tp.shape)
+
+    def backward(
+        self, delta: Tensor, z_in: Tensor, z_out: Tensor, lr_ets: float, lr_etp: float
+    ) -> None:
+        """Learn from the last forward pass: one Adam step on the timings and passing times.
+
+        Args:
+            delta: errors d_j of the outputs, in the shape of `z_out`.
+            z_in: the pass's input. Kept from the published signature; the layer remembers it.
+            z_out: the pass's output codes.
+            lr_ets: step size eta_s of the exponential shifting timings.
+            lr_etp: step size eta_p of the exponential passing times.
+        """
+        del z_in
+        self.e_ts.grad, self.e_tp.grad = self.gradients(delta, z_out)
+        for group, lr in zip(self.optimizer.param_groups, (lr_ets, lr_etp), strict=True):
+            group["lr"] = lr
+        self.optimizer.step()
+        if self.wake > 0:
+            self._wake_silent(lr_ets)
+
+    def _wake_silent(self, lr_ets: float) -> None:
+        silent = self.is_silent.reshape(self.n_nets, -1, self.e_ts.shape[-1])
+        share = silent.to(self.e_ts.dtype).mean(dim=1, keepdim=True)
+        self.e_ts += (self.wake * lr_ets * (share - 0.5).clamp(min=0)).reshape(
+            *self.e_ts.shape[:-2], 1, -1
+        )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Adam's moments: a checkpoint without them would not continue the same run."""
+        return self.optimizer.state_dict()
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore Adam's moments."""
+        self.optimizer.load_state_dict(state)
+
+
+class SNNLayer(ShiftingLayer):
+    """One-spike inputs to one-spike neurons; arguments as in `ShiftingLayer`.
+
+    Example:
+        >>> layer = SNNLayer(784, 800)
+        >>> z_out = layer(z_in)                        # [batch, 784] -> [batch, 800]
+        >>> delta_in = layer.pass_delta(delta)         # [batch, 800] -> [batch, 784]
+        >>> layer.backward(delta, z_in, z_out, lr_ets=1e-4, lr_etp=1e-4)
+    """
+
+    def forward(
+        self, z_in: Float[Tensor, "*networks batch in"]
+    ) -> Float[Tensor, "*networks batch out"]:
+        """Codes of the output spikes.
+
+        Args:
+            z_in: input codes z = exp(t), shape [batch, in], or [networks, batch, in] where the
+                layer holds several networks.
+
+        Returns:
+            Output codes z_j = p_j u_j, shape [batch, out] or [networks, batch, out]; 1e5 p_j for
+            neurons that stay silent.
+
+        Raises:
+            ValueError: the shape does not fit the timings, or a code is NaN.
+        """
+        n_in, n_out = self.e_ts.shape[-2:]
+        if (
+            z_in.ndim != self.e_ts.ndim
+            or z_in.shape[-1] != n_in
+            or (z_in.ndim == 3 and len(z_in) != self.n_nets)
+        ):
+            expected = ["batch", n_in] if self.e_ts.ndim == 2 else [self.n_nets, "batch", n_in]
+            raise ValueError(f"z_in must have shape {expected}, not {list(z_in.shape)}")
+        if z_in.isnan().any():
+            raise ValueError("z_in holds NaN: check the data and the coding that made it")
+        self._z_in = z_in.detach().reshape(-1, n_in).to(self.e_ts.dtype)
+        z_out = self._find_spikes(kernels.sort_codes(self._z_in))
+        return z_out.reshape(*z_in.shape[:-1], n_out)
+
+    def pass_delta(
+        self, delta: Float[Tensor, "*networks batch out"]
+    ) -> Float[Tensor, "*networks batch in"]:
+        """Errors of the inputs, sent back along the causal synapses of the last forward pass.
+
+        Args:
+            delta: errors of the outputs, shape of the output codes.
+
+        Returns:
+            Errors of the inputs, shape of the input codes.
+        """
+        d = self._errors(delta)
+        if self.rule == "exact":
+            d = d * self._passing_times() / self.spikes.divisor
+        d_in = self._feedback(d)
+        return d_in.reshape(*delta.shape[:-1], d_in.shape[-1])
+
+    @property
+    def cause_mask(self) -> Bool[Tensor, "*networks batch in out"]:
+        """Causal masks m_ij of the last forward pass, built when asked for.
+
+        Shape [batch, in, out] or [networks, batch, in, out].
+        """
+        mask = self._z_in.double()[:, :, None] <= self._causes()[:, None, :]
+        return mask.reshape(*self.e_ts.shape[:-2], -1, *mask.shape[1:])
+
+    def _feedback(self, d: Float[Tensor, "N out"]) -> Float[Tensor, "N in"]:
+        return kernels.feedback(self._z_in, self._causes(), d, self._timings())
+
+    def _earliest(self) -> Float[Tensor, " N"]:
+        return self._z_in.double().amin(dim=1)

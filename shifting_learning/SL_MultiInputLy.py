@@ -1,0 +1,92 @@
+"""The input layer for spike trains: a synapse may spike many times in a trial.
+
+The prefix search runs over spikes instead of synapses; the changes of the spikes of one synapse add
+up (specification, end of section Equations).
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from shifting_learning.kernels import Events
+from shifting_learning.SL_Layer import ShiftingLayer
+
+
+class SNN_MInLy(ShiftingLayer):
+    """Spike trains to one-spike neurons; arguments as in `ShiftingLayer`.
+
+    Trials of different lengths make a batch as the rows of a CSR matrix do: their spikes lie one
+    after another, and `offsets` says where each trial begins and ends.
+    """
+
+    def forward(
+        self,
+        spike_times: Float[Tensor, " K"],
+        synapse: Int[Tensor, " K"],
+        offsets: Int[Tensor, " trials_plus_1"] | None = None,
+    ) -> Float[Tensor, "batch out"]:
+        """Codes of the output spikes of a batch of trials.
+
+        Args:
+            spike_times: times in s, ascending within each trial, shape [K].
+            synapse: synapse of each spike, 0 to in - 1, shape [K].
+            offsets: trial n owns spikes offsets[n] to offsets[n + 1] - 1, shape [batch + 1].
+                Default: one trial. Where the layer holds several networks, the trials are split
+                evenly among them, in order.
+
+        Returns:
+            Output codes z_j = p_j u_j, shape [batch, out].
+
+        Raises:
+            ValueError: lengths differ, times are NaN or not ascending, or a synapse does not exist.
+        """
+        if offsets is None:
+            offsets = torch.tensor([0, len(spike_times)], device=spike_times.device)
+        self._check(spike_times, synapse, offsets)
+        codes = spike_times.detach().to(self.e_ts.dtype).exp()
+        self._is_empty = offsets[1:] == offsets[:-1]
+        self._events = Events(
+            codes,
+            synapse.to(torch.int32),
+            offsets[:-1].to(torch.int64),
+            offsets[1:].to(torch.int64),
+            codes.new_full((len(offsets) - 1,), torch.inf, dtype=torch.float64),
+        )
+        return self._find_spikes(self._events)
+
+    def _check(self, spike_times: Tensor, synapse: Tensor, offsets: Tensor) -> None:
+        if spike_times.ndim != 1 or spike_times.shape != synapse.shape:
+            raise ValueError(
+                "spike_times and synapse must be two vectors of one length, "
+                f"not {list(spike_times.shape)} and {list(synapse.shape)}"
+            )
+        if spike_times.isnan().any():
+            raise ValueError("spike_times holds NaN: leave such spikes out")
+        if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(spike_times):
+            raise ValueError(f"offsets must run from 0 to the number of spikes, {len(spike_times)}")
+        if (len(offsets) - 1) % self.n_nets:
+            raise ValueError(
+                f"{len(offsets) - 1} trials cannot be split evenly among {self.n_nets} networks"
+            )
+        n_in = self.e_ts.shape[-2]
+        if len(synapse) and not 0 <= int(synapse.min()) <= int(synapse.max()) < n_in:
+            raise ValueError(f"synapse must lie between 0 and {n_in - 1}")
+        descends = spike_times.diff() < 0
+        begins = offsets[1:-1]
+        descends[begins[(begins > 0) & (begins < len(spike_times))] - 1] = False
+        if descends.any():
+            raise ValueError("spike_times must ascend within each trial: sort them first")
+
+    @property
+    def cause_mask(self) -> Bool[Tensor, "K out"]:
+        """Causal masks over the spikes of the last forward pass, built when asked for, [K, out]."""
+        assert self._events is not None
+        per_trial = self._events.stop - self._events.start
+        causes = self._causes().repeat_interleave(per_trial, dim=0)
+        return self._events.codes.double()[:, None] <= causes
+
+    def _earliest(self) -> Float[Tensor, " N"]:
+        assert self._events is not None
+        codes, _, start, _, _ = self._events
+        first = codes[start.clamp(max=len(codes) - 1)].double()
+        return first.masked_fill(self._is_empty, -torch.inf)

@@ -1,0 +1,164 @@
+"""The four operations of shifting learning, on the CPU (numba) and on CUDA (Triton).
+
+A spike at time t has the code z = exp(t). For a neuron with exponential shifting timings s_i
+(they act as weights) and threshold 1, every prefix C of the inputs in the order of their codes has
+
+    S(C) = sum_{i in C} s_i,     u(C) = sum_{i in C} s_i z_i / (S(C) - 1)
+
+and is admissible where S(C) >= 1 and u(C) >= the code of C's last input. The neuron's spike code is
+the smallest admissible u(C), or `SILENT` where there is none; that C is its causal set.
+
+Inputs of one time are one event: a prefix holds all of them or none. The result then does not
+depend on how a sort orders equal codes, and all running sums are float64, since float32 sums flip
+causal sets where many inputs share one time. The published program looks at every single prefix and
+sums in the type of the timings; `reference.py` holds that formulation. Both find the same causal
+sets where no two codes are equal, and where equal codes meet timings of one sign.
+
+A causal set is stored as the code of its last event (`cause`): input i belongs to it where
+z_i <= cause.
+
+Leading dimension: N trials, N = networks x batch; trial n belongs to network n // batch, so that
+many small networks train at once.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numba
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from shifting_learning import _kernels_cpu
+
+SILENT: float = _kernels_cpu.SILENT
+
+
+class Events(NamedTuple):
+    """Input spikes of N trials, sorted by code within each trial.
+
+    Attributes:
+        codes: codes z = exp(t) of all spikes, float, shape [K].
+        synapse: synapse of each spike, int32, shape [K].
+        start, stop: trial n owns spikes start[n] to stop[n] - 1, int64, shape [N].
+        rest: code at which every synapse without a listed spike fires, once; inf where none does.
+            float64, shape [N].
+    """
+
+    codes: Float[Tensor, " K"]
+    synapse: Int[Tensor, " K"]
+    start: Int[Tensor, " N"]
+    stop: Int[Tensor, " N"]
+    rest: Float[Tensor, " N"]
+
+
+class Spikes(NamedTuple):
+    """Output spikes of N trials.
+
+    Attributes:
+        u: spike codes, `SILENT` for silent neurons, shape [N, out].
+        cause: code of the causal set's last event, -inf for silent neurons, float64, [N, out].
+        divisor: S(C) - 1 of the causal set, clamped to [1e-10, 1e10]; inf for silent neurons,
+            [N, out].
+    """
+
+    u: Float[Tensor, "N out"]
+    cause: Float[Tensor, "N out"]
+    divisor: Float[Tensor, "N out"]
+
+
+def sort_codes(z: Float[Tensor, "N in"]) -> Events:
+    """Sort the input codes of one-spike trials into events.
+
+    Args:
+        z: input codes, float32 or float64, shape [N, in].
+
+    Returns:
+        The sorted spikes. On the CPU, inputs of the latest time are left out into `rest` where they
+        are at least half of a trial's inputs.
+    """
+    if z.is_cuda:
+        return Events(*_cuda().sort_codes(z))
+    return Events(*_on_cpu(_kernels_cpu.sort_codes, z))
+
+
+def find_spikes(events: Events, e_ts: Float[Tensor, "networks in out"]) -> Spikes:
+    """Find every neuron's spike code and causal set.
+
+    Args:
+        events: N trials, N a multiple of the number of networks.
+        e_ts: exponential shifting timings, shape [networks, in, out].
+
+    Returns:
+        Codes and divisors in the type of `e_ts`, causes in float64.
+    """
+    if e_ts.is_cuda:
+        return Spikes(*_cuda().find_spikes(*events, e_ts))
+    return Spikes(*_on_cpu(_kernels_cpu.find_spikes, *events, e_ts))
+
+
+def timing_gradient(
+    events: Events,
+    a: Float[Tensor, "N out"],
+    z_out: Float[Tensor, "N out"],
+    cause: Float[Tensor, "N out"],
+    n_nets: int,
+    n_in: int,
+) -> Float[Tensor, "networks in out"]:
+    """Sum a_j (z_i - z_j) over the batch and, where a synapse spikes often, over its causal spikes.
+
+    Args:
+        events: N trials.
+        a: factor of each output, shape [N, out].
+        z_out: output codes, shape [N, out].
+        cause: causal codes of `find_spikes`, float64, shape [N, out].
+        n_nets: number of networks; trials are split evenly among them, in order.
+        n_in: number of synapses a neuron.
+
+    Returns:
+        The sums, in the type of `a`, shape [networks, in, out].
+    """
+    if a.is_cuda:
+        gradient: Tensor = _cuda().timing_gradient(*events, a, z_out, cause, n_nets, n_in)
+        return gradient
+    return _on_cpu(_kernels_cpu.timing_gradient, *events, a, z_out, cause, n_nets, n_in)[0]
+
+
+def feedback(
+    z_in: Float[Tensor, "N in"],
+    cause: Float[Tensor, "N out"],
+    d: Float[Tensor, "N out"],
+    e_ts: Float[Tensor, "networks in out"],
+) -> Float[Tensor, "N in"]:
+    """Send errors back along the causal synapses: d_i = sum_j d_j m_ij s_ij.
+
+    Args:
+        z_in: input codes, shape [N, in].
+        cause: causal codes of `find_spikes`, float64, shape [N, out].
+        d: errors of the outputs, shape [N, out].
+        e_ts: exponential shifting timings, shape [networks, in, out].
+
+    Returns:
+        Errors of the inputs in the type of `e_ts`, shape [N, in].
+    """
+    if e_ts.is_cuda:
+        d_in: Tensor = _cuda().feedback(z_in, cause, d, e_ts)
+        return d_in
+    return _on_cpu(_kernels_cpu.feedback, z_in, cause, d, e_ts)[0]
+
+
+def _on_cpu(kernel: Callable[..., Any], *arguments: Tensor | int) -> tuple[Tensor, ...]:
+    """Run a numba kernel on tensors' memory, on as many threads as torch uses."""
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    found = kernel(
+        *(x.detach().contiguous().numpy() if isinstance(x, Tensor) else x for x in arguments)
+    )
+    return tuple(torch.from_numpy(x) for x in (found if isinstance(found, tuple) else (found,)))
+
+
+def _cuda() -> ModuleType:
+    # Imported late: Triton is there on Linux only, and only GPU users need it.
+    from shifting_learning import _kernels_cuda
+
+    return _kernels_cuda

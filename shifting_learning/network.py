@@ -1,0 +1,94 @@
+"""Feed-forward networks of shifting-learning layers and the reward signals that teach them."""
+
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from shifting_learning.SL_Layer import ShiftingLayer, SNNLayer
+
+Reward = Literal["published", "first_spike"]
+
+
+class Network(nn.Module):
+    """Layers in a row: each one's output codes are the next one's input codes.
+
+    Args:
+        *layers: the layers; all but the first take one spike a synapse.
+    """
+
+    def __init__(self, *layers: ShiftingLayer) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self._codes: list[Tensor] = []
+
+    def forward(self, *inputs: Tensor) -> Float[Tensor, "*networks batch out"]:
+        """Output codes of the last layer; arguments are those of the first layer."""
+        first, *others = self.layers
+        self._codes = [inputs[0], first(*inputs)]
+        for layer in others:
+            self._codes.append(layer(self._codes[-1]))
+        return self._codes[-1]
+
+    def learn(self, delta: Tensor, lr_ets: float, lr_etp: float) -> None:
+        """Teach all layers from the last forward pass.
+
+        Errors travel back through the timings as they were in that pass: a layer passes them on
+        before it learns.
+
+        Args:
+            delta: errors of the output codes, in their shape.
+            lr_ets: step size of the exponential shifting timings.
+            lr_etp: step size of the exponential passing times.
+        """
+        for k in reversed(range(len(self.layers))):
+            layer = self.layers[k]
+            delta_in = layer.pass_delta(delta) if isinstance(layer, SNNLayer) and k else delta
+            layer.backward(delta, self._codes[k], self._codes[k + 1], lr_ets, lr_etp)
+            delta = delta_in
+
+    def silent_share(self) -> float:
+        """Share of hidden neurons that stayed silent in the last forward pass."""
+        silent = [layer.is_silent.double().mean() for layer in list(self.layers)[:-1]]
+        return float(torch.stack(silent).mean())
+
+
+def reward_error(
+    z_out: Float[Tensor, "*batch classes"],
+    labels: Int[Tensor, "*batch"],
+    reward: Reward,
+    sharpness: float = 1.0,
+    smoothing: float = 0.0,
+) -> Float[Tensor, "*batch classes"]:
+    """Error d of the output codes: the global reward-punishment signal.
+
+    Args:
+        z_out: output codes, shape [..., classes].
+        labels: right classes, int64, shape [...].
+        reward: "published" is softmax(z) - softmax(z_target), with target codes exp(0.01) for the
+            right class and exp(0.99) for the others. "first_spike" rewards the earliest spike:
+            sharpness * (target - softmax(-sharpness * z)), with 1 - smoothing shared out to the
+            right class and smoothing evenly to all.
+        sharpness: of "first_spike"; a difference of 1/sharpness between codes counts fully.
+        smoothing: of "first_spike", in [0, 1).
+
+    Returns:
+        Errors, positive where a spike should come earlier, shape [..., classes].
+
+    Raises:
+        ValueError: the word is none of these.
+    """
+    right = nn.functional.one_hot(labels, z_out.shape[-1]).to(z_out.dtype)
+    if reward == "published":
+        target = torch.exp(0.99 - 0.98 * right)
+        return z_out.softmax(dim=-1) - target.softmax(dim=-1)
+    if reward == "first_spike":
+        target = (1 - smoothing) * right + smoothing / z_out.shape[-1]
+        return sharpness * (target - (-sharpness * z_out).softmax(dim=-1))
+    raise ValueError(f"reward must be one of {get_args(Reward)}, not {reward!r}")
+
+
+def decide(z_out: Float[Tensor, "*batch classes"]) -> Int[Tensor, "*batch"]:
+    """The class whose neuron spikes first."""
+    return z_out.argmin(dim=-1)
