@@ -117,3 +117,19 @@ def make_deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+
+
+def prepare(
+    device: str, seed: int, threads: int | None = None, deterministic: bool = False
+) -> "torch.device":
+    """Set up a torch program: device, seeds, threads, determinism; see the functions above.
+
+    Returns:
+        The device.
+    """
+    found = torch_device(device)
+    set_threads(threads)
+    seed_everything(seed)
+    if deterministic:
+        make_deterministic()
+    return found

@@ -3,22 +3,28 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from shared.errors import UserError
 
 
 def add_common_options(
-    parser: argparse.ArgumentParser, experiment: str, epochs: int | None = None
+    parser: argparse.ArgumentParser,
+    experiment: str,
+    epochs: int,
+    threads: int | None = None,
 ) -> None:
     """Add the options that every script has.
 
     Args:
         parser: the script's parser.
         experiment: name of the default folder, runs/<experiment>/seed<seed>.
-        epochs: the default of --epochs, named in its help; None for scripts that set it by preset.
+        epochs: the default of --epochs, the paper's value.
+        threads: the default of --threads; 1 for networks so small that threads wait for each other
+            longer than they work.
     """
     group = parser.add_argument_group("options of every script")
     group.add_argument("--seed", type=int, default=0, help="seed of all random draws (default: 0)")
@@ -35,13 +41,13 @@ def add_common_options(
     group.add_argument(
         "--out",
         type=Path,
-        help=f"folder of the run (default: runs/{experiment}.../seed<seed>)",
+        help=f"folder of the run (default: runs/{experiment}[_variant]/seed<seed>)",
     )
     group.add_argument(
         "--epochs",
         type=int,
         default=epochs,
-        help=f"passes over the training set (default: {epochs or 'by preset'})",
+        help=f"passes over the training set (default and paper: {epochs})",
     )
     group.add_argument(
         "--resume",
@@ -56,7 +62,12 @@ def add_common_options(
         help="every step of the real path on little data, in under a minute; its numbers mean "
         "nothing",
     )
-    group.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--threads",
+        type=int,
+        default=threads,
+        help=f"CPU threads (default: {threads or 'all cores'})",
+    )
     group.add_argument(
         "--deterministic",
         action="store_true",
@@ -67,6 +78,45 @@ def add_common_options(
         action="store_true",
         help="write the metrics for TensorBoard too (needs the extra `tensorboard`)",
     )
+
+
+def add_preset_options(
+    parser: argparse.ArgumentParser,
+    presets: Mapping[str, Any],
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Add --preset, and an option for every field of its settings.
+
+    Args:
+        parser: the script's parser.
+        presets: settings by name, dataclass objects of one class; "tuned" is the default,
+            "published" holds the paper's values.
+        choices: the words that a field takes, by the field's name.
+    """
+    group = parser.add_argument_group("settings")
+    group.add_argument(
+        "--preset",
+        choices=tuple(presets),
+        default="tuned",
+        help="values of the options below that are not given (default: tuned)",
+    )
+    for name, paper in asdict(presets["published"]).items():
+        tuned = getattr(presets["tuned"], name)
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=float if isinstance(paper, float) else type(paper),
+            choices=(choices or {}).get(name),
+            help=f"tuned: {tuned}, paper: {paper}",
+        )
+
+
+def parse(parser: argparse.ArgumentParser, presets: Mapping[str, Any]) -> argparse.Namespace:
+    """Read the command line; options that were not given take their preset's value."""
+    args = parser.parse_args()
+    for name, value in asdict(presets[args.preset]).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
 
 
 def check_positive(**values: float | None) -> None:

@@ -13,6 +13,7 @@ A run that was killed, interrupted or that filled the disk goes on when the same
 again. One folder takes one run at a time, and one set of options.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import errno
@@ -26,7 +27,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -90,6 +91,29 @@ class Result:
     command: str
     commit: str | None
     versions: Mapping[str, str]
+
+
+def carry_out(
+    args: argparse.Namespace,
+    experiment: str,
+    device: Any,
+    work: Callable[["Run"], None],
+) -> None:
+    """Do a run's work in its folder, or show the result where it has been done already.
+
+    Args:
+        args: the options, `shared.options.add_common_options` among them.
+        experiment: name of the default folder, runs/<experiment>/seed<seed>.
+        device: the device it runs on.
+        work: trains, tests and writes the result.
+    """
+    folder = args.out or Path("runs") / experiment / f"seed{args.seed}"
+    with Run(folder, vars(args), device) as run:
+        if run.finished is None:
+            work(run)
+        else:
+            print_table(run.finished)
+            print(f"\nalready in {folder}; --no-resume computes it anew")
 
 
 def print_table(result: Mapping[str, Any]) -> None:
@@ -365,13 +389,13 @@ class Run:
 
     # -- metrics, progress, figures, result
 
-    def log(self, epoch: int, *, show: bool = True, **metrics: float) -> None:
+    def log(self, epoch: int, metrics: Mapping[str, float], *, show: bool = True) -> None:
         """Record an epoch's metrics in metrics.jsonl, and print them as a line.
 
         Args:
             epoch: number of epochs done, from 1.
-            show: False records without printing, for epochs of milliseconds.
             metrics: values by name.
+            show: False records without printing, for epochs of milliseconds.
 
         Raises:
             RunError: the disk is full or the folder cannot be written.

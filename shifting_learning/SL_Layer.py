@@ -18,6 +18,7 @@ of a synapse is p_j (z_i - u_j) / (S(C_j) - 1), of the feedback p_j s_ij / (S(C_
 passing time u_j.
 """
 
+import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -28,7 +29,7 @@ from shifting_learning import kernels
 from shifting_learning.kernels import Events, Spikes
 
 Rule = Literal["shifting", "exact"]
-Silent = Literal["published", "ignore"]
+Silent = Literal["published", "ignore", "deadline"]
 
 
 class ShiftingLayer(nn.Module):
@@ -43,8 +44,11 @@ class ShiftingLayer(nn.Module):
         e_tp: initial exponential passing times, shape [outCh] or [networks, outCh]. Default: ones.
         rule: "shifting" or "exact", see the module's text.
         silent: what a neuron without a spike learns. "published": its causal set is its earliest
-            input and its code 1e5, so its error is about -1e5, as the published program computes
-            it. "ignore": nothing. The exact rule's gradient of a silent neuron is nothing in both.
+            input and its code 1e5, so its time difference is about -1e5, as the published program
+            computes it; the exact rule's gradient is nothing then. "ignore": nothing. "deadline":
+            the trial ends at the code `deadline`, and the neuron is taken to spike then, caused by
+            all inputs until then, with divisor 1; so it can wake.
+        deadline: code of the trial's end, for silent="deadline".
         wake: strength of the homeostatic term, 0 for none: after each update the timings of a
             neuron that was silent in a share f > 1/2 of the batch grow by
             wake * lr_ets * (f - 1/2), all of them alike.
@@ -63,6 +67,7 @@ class ShiftingLayer(nn.Module):
         *,
         rule: Rule = "shifting",
         silent: Silent = "published",
+        deadline: float = 2 * math.e,
         wake: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -87,14 +92,17 @@ class ShiftingLayer(nn.Module):
             )
         self.rule = rule
         self.silent = silent
+        self.deadline = deadline
         self.wake = wake
         self.e_ts = nn.Parameter(e_ts.detach().clone(), requires_grad=False)
         self.e_tp = nn.Parameter(e_tp.detach().clone(), requires_grad=False)
         self.optimizer = torch.optim.Adam(
             [{"params": [self.e_ts]}, {"params": [self.e_tp]}], betas=(0.9, 0.9), fused=True
         )
-        self._events: Events | None = None
         self._spikes: Spikes | None = None
+        self.is_silent = torch.zeros(0, outCh, dtype=torch.bool)
+
+    _events: Events  # of the last forward pass, which subclasses define
 
     @property
     def n_nets(self) -> int:
@@ -105,17 +113,14 @@ class ShiftingLayer(nn.Module):
     def spikes(self) -> Spikes:
         """Output spikes of the last forward pass, over networks x batch trials.
 
+        Silent neurons (`is_silent`) have the code and causal set that the argument `silent` gives.
+
         Raises:
             RuntimeError: there was no forward pass yet.
         """
         if self._spikes is None:
             raise RuntimeError("call forward first: there is no trial to learn from yet")
         return self._spikes
-
-    @property
-    def is_silent(self) -> Bool[Tensor, "N out"]:
-        """Which neurons had no spike in the last forward pass."""
-        return self.spikes.divisor.isinf()
 
     def _timings(self) -> Float[Tensor, "networks in out"]:
         return self.e_ts if self.e_ts.ndim == 3 else self.e_ts[None]
@@ -124,34 +129,41 @@ class ShiftingLayer(nn.Module):
         per_net = len(self.spikes.u) // self.n_nets
         return self.e_tp.reshape(self.n_nets, -1).repeat_interleave(per_net, dim=0)
 
-    def _causes(self) -> Float[Tensor, "N out"]:
-        """Causal codes, with the published reading of silent neurons where it is asked for."""
-        cause = self.spikes.cause
-        if self.rule == "exact" or self.silent == "ignore":
-            return cause
-        return torch.where(self.is_silent, self._earliest()[:, None], cause)
-
     def _earliest(self) -> Float[Tensor, " N"]:
         raise NotImplementedError
 
     def _errors(self, delta: Tensor) -> Float[Tensor, "N out"]:
         """Errors of the outputs as trials x neurons, without those of ignored silent neurons."""
         delta = delta.reshape(self.spikes.u.shape)
-        if self.rule == "exact" or self.silent == "ignore":
+        if self.silent == "ignore" or (self.silent == "published" and self.rule == "exact"):
             return delta.masked_fill(self.is_silent, 0.0)
         return delta
 
-    def _find_spikes(self, events: Events) -> Float[Tensor, "N out"]:
-        self._events = events
-        self._spikes = kernels.find_spikes(events, self._timings())
+    def _search(self) -> Spikes:
+        """Find the output spikes of the trials that forward has taken in."""
+        return kernels.find_spikes(self._events, self._timings())
+
+    def _fire(self) -> Float[Tensor, "N out"]:
+        found = self._search()
+        self.is_silent = found.divisor.isinf()
+        self._spikes = self._with_silent(found)
         return self._passing_times() * self._spikes.u
+
+    def _with_silent(self, found: Spikes) -> Spikes:
+        u, cause, divisor = found
+        if self.silent == "deadline":
+            u = u.masked_fill(self.is_silent, self.deadline)
+            cause = cause.masked_fill(self.is_silent, self.deadline)
+            divisor = divisor.masked_fill(self.is_silent, 1.0)
+        elif self.silent == "published" and self.rule == "shifting":
+            cause = torch.where(self.is_silent, self._earliest()[:, None], cause)
+        return Spikes(u, cause, divisor)
 
     def _timing_gradient(
         self, a: Float[Tensor, "N out"], z_out: Float[Tensor, "N out"]
     ) -> Float[Tensor, "networks in out"]:
-        assert self._events is not None
         n_in = self.e_ts.shape[-2]
-        return kernels.timing_gradient(self._events, a, z_out, self._causes(), self.n_nets, n_in)
+        return kernels.timing_gradient(self._events, a, z_out, self.spikes.cause, self.n_nets, n_in)
 
     def gradients(
         self, delta: Tensor, z_out: Tensor
@@ -199,9 +211,8 @@ class ShiftingLayer(nn.Module):
     def _wake_silent(self, lr_ets: float) -> None:
         silent = self.is_silent.reshape(self.n_nets, -1, self.e_ts.shape[-1])
         share = silent.to(self.e_ts.dtype).mean(dim=1, keepdim=True)
-        self.e_ts += (self.wake * lr_ets * (share - 0.5).clamp(min=0)).reshape(
-            *self.e_ts.shape[:-2], 1, -1
-        )
+        growth = self.wake * lr_ets * (share - 0.5).clamp(min=0)
+        self.e_ts.add_(growth.reshape(*self.e_ts.shape[:-2], 1, -1))
 
     def get_extra_state(self) -> dict[str, Any]:
         """Adam's moments: a checkpoint without them would not continue the same run."""
@@ -249,7 +260,8 @@ class SNNLayer(ShiftingLayer):
         if z_in.isnan().any():
             raise ValueError("z_in holds NaN: check the data and the coding that made it")
         self._z_in = z_in.detach().reshape(-1, n_in).to(self.e_ts.dtype)
-        z_out = self._find_spikes(kernels.sort_codes(self._z_in))
+        self._events = self._sort()
+        z_out = self._fire()
         return z_out.reshape(*z_in.shape[:-1], n_out)
 
     def pass_delta(
@@ -275,11 +287,14 @@ class SNNLayer(ShiftingLayer):
 
         Shape [batch, in, out] or [networks, batch, in, out].
         """
-        mask = self._z_in.double()[:, :, None] <= self._causes()[:, None, :]
+        mask = self._z_in.double()[:, :, None] <= self.spikes.cause[:, None, :]
         return mask.reshape(*self.e_ts.shape[:-2], -1, *mask.shape[1:])
 
+    def _sort(self) -> Events:
+        return kernels.sort_codes(self._z_in)
+
     def _feedback(self, d: Float[Tensor, "N out"]) -> Float[Tensor, "N in"]:
-        return kernels.feedback(self._z_in, self._causes(), d, self._timings())
+        return kernels.feedback(self._z_in, self.spikes.cause, d, self._timings())
 
     def _earliest(self) -> Float[Tensor, " N"]:
         return self._z_in.double().amin(dim=1)

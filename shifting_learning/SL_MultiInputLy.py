@@ -52,7 +52,7 @@ class SNN_MInLy(ShiftingLayer):
             offsets[1:].to(torch.int64),
             codes.new_full((len(offsets) - 1,), torch.inf, dtype=torch.float64),
         )
-        return self._find_spikes(self._events)
+        return self._fire()
 
     def _check(self, spike_times: Tensor, synapse: Tensor, offsets: Tensor) -> None:
         if spike_times.ndim != 1 or spike_times.shape != synapse.shape:
@@ -80,13 +80,11 @@ class SNN_MInLy(ShiftingLayer):
     @property
     def cause_mask(self) -> Bool[Tensor, "K out"]:
         """Causal masks over the spikes of the last forward pass, built when asked for, [K, out]."""
-        assert self._events is not None
         per_trial = self._events.stop - self._events.start
-        causes = self._causes().repeat_interleave(per_trial, dim=0)
+        causes = self.spikes.cause.repeat_interleave(per_trial, dim=0)
         return self._events.codes.double()[:, None] <= causes
 
     def _earliest(self) -> Float[Tensor, " N"]:
-        assert self._events is not None
         codes, _, start, _, _ = self._events
         first = codes[start.clamp(max=len(codes) - 1)].double()
         return first.masked_fill(self._is_empty, -torch.inf)

@@ -12,17 +12,17 @@ The tuned preset learns the timings only, ten times faster.
 """
 
 import argparse
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from typing import get_args
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from shared.device import make_deterministic, seed_everything, set_threads, torch_device
-from shared.options import add_common_options, check_positive, script
-from shared.run import Run, print_table
+from shared.device import prepare
+from shared.options import add_common_options, add_preset_options, check_positive, parse, script
+from shared.run import Run, carry_out
 from shifting_learning.Dataset import code
 from shifting_learning.network import Network, decide, reward_error
 from shifting_learning.SL_Layer import Rule, SNNLayer
@@ -94,7 +94,8 @@ def train(args: argparse.Namespace, run: Run, device: torch.device) -> None:
         network.learn(delta, args.lr_ets, args.lr_etp)
         error = delta.square().sum(dim=(1, 2)).mean()
         show = epoch % 100 == 0 or epoch == args.epochs
-        run.log(epoch, show=show, error=error.item(), success_rate=right.mean().item())
+        row = {"error": error.item(), "success_rate": right.mean().item()}
+        run.log(epoch, row, show=show)
         if show:
             run.save(epoch, {"network": network.state_dict()})
 
@@ -131,37 +132,18 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=1, help="networks to train (default: 1)")
     parser.add_argument(
         "--rule",
-        choices=("shifting", "exact"),
+        choices=get_args(Rule),
         default="shifting",
         help="learning rule (default: shifting, the paper's)",
     )
-    parser.add_argument(
-        "--preset",
-        choices=tuple(PRESETS),
-        default="tuned",
-        help="settings that the next two options start from (default: tuned)",
-    )
-    parser.add_argument("--lr-ets", type=float, help="step size of the timings (paper: 1e-3)")
-    parser.add_argument("--lr-etp", type=float, help="step size of the passing times (paper: 1e-2)")
-    add_common_options(parser, "sl_xor", EPOCHS)
-    args = parser.parse_args()
-    for name, value in asdict(PRESETS[args.preset]).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+    add_preset_options(parser, PRESETS)
+    add_common_options(parser, "sl_xor", EPOCHS, threads=1)
+    args = parse(parser, PRESETS)
     if args.quick:
         args.epochs, args.repeat = 100, min(args.repeat, 20)
     check_positive(epochs=args.epochs, repeat=args.repeat)
-    device = torch_device(args.device)
-    set_threads(args.threads)
-    seed_everything(args.seed)
-    if args.deterministic:
-        make_deterministic()
-    args.out = args.out or Path("runs") / experiment_name(args) / f"seed{args.seed}"
-    with Run(args.out, vars(args), device) as run:
-        if run.finished:
-            print_table(run.finished)
-        else:
-            train(args, run, device)
+    device = prepare(args.device, args.seed, args.threads, args.deterministic)
+    carry_out(args, experiment_name(args), device, lambda run: train(args, run, device))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ Leading dimension: N trials, N = networks x batch; trial n belongs to network n 
 many small networks train at once.
 """
 
+import importlib
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ from torch import Tensor
 from shifting_learning import _kernels_cpu
 
 SILENT: float = _kernels_cpu.SILENT
+
+_MAX_THREADS: int = numba.get_num_threads()
 
 
 class Events(NamedTuple):
@@ -75,8 +78,8 @@ def sort_codes(z: Float[Tensor, "N in"]) -> Events:
         z: input codes, float32 or float64, shape [N, in].
 
     Returns:
-        The sorted spikes. On the CPU, inputs of the latest time are left out into `rest` where they
-        are at least half of a trial's inputs.
+        The sorted spikes. Inputs of the latest time are left out into `rest` where they are at
+        least half of a trial's inputs.
     """
     if z.is_cuda:
         return Events(*_cuda().sort_codes(z))
@@ -150,7 +153,7 @@ def feedback(
 
 def _on_cpu(kernel: Callable[..., Any], *arguments: Tensor | int) -> tuple[Tensor, ...]:
     """Run a numba kernel on tensors' memory, on as many threads as torch uses."""
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(torch.get_num_threads(), _MAX_THREADS))
     found = kernel(
         *(x.detach().contiguous().numpy() if isinstance(x, Tensor) else x for x in arguments)
     )
@@ -159,6 +162,4 @@ def _on_cpu(kernel: Callable[..., Any], *arguments: Tensor | int) -> tuple[Tenso
 
 def _cuda() -> ModuleType:
     # Imported late: Triton is there on Linux only, and only GPU users need it.
-    from shifting_learning import _kernels_cuda
-
-    return _kernels_cuda
+    return importlib.import_module("shifting_learning._kernels_cuda")

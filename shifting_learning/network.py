@@ -1,11 +1,14 @@
 """Feed-forward networks of shifting-learning layers and the reward signals that teach them."""
 
-from typing import Literal, get_args
+import math
+from collections.abc import Sequence
+from typing import Literal, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from shifting_learning.Dataset import target_codes
 from shifting_learning.SL_Layer import ShiftingLayer, SNNLayer
 
 Reward = Literal["published", "first_spike"]
@@ -16,11 +19,13 @@ class Network(nn.Module):
 
     Args:
         *layers: the layers; all but the first take one spike a synapse.
+        output_rate: step sizes of the last layer relative to those of the others.
     """
 
-    def __init__(self, *layers: ShiftingLayer) -> None:
+    def __init__(self, *layers: ShiftingLayer, output_rate: float = 1.0) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.output_rate = output_rate
+        self.layers = cast("Sequence[ShiftingLayer]", nn.ModuleList(layers))
         self._codes: list[Tensor] = []
 
     def forward(self, *inputs: Tensor) -> Float[Tensor, "*networks batch out"]:
@@ -45,12 +50,14 @@ class Network(nn.Module):
         for k in reversed(range(len(self.layers))):
             layer = self.layers[k]
             delta_in = layer.pass_delta(delta) if isinstance(layer, SNNLayer) and k else delta
-            layer.backward(delta, self._codes[k], self._codes[k + 1], lr_ets, lr_etp)
+            rate = self.output_rate if k == len(self.layers) - 1 else 1.0
+            z_in, z_out = self._codes[k : k + 2]
+            layer.backward(delta, z_in, z_out, rate * lr_ets, rate * lr_etp)
             delta = delta_in
 
     def silent_share(self) -> float:
         """Share of hidden neurons that stayed silent in the last forward pass."""
-        silent = [layer.is_silent.double().mean() for layer in list(self.layers)[:-1]]
+        silent = [layer.is_silent.double().mean() for layer in self.layers[:-1]]
         return float(torch.stack(silent).mean())
 
 
@@ -68,8 +75,8 @@ def reward_error(
         labels: right classes, int64, shape [...].
         reward: "published" is softmax(z) - softmax(z_target), with target codes exp(0.01) for the
             right class and exp(0.99) for the others. "first_spike" rewards the earliest spike:
-            sharpness * (target - softmax(-sharpness * z)), with 1 - smoothing shared out to the
-            right class and smoothing evenly to all.
+            target - softmax(-sharpness * z), where the target gives 1 - smoothing to the right
+            class and smoothing to all classes evenly.
         sharpness: of "first_spike"; a difference of 1/sharpness between codes counts fully.
         smoothing: of "first_spike", in [0, 1).
 
@@ -79,16 +86,37 @@ def reward_error(
     Raises:
         ValueError: the word is none of these.
     """
-    right = nn.functional.one_hot(labels, z_out.shape[-1]).to(z_out.dtype)
+    n_classes = z_out.shape[-1]
     if reward == "published":
-        target = torch.exp(0.99 - 0.98 * right)
+        target = target_codes(labels, n_classes, z_out.dtype)
         return z_out.softmax(dim=-1) - target.softmax(dim=-1)
     if reward == "first_spike":
-        target = (1 - smoothing) * right + smoothing / z_out.shape[-1]
-        return sharpness * (target - (-sharpness * z_out).softmax(dim=-1))
+        right = nn.functional.one_hot(labels, n_classes).to(z_out.dtype)
+        target = (1 - smoothing) * right + smoothing / n_classes
+        return target - (-sharpness * z_out).softmax(dim=-1)
     raise ValueError(f"reward must be one of {get_args(Reward)}, not {reward!r}")
 
 
 def decide(z_out: Float[Tensor, "*batch classes"]) -> Int[Tensor, "*batch"]:
     """The class whose neuron spikes first."""
     return z_out.argmin(dim=-1)
+
+
+def step_size(epoch: int, epochs: int, first: float, end: float, decay: str) -> float:
+    """Step size of an epoch.
+
+    Args:
+        epoch: from 0.
+        epochs: number of epochs.
+        first: step size of the first epoch.
+        end: "exponential": that of the last epoch; "cosine": that of one epoch later.
+        decay: one of these words.
+
+    Raises:
+        ValueError: the word is neither.
+    """
+    if decay == "exponential":
+        return float(first * (end / first) ** (epoch / max(1, epochs - 1)))
+    if decay != "cosine":
+        raise ValueError(f"decay must be exponential or cosine, not {decay!r}")
+    return end + (first - end) * (1 + math.cos(math.pi * epoch / epochs)) / 2

@@ -9,7 +9,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from shifting_learning.kernels import SILENT
+from shifting_learning.kernels import SILENT, Events, Spikes
+from shifting_learning.SL_Layer import SNNLayer
+from shifting_learning.SL_MultiInputLy import SNN_MInLy
 
 
 def find_spikes(
@@ -94,3 +96,67 @@ def feedback(
 ) -> Float[Tensor, "batch in"]:
     """d_i = sum_j d_j m_ij s_ij, shape [batch, in]."""
     return (d[:, None, :] * mask * s).sum(dim=2)
+
+
+class PlainLayer(SNNLayer):
+    """`SNNLayer` computed by the plain formulation: one network, `silent` as published.
+
+    Attributes:
+        events: see `find_spikes`; False, as published, unless it is set.
+    """
+
+    events = False
+
+    def _sort(self) -> Events:
+        return Events(*(self._z_in.new_zeros(0),) * 5)  # this formulation sorts in its search
+
+    def _search(self) -> Spikes:
+        u, self._mask, divisor = find_spikes(self._z_in, self.e_ts, events=self.events)
+        return _as_spikes(u, divisor)
+
+    def _timing_gradient(
+        self, a: Float[Tensor, "batch out"], z_out: Float[Tensor, "batch out"]
+    ) -> Float[Tensor, "1 in out"]:
+        return timing_gradient(self._z_in, self._mask, a, z_out)[None]
+
+    def _feedback(self, d: Float[Tensor, "batch out"]) -> Float[Tensor, "batch in"]:
+        return feedback(self._mask, d, self.e_ts)
+
+    @property
+    def cause_mask(self) -> Bool[Tensor, "batch in out"]:
+        """Causal masks of the last forward pass."""
+        return self._mask
+
+
+class PlainMultiInputLayer(SNN_MInLy):
+    """`SNN_MInLy` computed by the plain formulation: one network, one trial a batch.
+
+    Attributes:
+        events: see `find_spikes`; False, as published, unless it is set.
+    """
+
+    events = False
+
+    def _search(self) -> Spikes:
+        z, synapse, *_ = self._events
+        u, self._mask, divisor = find_spikes_of_spike_train(
+            z, synapse, self.e_ts, events=self.events
+        )
+        return _as_spikes(u[None], divisor[None])
+
+    def _timing_gradient(
+        self, a: Float[Tensor, "1 out"], z_out: Float[Tensor, "1 out"]
+    ) -> Float[Tensor, "1 in out"]:
+        z, synapse, *_ = self._events
+        of_spikes = a * (z[:, None] - z_out) * self._mask
+        return torch.zeros_like(self.e_ts).index_add_(0, synapse, of_spikes)[None]
+
+    @property
+    def cause_mask(self) -> Bool[Tensor, "K out"]:
+        """Causal masks over the spikes of the last forward pass."""
+        return self._mask
+
+
+def _as_spikes(u: Float[Tensor, "batch out"], divisor: Float[Tensor, "batch out"]) -> Spikes:
+    """Codes and divisors as the layers keep them; causes stay in the mask here."""
+    return Spikes(u, torch.full_like(u, -torch.inf), divisor.masked_fill(u >= SILENT, torch.inf))

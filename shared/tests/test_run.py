@@ -103,7 +103,9 @@ def test_full_disk_leaves_the_old_checkpoint_valid(tmp_path):
         run.save(1, STATE)
         # Writing to /dev/full fails as writing to a full disk does.
         (tmp_path / "checkpoint.pt.tmp").symlink_to("/dev/full")
-        with pytest.raises(RunError, match=r"the disk is full: checkpoint\.pt could not be written"):
+        with pytest.raises(
+            RunError, match=r"the disk is full: checkpoint\.pt could not be written"
+        ):
             run.save(2, STATE)
         assert run.load()[0] == 1
         run.save(2, STATE)
@@ -156,7 +158,7 @@ def test_other_options_in_one_folder_are_refused_and_named(tmp_path):
 
 def test_no_resume_replaces_the_run(tmp_path):
     with new_run(tmp_path) as run:
-        run.log(1, loss=1.0)
+        run.log(1, {"loss": 1.0})
         run.save(1, STATE)
         finish(run)
     with new_run(tmp_path, epochs=3, resume=False) as run:
@@ -167,9 +169,9 @@ def test_no_resume_replaces_the_run(tmp_path):
 
 def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     with new_run(tmp_path) as run:
-        run.log(1, loss=1.0)
+        run.log(1, {"loss": 1.0})
         run.save(1, STATE)
-        run.log(2, loss=0.5)
+        run.log(2, {"loss": 0.5})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "lo')  # cut by a kill
     with new_run(tmp_path) as run:
@@ -239,7 +241,7 @@ def test_commit_is_none_outside_of_git(monkeypatch, tmp_path):
 def test_tensorboard_without_the_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with new_run(tmp_path, tensorboard=True) as run, pytest.raises(RunError, match="pip install"):
-        run.log(1, loss=1.0)
+        run.log(1, {"loss": 1.0})
 
 
 def test_progress_passes_every_item_on():

@@ -1,0 +1,352 @@
+"""MNIST, Fashion-MNIST or small digits with a 784-800-10 network of one-spike neurons.
+
+    python shifting_learning/SL_mnist.py                            MNIST
+    python shifting_learning/SL_mnist.py --dataset fashion_mnist    Fashion-MNIST
+    python shifting_learning/SL_mnist.py --rule exact               gradient descent, same network
+    python shifting_learning/SL_mnist.py --preset published         the paper's settings
+
+Every pixel is one input spike, bright pixels first; the class whose output neuron spikes first is
+the decision. A tenth of the training set is held out: it picks the epoch of the "selected"
+accuracy. The accuracy of the last epoch is the result; test data choose nothing.
+"""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from shared import datasets
+from shared.device import prepare
+from shared.options import add_common_options, add_preset_options, check_positive, parse, script
+from shared.run import Run, carry_out, progress
+from shifting_learning.Dataset import Preprocess, code, image_intensities
+from shifting_learning.figures import draw_confusion, draw_curves, draw_layers_raster, draw_roc
+from shifting_learning.network import Network, Reward, decide, reward_error, step_size
+from shifting_learning.SL_Layer import Rule, Silent, SNNLayer
+
+EPOCHS = 20
+EVALUATION_BATCH = 1000
+QUICK_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a preset fixes; every field is an option of the same name.
+
+    Attributes:
+        hidden_spread, output_spread: initial timings are uniform in [0, spread / n_in).
+        lr_ets, lr_ets_end: step size of the timings in the first epoch and behind the last.
+        output_rate: step size of the output layer relative to the hidden one's.
+        decay: how it falls in between, "exponential" or "cosine", per epoch.
+        lr_etp: step size of the passing times.
+        reward, sharpness, smoothing: the reward signal, see `network.reward_error`.
+        silent: what a silent output neuron learns, see `SL_Layer.ShiftingLayer`; a silent hidden
+            neuron learns nothing, but for "published".
+        wake: strength of the homeostatic term that wakes silent neurons.
+        shift: training images are moved by up to so many pixels in both directions.
+        shuffle: "every" epoch, or "once" before the first.
+    """
+
+    hidden_spread: float
+    output_spread: float
+    lr_ets: float
+    lr_ets_end: float
+    output_rate: float
+    decay: str
+    lr_etp: float
+    reward: Reward
+    sharpness: float
+    smoothing: float
+    silent: Silent
+    wake: float
+    shift: int
+    shuffle: str
+
+
+PRESETS = {
+    "published": Settings(
+        hidden_spread=8.0,
+        output_spread=8.0,
+        lr_ets=1e-4,
+        lr_ets_end=1e-6,
+        output_rate=1.0,
+        decay="exponential",
+        lr_etp=1e-4,
+        reward="published",
+        sharpness=1.0,
+        smoothing=0.0,
+        silent="published",
+        wake=0.0,
+        shift=0,
+        shuffle="once",
+    ),
+    "tuned": Settings(
+        hidden_spread=40.0,
+        output_spread=8.0,
+        lr_ets=1.5e-3,
+        lr_ets_end=4.5e-5,
+        output_rate=0.33,
+        decay="cosine",
+        lr_etp=0.0,
+        reward="first_spike",
+        sharpness=20.0,
+        smoothing=0.1,
+        silent="deadline",
+        wake=0.1,
+        shift=1,
+        shuffle="every",
+    ),
+}
+
+
+def shifted(
+    images: UInt8[Tensor, "n height width"], reach: int, generator: torch.Generator
+) -> UInt8[Tensor, "n height width"]:
+    """Images moved by up to `reach` pixels in both directions; black comes in at the border."""
+    n, height, width = images.shape
+    padded = torch.nn.functional.pad(images, (reach,) * 4)
+    dy, dx = torch.randint(2 * reach + 1, (2, n, 1), generator=generator).to(images.device)
+    rows = torch.arange(height, device=images.device) + dy
+    columns = torch.arange(width, device=images.device) + dx
+    which = torch.arange(n, device=images.device)
+    return padded[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+class Images:
+    """A split on the device: images, labels and their codes.
+
+    Args:
+        split: uint8 images [n, 1, height, width] and labels [n].
+        preprocess: "none", "canny" or "binary", see `Dataset.image_intensities`.
+        device: where they lie.
+    """
+
+    def __init__(self, split: datasets.Split, preprocess: Preprocess, device: torch.device) -> None:
+        x = image_intensities(split.inputs, preprocess)
+        pixels = (255 * x).round().astype(np.uint8).reshape(len(x), *split.inputs.shape[2:])
+        self.pixels = torch.from_numpy(pixels).to(device)
+        self.labels = torch.from_numpy(split.labels).to(device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def codes_of(pixels: UInt8[Tensor, "n height width"]) -> Float[Tensor, "n pixels"]:
+    """Input codes exp(1 - x) of images, float32."""
+    table = code(torch.arange(256, dtype=torch.float64, device=pixels.device) / 255).float()
+    return table[pixels.flatten(1).long()]
+
+
+def batches(n: int, size: int, order: Int[Tensor, " n"]) -> Iterator[Int[Tensor, " batch"]]:
+    """The order cut into batches; the last may be smaller."""
+    return progress(torch.split(order, size), -(-n // size), "train")
+
+
+def evaluate(network: Network, images: Images) -> Float[Tensor, "n classes"]:
+    """Output codes of all images of a split."""
+    chunks = torch.split(images.pixels, EVALUATION_BATCH)
+    return torch.cat([network(codes_of(chunk)) for chunk in chunks])
+
+
+def accuracy(z_out: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:
+    """Share of right decisions."""
+    return (decide(z_out) == labels).double().mean().item()
+
+
+def build(args: argparse.Namespace, n_in: int, n_out: int, generator: torch.Generator) -> Network:
+    """The network n_in - hidden - n_out with its initial timings, float32."""
+
+    def layer(n_in: int, n_out: int, spread: float, silent: Silent) -> SNNLayer:
+        e_ts = torch.rand(n_in, n_out, generator=generator) * (spread / n_in)
+        return SNNLayer(n_in, n_out, e_ts, rule=args.rule, silent=silent, wake=args.wake)
+
+    hidden: Silent = "published" if args.silent == "published" else "ignore"
+    return Network(
+        layer(n_in, args.hidden, args.hidden_spread, hidden),
+        layer(args.hidden, n_out, args.output_spread, args.silent),
+        output_rate=args.output_rate,
+    )
+
+
+def train_epoch(
+    args: argparse.Namespace,
+    network: Network,
+    images: Images,
+    lr_ets: float,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """One pass over the training set.
+
+    Returns:
+        Loss and accuracy as seen before each step, and the share of silent hidden neurons.
+    """
+    if args.shuffle == "every":
+        order = torch.randperm(len(images), generator=generator)
+    else:
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed))
+    loss = right = silent = 0.0
+    for batch in batches(len(images), args.batch_size, order.to(images.labels.device)):
+        pixels, labels = images.pixels[batch], images.labels[batch]
+        if args.shift:
+            pixels = shifted(pixels, args.shift, generator)
+        z_out = network(codes_of(pixels))
+        delta = reward_error(z_out, labels, args.reward, args.sharpness, args.smoothing)
+        network.learn(delta, lr_ets, args.lr_etp)
+        loss += delta.square().sum().item()
+        right += (decide(z_out) == labels).sum().item()
+        silent += network.silent_share() * len(batch)
+    n = len(images)
+    return {"loss": loss / n, "train_accuracy": right / n, "silent_hidden": silent / n}
+
+
+def train(args: argparse.Namespace, run: Run, data: datasets.Dataset, device: torch.device) -> None:
+    """Train and test the network, write figures and result."""
+    parts = {
+        name: Images(getattr(data, name), args.preprocess, device)
+        for name in ("train", "validation", "test")
+    }
+    generator = torch.Generator().manual_seed(args.seed)
+    network = build(args, parts["train"].pixels[0].numel(), data.n_classes, generator).to(device)
+    first = 0
+    if saved := run.load():
+        first, state = saved
+        network.load_state_dict(state["network"])
+        generator.set_state(state["generator"])
+
+    for epoch in range(first, args.epochs):
+        lr_ets = step_size(epoch, args.epochs, args.lr_ets, args.lr_ets_end, args.decay)
+        row = train_epoch(args, network, parts["train"], lr_ets, generator)
+        for name in ("validation", "test"):
+            if len(parts[name]):
+                z_out = evaluate(network, parts[name])
+                row[f"{name}_accuracy"] = accuracy(z_out, parts[name].labels)
+        run.log(epoch + 1, row)
+        run.save(epoch + 1, {"network": network.state_dict(), "generator": generator.get_state()})
+
+    report(args, run, data, network, parts["test"])
+
+
+def report(
+    args: argparse.Namespace, run: Run, data: datasets.Dataset, network: Network, test: Images
+) -> None:
+    """Draw the figures and write the result."""
+    rows = run.metrics()
+    labels = test.labels.cpu().numpy()
+    z_out = evaluate(network, test).cpu()
+    name = experiment_name(args, data.name)
+    run.save_figure(draw_confusion(labels, decide(z_out).numpy(), name), "confusion")
+    run.save_figure(draw_roc(labels, -z_out.double().numpy(), name), "roc")
+    z_in = codes_of(test.pixels[:1])
+    z_hidden = network.layers[0](z_in)
+    z_last = network.layers[1](z_hidden)
+    raster = draw_layers_raster(
+        [z[0].cpu().numpy() for z in (z_in, z_hidden, z_last)],
+        ("input", "hidden", "output"),
+        f"one test image of class {labels[0]}",
+    )
+    run.save_figure(raster, "raster")
+    last = rows[-1]
+    selected = max(rows, key=lambda row: row.get("validation_accuracy", 0.0))
+    has_validation = "validation_accuracy" in last
+    run.finish(
+        experiment=name,
+        paper="shifting_learning",
+        dataset=data.name,
+        epochs=args.epochs,
+        metrics={
+            "test_accuracy_last": last["test_accuracy"],
+            "test_accuracy_selected": selected["test_accuracy"] if has_validation else None,
+            "selected_epoch": selected["epoch"] if has_validation else None,
+            "validation_accuracy_last": last.get("validation_accuracy"),
+            "train_accuracy_last": last["train_accuracy"],
+            "silent_hidden_last": last["silent_hidden"],
+        },
+        figure=run.save_figure(draw_curves(rows, name), "curves"),
+    )
+
+
+def experiment_name(args: argparse.Namespace, dataset: str) -> str:
+    """The session's name, with what differs from its default behind it."""
+    words = ["sl", "fashion" if dataset == "fashion_mnist" else dataset]
+    words += ["published"] if args.preset == "published" else []
+    words += [args.preprocess] if args.preprocess != "none" else []
+    words += ["exact"] if args.rule == "exact" else []
+    return "_".join(words + (["quick"] if args.quick else []))
+
+
+def first_samples(data: datasets.Dataset, n: int) -> datasets.Dataset:
+    """The first n samples of every split."""
+
+    def cut(split: datasets.Split) -> datasets.Split:
+        return datasets.Split(split.inputs[:n], split.labels[:n])
+
+    return datasets.Dataset(
+        data.name, cut(data.train), cut(data.validation), cut(data.test), data.n_classes
+    )
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this experiment."""
+    add = parser.add_argument
+    add(
+        "--dataset",
+        choices=("mnist", "fashion_mnist", "digits"),
+        default="mnist",
+        help="data set (default: mnist; where it cannot be had, the 5,000 digits of mnist5k)",
+    )
+    add(
+        "--preprocess",
+        choices=get_args(Preprocess),
+        default="none",
+        help="edges, or pixels cut at 0.5 (default: none)",
+    )
+    add(
+        "--rule",
+        choices=get_args(Rule),
+        default="shifting",
+        help="the paper's rule, or the exact gradient on the same network (default: shifting)",
+    )
+    add("--batch-size", type=int, default=128, help="images a step (default and paper: 128)")
+    add("--hidden", type=int, default=800, help="hidden neurons (default and paper: 800)")
+    add(
+        "--validation",
+        type=float,
+        default=0.1,
+        help="share of the training set held out to select an epoch (default: 0.1; paper: 0)",
+    )
+    choices = {
+        "decay": ("exponential", "cosine"),
+        "reward": get_args(Reward),
+        "silent": get_args(Silent),
+        "shuffle": ("every", "once"),
+    }
+    add_preset_options(parser, PRESETS, choices)
+    add_common_options(parser, "sl_mnist", EPOCHS)
+
+
+def main() -> None:
+    """Read the options, load the data and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_options(parser)
+    args = parse(parser, PRESETS)
+    if args.quick:
+        args.epochs = min(args.epochs, 2)
+    positive = ("epochs", "batch_size", "hidden", "hidden_spread", "output_spread")
+    check_positive(**{name: getattr(args, name) for name in (*positive, "lr_ets", "lr_ets_end")})
+    device = prepare(args.device, args.seed, args.threads, args.deterministic)
+    data = datasets.load(args.dataset, args.data_root, validation=args.validation, fallback=True)
+    if args.quick:
+        data = first_samples(data, QUICK_SAMPLES)
+    name = experiment_name(args, data.name)
+    carry_out(args, name, device, lambda run: train(args, run, data, device))
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,0 +1,86 @@
+"""Golden vectors: what the published program computes on small inputs, in float64.
+
+The environment variable GOLDEN names another folder of vectors with the same names and keys.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shifting_learning.network import Network, reward_error
+from shifting_learning.reference import PlainLayer, PlainMultiInputLayer
+from shifting_learning.SL_Layer import SNNLayer
+from shifting_learning.SL_MultiInputLy import SNN_MInLy
+
+FOLDER = Path(os.environ.get("GOLDEN") or Path(__file__).parent / "golden")
+STEPS = range(3)
+
+
+def load(name: str) -> dict[str, torch.Tensor]:
+    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+
+
+def check(found: torch.Tensor, expected: torch.Tensor) -> None:
+    tolerance = 1e-9 if found.dtype == torch.float64 else 1e-4
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(
+        found.to(expected.dtype), expected, rtol=tolerance, atol=tolerance * scale
+    )
+
+
+@pytest.mark.parametrize("layer_class", [SNNLayer, PlainLayer])
+@pytest.mark.parametrize("name", ["dense", "mixed_sign", "silent"])
+def test_layer(name, layer_class):
+    golden = load(f"sl_layer_{name}")
+    layer = layer_class(*golden["e_ts"].shape, golden["e_ts"], golden["e_tp"])
+    for step in STEPS:
+        z_in, delta = golden[f"z_in_{step}"], golden[f"delta_{step}"]
+        z_out = layer(z_in)
+        check(z_out, golden[f"z_out_{step}"])
+        assert torch.equal(layer.cause_mask, golden[f"cause_mask_{step}"].bool())
+        check(layer.pass_delta(delta), golden[f"delta_in_{step}"])
+        layer.backward(delta, z_in, z_out, float(golden["lr_ets"]), float(golden["lr_etp"]))
+        check(layer.e_ts.data, golden[f"e_ts_after_{step}"])
+        check(layer.e_tp.data, golden[f"e_tp_after_{step}"])
+
+
+@pytest.mark.parametrize("name", ["dense", "mixed_sign", "silent"])
+def test_layer_in_float32(name):
+    golden = {key: value.float() for key, value in load(f"sl_layer_{name}").items()}
+    layer = SNNLayer(*golden["e_ts"].shape, golden["e_ts"], golden["e_tp"])
+    z_out = layer(golden["z_in_0"])
+    assert z_out.dtype == torch.float32
+    check(z_out, golden["z_out_0"].double())
+    check(layer.pass_delta(golden["delta_0"]), golden["delta_in_0"].double())
+
+
+@pytest.mark.parametrize("layer_class", [SNN_MInLy, PlainMultiInputLayer])
+def test_multi_input_layer(layer_class):
+    golden = load("sl_multi_input_layer")
+    layer = layer_class(*golden["e_ts"].shape, golden["e_ts"])
+    for step in STEPS:
+        times, delta = golden[f"spike_times_{step}"], golden[f"delta_{step}"][None]
+        z_out = layer(times, golden[f"synapse_{step}"])
+        check(z_out, golden[f"z_out_{step}"])
+        assert torch.equal(layer.cause_mask, golden[f"cause_mask_{step}"].bool())
+        layer.backward(delta, times, z_out, float(golden["lr_ets"]), float(golden["lr_etp"]))
+        check(layer.e_ts.data, golden[f"e_ts_after_{step}"])
+        check(layer.e_tp.data, golden[f"e_tp_after_{step}"])
+
+
+def test_xor_training():
+    golden = load("sl_xor_training")
+    network = Network(SNNLayer(2, 8, golden["e_ts1"]), SNNLayer(8, 2, golden["e_ts2"]))
+    for expected in golden["error"]:
+        z_out = network(golden["z_in"])
+        delta = reward_error(z_out, golden["labels"], "published")
+        check(delta.square().sum(), expected)
+        network.learn(delta, float(golden["lr_ets"]), float(golden["lr_etp"]))
+    check(z_out, golden["z_out_last"])
+    for number, layer in enumerate(network.layers, start=1):
+        check(layer.e_ts.data, golden[f"e_ts{number}_after"])
+        check(layer.e_tp.data, golden[f"e_tp{number}_after"])
