@@ -101,13 +101,15 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time and memory, fused against plain, in one run with compared outputs."""
+    """Time and memory, fused against plain, outputs compared."""
     _install(session, *PAPERS)
-    session.run("python", "benchmarks/shifting_learning.py", *session.posargs, env=ENVIRONMENT)
+    session.install("psutil>=6.0")
+    script = "benchmarks/bench_shifting_learning.py"
+    session.run("python", script, *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session
 def report(session: nox.Session) -> None:
     """The results table of README.md and its figures, from results/."""
     _install(session)
-    session.run("python", "results/report.py", *session.posargs, env=ENVIRONMENT)
+    session.run("python", "-m", "shared.report", *session.posargs, env=ENVIRONMENT)

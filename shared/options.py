@@ -110,10 +110,17 @@ def add_preset_options(
         )
 
 
-def parse(parser: argparse.ArgumentParser, presets: Mapping[str, Any]) -> argparse.Namespace:
-    """Read the command line; options that were not given take their preset's value."""
+def parse(
+    parser: argparse.ArgumentParser, preset_of: Callable[[argparse.Namespace], Any]
+) -> argparse.Namespace:
+    """Read the command line; options that were not given take their preset's value.
+
+    Args:
+        parser: with the options of `add_preset_options`.
+        preset_of: gives the settings that the options read so far ask for.
+    """
     args = parser.parse_args()
-    for name, value in asdict(presets[args.preset]).items():
+    for name, value in asdict(preset_of(args)).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     return args

@@ -198,6 +198,7 @@ class Run:
         self.folder = folder
         self.config = json.loads(json.dumps(dict(config), default=str))
         self.device = device_name(device)
+        self._commit = commit()  # of the code that runs, whatever is checked out at its end
         self._writer: Any = None
         # The system drops the lock when the process ends, however it ends.
         self._lock = filelock.FileLock(folder / ".lock")
@@ -277,7 +278,7 @@ class Run:
             "options": self.config,
             "command": shlex.join(["python", *sys.argv]),
             "device": self.device,
-            "commit": commit(),
+            "commit": self._commit,
             "versions": versions(),
         }
         self._write(path, (json.dumps(record, indent=1) + "\n").encode())
@@ -474,7 +475,7 @@ class Run:
             metrics=metrics,
             published=published,
             command=shlex.join(["python", *sys.argv]),
-            commit=commit(),
+            commit=self._commit,
             versions=versions(),
         )
         content = dataclasses.asdict(result)

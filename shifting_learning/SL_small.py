@@ -260,7 +260,7 @@ def main() -> None:
     }
     add_preset_options(parser, PRESETS, choices)
     add_common_options(parser, "sl_iris", EPOCHS, threads=1)
-    args = parse(parser, PRESETS)
+    args = parse(parser, lambda args: PRESETS[args.preset])
     if args.quick:
         args.epochs, args.repeat = min(args.epochs, 50), 1
     positive = ("epochs", "repeat", "hidden", "batch_size", "hidden_spread", "output_spread")

@@ -138,7 +138,7 @@ def main() -> None:
     )
     add_preset_options(parser, PRESETS)
     add_common_options(parser, "sl_xor", EPOCHS, threads=1)
-    args = parse(parser, PRESETS)
+    args = parse(parser, lambda args: PRESETS[args.preset])
     if args.quick:
         args.epochs, args.repeat = 100, min(args.repeat, 20)
     check_positive(epochs=args.epochs, repeat=args.repeat)

@@ -1,0 +1,325 @@
+"""Shifting learning: time and memory of a training step, fused against plain formulation.
+
+    python benchmarks/bench_shifting_learning.py               both networks, then growth with size
+    python benchmarks/bench_shifting_learning.py --no-growth   both networks only
+
+Both sides take the same inputs, timings and errors, do the same work (forward, feedback, one Adam
+step of both layers) and must give the same numbers: in float64 first, to 1e-9; then they are timed
+in float32, interleaved, in this process. Peak memory is that of a step in a fresh process each.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from shared import datasets
+from shared.device import set_threads, torch_device
+from shared.options import script
+from shared.run import commit, device_name, save_figure, versions
+from shifting_learning.Dataset import code, image_intensities
+from shifting_learning.network import Network, reward_error
+from shifting_learning.reference import PlainLayer, PlainMultiInputLayer
+from shifting_learning.SL_Layer import SNNLayer
+from shifting_learning.SL_MultiInputLy import SNN_MInLy
+
+SIDES = ("plain", "fused")
+BARS = {"mnist": 60.0, "tca": 20.0}
+GPU_BAR = 20.0
+GROWTH = {
+    "batch": (8, 16, 32, 64, 128, 256, 512),
+    "inputs": (98, 196, 392, 784, 1568, 3136),
+    "outputs": (100, 200, 400, 800, 1600, 3200),
+}
+PLAIN_LIMIT = 128 * 784 * 800  # entries of a (batch, in, out) array that the plain side may hold
+
+
+@dataclass(frozen=True)
+class Case:
+    """Layer sizes, and the trials they are taught with.
+
+    Attributes:
+        name: of the case.
+        sizes: inputs, hidden neurons, outputs.
+        batch: trials a step.
+        spikes: spikes of the one trial; 0 for one spike an input.
+    """
+
+    name: str
+    sizes: tuple[int, int, int]
+    batch: int
+    spikes: int = 0
+
+
+CASES = {
+    "mnist": Case("mnist", (784, 800, 10), 128),
+    "tca": Case("tca", (500, 3200, 22), 1, spikes=4000),
+}
+
+
+def digit_codes(n: int, n_in: int) -> torch.Tensor:
+    """Codes of MNIST test images (the 5,000 of mnist5k where MNIST is not there), [n, n_in].
+
+    Other sizes than 784 repeat or cut the pixels.
+    """
+    images = datasets.load("mnist", fallback=True, download=False).test.inputs
+    pixels = np.resize(image_intensities(np.resize(images, (n, *images.shape[1:]))), (n, 784))
+    return code(torch.from_numpy(np.tile(pixels, -(-n_in // 784))[:, :n_in].copy()))
+
+
+def make_step(
+    case: Case, side: str, dtype: torch.dtype, device: torch.device
+) -> tuple[Network, Callable[[], torch.Tensor]]:
+    """A network and its training step, which returns the output codes."""
+    generator = torch.Generator().manual_seed(0)
+    n_in, n_hidden, n_out = case.sizes
+    # Spike trains: all timings together reach 1.2, so that hidden neurons spike late and the search
+    # cannot stop early.
+    spread = 2.4 * n_in / case.spikes if case.spikes else 40.0
+    e_ts = [
+        torch.rand(n_in, n_hidden, generator=generator) * (spread / n_in),
+        torch.rand(n_hidden, n_out, generator=generator) * (8 / n_hidden),
+    ]
+    kind = SNNLayer if side == "fused" else PlainLayer
+    first: Any = kind
+    if case.spikes:
+        first = SNN_MInLy if side == "fused" else PlainMultiInputLayer
+        times = torch.rand(case.spikes, generator=generator).sort().values * 2
+        synapse = torch.randint(n_in, (case.spikes,), generator=generator)
+        inputs = (times.to(device, dtype), synapse.to(device))
+    else:
+        inputs = (digit_codes(case.batch, n_in).to(device, dtype),)
+    network = Network(
+        first(n_in, n_hidden, e_ts[0].to(dtype)), kind(n_hidden, n_out, e_ts[1].to(dtype))
+    ).to(device)
+    for layer in network.layers:
+        layer.events = True  # inputs of one time are one event on both sides
+    labels = (torch.arange(case.batch) % n_out).to(device)
+
+    def step() -> torch.Tensor:
+        z_out = network(*inputs)
+        network.learn(reward_error(z_out, labels, "first_spike", 20.0), 1e-4, 0.0)
+        return z_out
+
+    return network, step
+
+
+def compare(case: Case, device: torch.device) -> dict[str, float]:
+    """Largest relative differences of two float64 steps, and how float32 sums shift plain codes.
+
+    Raises:
+        AssertionError: codes or timings of the two sides differ by more than 1e-9.
+    """
+    found = {}
+    for side in SIDES:
+        network, step = make_step(case, side, torch.float64, device)
+        z_out = [step(), step()]
+        found[side] = [*z_out, *(layer.e_ts.detach().clone() for layer in network.layers)]
+    plain, fused = found["plain"], found["fused"]
+    codes = max(float(((a - b) / a).abs().max()) for a, b in zip(plain[:2], fused[:2], strict=True))
+    timings = max(
+        float((a - b).abs().max() / a.abs().max())
+        for a, b in zip(plain[2:], fused[2:], strict=True)
+    )
+    assert codes < 1e-9, f"{case.name}: the output codes of the two sides differ by {codes}"
+    assert timings < 1e-9, f"{case.name}: the timings of the two sides differ by {timings}"
+    return {"codes": codes, "timings": timings}
+
+
+def timed(step: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Wall and CPU seconds of one step."""
+
+    def now() -> tuple[float, float]:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter(), time.process_time()
+
+    wall, cpu = now()
+    step()
+    wall_after, cpu_after = now()
+    return wall_after - wall, cpu_after - cpu
+
+
+def interleaved(case: Case, device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
+    """Times of both sides in turns, after one step of each to warm up."""
+    steps = {side: make_step(case, side, torch.float32, device)[1] for side in SIDES}
+    repeats = {"plain": 1, "fused": 10}  # single milliseconds are lost in the clock's noise
+    for step in steps.values():
+        step()
+    times: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
+    for _ in range(rounds):
+        for side, step in steps.items():
+            several = [timed(step, device) for _ in range(repeats[side])]
+            times[side].append(tuple(np.median(several, axis=0)))
+    found = {}
+    for side, values in times.items():
+        wall, cpu = np.array(values).T
+        found[side] = {
+            "wall_median": float(np.median(wall)),
+            "wall_least": float(wall.min()),
+            "wall_most": float(wall.max()),
+            "cpu_median": float(np.median(cpu)),
+        }
+    return found
+
+
+def step_memory_mb(case: Case, side: str, device: torch.device) -> float:
+    """Memory that a step takes at its peak beyond what was there before it, in MB.
+
+    Called in a fresh process: on the CPU the largest resident size seen by a thread that looks
+    every millisecond, on CUDA the largest allocation.
+    """
+    _, step = make_step(case, side, torch.float32, device)
+    small = Case("small", (20, 10, 2), min(case.batch, 2), min(case.spikes, 30))
+    _, warm_up = make_step(small, side, torch.float32, device)
+    warm_up()  # compilers and thread pools are not the step's
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    import psutil
+
+    process = psutil.Process()
+    before = peak = process.memory_info().rss
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.001):
+            peak = max(peak, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    step()
+    done.set()
+    watcher.join()
+    return (max(peak, process.memory_info().rss) - before) / 1e6
+
+
+def memory_of(case: Case, side: str, args: argparse.Namespace) -> float:
+    """`step_memory_mb` of a fresh process."""
+    words = [sys.executable, __file__, "--memory-of", case.name, side, "--device", args.device]
+    words += ["--threads", str(args.threads)] if args.threads else []
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def grow(device: torch.device) -> dict[str, dict[str, list[list[float]]]]:
+    """Seconds of a step of one 784-800 layer as batch, inputs or outputs grow, [[size, s], ...]."""
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    for what, sizes in GROWTH.items():
+        found[what] = {side: [] for side in SIDES}
+        for size in sizes:
+            n = {"batch": 128, "inputs": 784, "outputs": 800, what: size}
+            case = Case(what, (n["inputs"], n["outputs"], 10), n["batch"])
+            for side in SIDES:
+                if side == "plain" and n["batch"] * n["inputs"] * n["outputs"] > PLAIN_LIMIT:
+                    continue
+                _, step = make_step(case, side, torch.float32, device)
+                step()
+                repeats = 1 if side == "plain" else 5
+                seconds = float(np.median([timed(step, device)[0] for _ in range(repeats)]))
+                found[what][side].append([size, seconds])
+                print(f"{what} {size:5d}  {side:5s}  {1e3 * seconds:9.1f} ms", flush=True)
+    return found
+
+
+def draw_growth(growth: dict[str, dict[str, list[list[float]]]]) -> Figure:
+    """Step time against size, both sides."""
+    figure, panels = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained", sharey=True)
+    for axes, (what, sides) in zip(panels, growth.items(), strict=True):
+        for side, points in sides.items():
+            sizes, seconds = np.array(points).T
+            axes.loglog(sizes, 1e3 * seconds, "o-", label=side)
+        axes.set(xlabel=what, title=f"growth with {what}")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("training step (ms)")
+    panels[0].legend()
+    return figure
+
+
+def bench(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Compare, time and weigh both sides on both networks."""
+    rows: dict[str, Any] = {}
+    for name, case in CASES.items():
+        differences = compare(case, device)
+        times = interleaved(case, device, args.rounds)
+        memory = {side: memory_of(case, side, args) for side in SIDES}
+        ratio = times["plain"]["wall_median"] / times["fused"]["wall_median"]
+        bar = GPU_BAR if device.type == "cuda" else BARS[name]
+        rows[name] = {
+            "sizes": case.sizes,
+            "batch": case.batch,
+            "spikes": case.spikes,
+            "differences": differences,
+            "seconds": times,
+            "step_memory_mb": memory,
+            "speed_ratio": ratio,
+            "memory_ratio": memory["fused"] / memory["plain"],
+            "bar": bar,
+        }
+        print(f"\n{name} {'-'.join(map(str, case.sizes))}, batch {case.batch}")
+        for side in SIDES:
+            t = times[side]
+            print(f"  {side:5s} {1e3 * t['wall_median']:9.1f} ms wall "
+                  f"({1e3 * t['wall_least']:.1f} to {1e3 * t['wall_most']:.1f}), "
+                  f"{1e3 * t['cpu_median']:9.1f} ms CPU, {memory[side]:7.0f} MB")  # fmt: skip
+        print(f"  fused is {ratio:.0f} times faster (bar {bar:.0f}) with "
+              f"{rows[name]['memory_ratio']:.3f} of the memory (bar 0.1); largest relative "
+              f"difference {max(differences.values()):.1e}")  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Read the options and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
+    parser.add_argument("--growth", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--device", default="auto", help="as in the experiments (default: auto)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/shifting_learning"))
+    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    set_threads(args.threads)
+    device = torch_device(args.device)
+    if args.memory_of:
+        print(step_memory_mb(CASES[args.memory_of[0]], args.memory_of[1], device))
+        return
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"the load of this machine is {load:.1f}: others work here too, times will waver")
+    record: dict[str, Any] = {
+        "device": device_name(device),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "load_before": load,
+        "commit": commit(),
+        "versions": versions(),
+        "cases": bench(args, device),
+    }
+    if args.growth:
+        record["growth"] = grow(device)
+        save_figure(draw_growth(record["growth"]), args.out / "growth")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "bench.json").write_text(json.dumps(record, indent=1) + "\n")
+    print(f"\n{args.out / 'bench.json'}")
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,0 +1,162 @@
+"""The results table of README.md and the figures that compare runs, from results/.
+
+    python -m shared.report            write both
+    python -m shared.report --check    fail where README.md does not say what results/ holds
+
+A number in the table is the mean and standard deviation over the seeds whose result.json lies
+under results/<experiment>/seed<N>/; nothing is typed by hand.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from shared.errors import UserError
+from shared.options import script
+from shared.run import REPOSITORY, save_figure
+
+BEGIN, END = "<!-- results: written by `nox -s report` -->", "<!-- end of results -->"
+COLUMNS = ("Experiment", "Data set", "Seeds", "Epochs", "Measured", "Published", "Device", "Commit")
+
+# What a row states, in this order, with the words for it; accuracies and rates in percent.
+HEADLINES = {
+    "test_accuracy_last": "test, last epoch",
+    "test_accuracy_selected": "test, epoch picked by validation",
+    "success_rate": "runs that succeed",
+    "test_count_error_last": "mean absolute error of the count",
+}
+COMPARED = {
+    "sl_mnist": ("sl_mnist", "sl_mnist_exact", "sl_mnist_published"),
+    "sl_fashion": ("sl_fashion", "sl_fashion_exact", "sl_fashion_published"),
+    "sl_tca": ("sl_tca", "sl_tca_exact", "sl_tca_published"),
+}
+
+
+def load_results(folder: Path) -> pd.DataFrame:
+    """All results under a folder, a row a run; column "folder" says where each lies.
+
+    Raises:
+        UserError: a file is not a result of a run.
+    """
+    rows = []
+    for path in sorted(folder.glob("*/seed*/result.json")):
+        try:
+            rows.append(json.loads(path.read_text()) | {"folder": path.parent})
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is not JSON ({error}); restore or delete it") from error
+    if not rows:
+        raise UserError(f"no result.json under {folder}: run an experiment with --out there first")
+    return pd.DataFrame(rows)
+
+
+def _number(name: str, runs: pd.DataFrame, key: str = "metrics") -> str | None:
+    """A metric's mean and standard deviation over runs, or None where the runs do not have it."""
+    values = [row[name] for row in runs[key] if row and row.get(name) is not None]
+    if not values:
+        return None
+    mean, spread = pd.Series(values).mean(), pd.Series(values).std()
+    if key == "published":
+        spread = None  # one number, repeated in every run
+    inner = runs[key].iloc[0].get(f"{name}_sd_of_seeds")
+    if len(values) == 1 and inner is not None:
+        spread = inner  # one run of several seeds
+    is_share = "accuracy" in name or "rate" in name
+    factor, unit = (100, " %") if is_share else (1, "")
+    text = f"{factor * mean:.2f}"
+    if pd.notna(spread):
+        text += f" ± {factor * spread:.2f}"
+    low, high = (runs[key].iloc[0].get(f"{name}_{end}_95") for end in ("low", "high"))
+    if low is not None and high is not None:
+        text += f" ({factor * low:.1f} to {factor * high:.1f})"
+    return text + unit
+
+
+def table(results: pd.DataFrame) -> str:
+    """The results as a Markdown table, a row an experiment."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    for (experiment, dataset), runs in results.groupby(["experiment", "dataset"], sort=True):
+        numbers = {name: _number(name, runs) for name in HEADLINES}
+        measured = "; ".join(f"{HEADLINES[k]}: {v}" for k, v in numbers.items() if v)
+        printed = {name: _number(name, runs, "published") for name in HEADLINES}
+        published = "; ".join(f"{HEADLINES[k]}: {v}" for k, v in printed.items() if v)
+        cells = (
+            experiment,
+            dataset,
+            ", ".join(map(str, sorted(runs["seed"]))),
+            _distinct(runs["epochs"]),
+            measured,
+            published or "not published",
+            _distinct(runs["device"]),
+            _distinct([(commit or "none")[:7] for commit in runs["commit"]]),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _distinct(values: Sequence[object] | pd.Series) -> str:
+    return ", ".join(dict.fromkeys(map(str, values)))
+
+
+def with_table(readme: str, text: str) -> str:
+    """README.md's text with the table between its two marks replaced.
+
+    Raises:
+        UserError: the marks are not there.
+    """
+    if BEGIN not in readme or END not in readme:
+        raise UserError(f"README.md has lost the marks {BEGIN} and {END}: put them back")
+    before, rest = readme.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def draw_comparison(results: pd.DataFrame, experiments: Sequence[str]) -> Figure:
+    """Test accuracy over epochs of several experiments: mean of the seeds, and each seed."""
+    figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+    for number, name in enumerate(experiments):
+        curves = []
+        for folder in results.loc[results["experiment"] == name, "folder"]:
+            rows = pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch")
+            curves.append(100 * rows["test_accuracy"])
+            axes.plot(curves[-1], color=f"C{number}", alpha=0.25, linewidth=0.8)
+        mean = pd.concat(curves, axis=1).mean(axis=1)
+        axes.plot(mean, color=f"C{number}", label=f"{name} ({len(curves)})")
+    axes.set(xlabel="epoch", ylabel="test accuracy (%)")
+    axes.grid(alpha=0.3)
+    axes.legend(title="experiment (seeds)", fontsize=8, title_fontsize=8)
+    return figure
+
+
+def main() -> None:
+    """Write the table and the figures, or check the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
+    parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
+    args = parser.parse_args()
+    results = load_results(args.results)
+    readme = args.readme.read_text()
+    written = with_table(readme, table(results))
+    if args.check:
+        if written != readme:
+            raise UserError("README.md's table differs from results/: run `nox -s report`")
+        return
+    args.readme.write_text(written)
+    there: Any = set(results["experiment"])
+    for name, experiments in COMPARED.items():
+        found = [experiment for experiment in experiments if experiment in there]
+        if found:
+            save_figure(draw_comparison(results, found), args.results / "figures" / name)
+    print(f"{args.readme.name}: {len(results)} runs of {len(there)} experiments")
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,0 +1,74 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from shared.errors import UserError
+from shared.report import BEGIN, END, draw_comparison, load_results, table, with_table
+from shared.run import REPOSITORY, save_figure
+
+
+def write_run(folder: Path, experiment: str, seed: int, **metrics: float | None) -> None:
+    run = folder / experiment / f"seed{seed}"
+    run.mkdir(parents=True)
+    result = {
+        "experiment": experiment,
+        "dataset": "toy",
+        "seed": seed,
+        "epochs": 2,
+        "device": "cpu",
+        "metrics": metrics,
+        "published": {"test_accuracy_last": 0.9714},
+        "commit": "0123456789",
+    }
+    (run / "result.json").write_text(json.dumps(result))
+    rows = [{"epoch": k, "test_accuracy": 0.4 + k / 10} for k in (1, 2)]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def results(tmp_path):
+    write_run(tmp_path, "toy", 0, test_accuracy_last=0.5, test_accuracy_selected=None)
+    write_run(tmp_path, "toy", 1, test_accuracy_last=0.7, test_accuracy_selected=None)
+    write_run(
+        tmp_path, "toss", 0, success_rate=0.5, success_rate_low_95=0.4, success_rate_high_95=0.6
+    )
+    return load_results(tmp_path)
+
+
+def test_table_states_mean_spread_seeds_and_the_published_number(results):
+    rows = table(results).splitlines()
+    assert rows[2].startswith("| toss | toy | 0 | 2 | runs that succeed: 50.00 (40.0 to 60.0) % |")
+    assert rows[3] == (
+        "| toy | toy | 0, 1 | 2 | test, last epoch: 60.00 ± 14.14 % | "
+        "test, last epoch: 97.14 % | cpu | 0123456 |"
+    )
+
+
+def test_table_takes_its_place_between_the_marks():
+    readme = f"above\n{BEGIN}\nold\n{END}\nbelow"
+    assert with_table(readme, "new") == f"above\n{BEGIN}\nnew\n{END}\nbelow"
+    with pytest.raises(UserError, match="lost the marks"):
+        with_table("above", "new")
+
+
+def test_comparison_is_drawn_from_the_metrics(results, tmp_path):
+    figure = draw_comparison(results, ["toy"])
+    lines = figure.axes[0].get_lines()
+    assert len(lines) == 3
+    assert lines[-1].get_ydata().tolist() == pytest.approx([50, 60])
+    save_figure(figure, tmp_path / "toy")
+
+
+def test_no_results_and_broken_results_are_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"no result\.json under"):
+        load_results(tmp_path)
+    write_run(tmp_path, "toy", 0)
+    (tmp_path / "toy" / "seed0" / "result.json").write_text("{")
+    with pytest.raises(UserError, match="is not JSON"):
+        load_results(tmp_path)
+
+
+def test_readme_says_what_the_committed_results_hold():
+    readme = (REPOSITORY / "README.md").read_text()
+    assert with_table(readme, table(load_results(REPOSITORY / "results"))) == readme

@@ -1,0 +1,275 @@
+"""Layers and networks: the rules, silent neurons, homeostasis, state, errors."""
+
+import gc
+
+import pytest
+import torch
+
+from shifting_learning.network import Network, decide, reward_error, step_size
+from shifting_learning.reference import PlainLayer, find_spikes
+from shifting_learning.SL_Layer import SNNLayer
+from shifting_learning.SL_MultiInputLy import SNN_MInLy
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def codes(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return 1 + torch.rand(*shape, generator=generator(seed), dtype=dtype)
+
+
+def timings(*shape: int, scale: float, seed: int = 1) -> torch.Tensor:
+    return torch.rand(*shape, generator=generator(seed), dtype=torch.float64) * scale
+
+
+def test_exact_rule_is_the_gradient_of_the_plain_formulation():
+    z = codes(5, 12).requires_grad_()
+    s, p = timings(12, 7, scale=0.4).requires_grad_(), codes(7, seed=2).requires_grad_()
+    u, _, _ = find_spikes(z, s, events=True)
+    delta = torch.rand(5, 7, generator=generator(3), dtype=torch.float64) - 0.5
+    wanted = torch.autograd.grad((delta * p * u).sum(), (s, p, z))
+    layer = SNNLayer(12, 7, s, p, rule="exact")
+    z_out = layer(z)
+    torch.testing.assert_close(z_out, (p * u).detach())
+    g_ts, g_tp = layer.gradients(delta, z_out)
+    torch.testing.assert_close(g_ts, wanted[0])
+    torch.testing.assert_close(g_tp, wanted[1])
+    torch.testing.assert_close(layer.pass_delta(delta), wanted[2])
+
+
+def test_shifting_rule_is_the_exact_one_without_its_divisor():
+    z, delta = codes(1, 6), torch.ones(1, 3, dtype=torch.float64)
+    s = timings(6, 3, scale=1.0)
+    shifting, exact = (SNNLayer(6, 3, s, rule=rule) for rule in ("shifting", "exact"))
+    g_shifting = shifting.gradients(delta, shifting(z))[0]
+    g_exact = exact.gradients(delta, exact(z))[0]
+    ratio = torch.e * exact.spikes.divisor  # p = 1: the published factor is exp(p)
+    torch.testing.assert_close(g_shifting, g_exact * ratio)
+
+
+@pytest.mark.parametrize("rule", ["shifting", "exact"])
+def test_fused_layer_learns_as_the_plain_one(rule):
+    s = timings(30, 20, scale=0.2)
+    layers = [kind(30, 20, s, rule=rule) for kind in (SNNLayer, PlainLayer)]
+    for step in range(5):
+        z = codes(8, 30, seed=step)
+        delta = torch.rand(8, 20, generator=generator(step), dtype=torch.float64) - 0.5
+        for layer in layers:
+            layer.backward(delta, z, layer(z), 1e-3, 1e-3)
+    torch.testing.assert_close(layers[0].e_ts, layers[1].e_ts, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(layers[0].e_tp, layers[1].e_tp, rtol=1e-9, atol=1e-12)
+
+
+def silent_layer(**options) -> tuple[SNNLayer, torch.Tensor, torch.Tensor]:
+    """A layer whose second neuron stays silent, its input and its output."""
+    s = torch.tensor([[1.0, 0.1], [0.5, 0.1], [0.5, 0.1]], dtype=torch.float64)
+    layer = SNNLayer(3, 2, s, **options)
+    z = torch.tensor([[1.5, 1.2, 2.0]], dtype=torch.float64)
+    return layer, z, layer(z)
+
+
+def test_silent_as_published_is_caused_by_its_earliest_input():
+    layer, _, z_out = silent_layer()
+    assert layer.is_silent.tolist() == [[False, True]]
+    assert z_out[0, 1] == 1e5
+    assert layer.cause_mask[0, :, 1].tolist() == [False, True, False]
+    g = layer.gradients(torch.ones(1, 2, dtype=torch.float64), z_out)[0]
+    assert g[1, 1].item() == pytest.approx(torch.e * (1.2 - 1e5))
+    assert not g[[0, 2], 1].any()
+
+
+def test_silent_ignored_learns_nothing():
+    layer, _, z_out = silent_layer(silent="ignore")
+    ones = torch.ones(1, 2, dtype=torch.float64)
+    g_ts, g_tp = layer.gradients(ones, z_out)
+    assert not layer.cause_mask[0, :, 1].any()
+    assert not g_ts[:, 1].any()
+    assert g_tp[1] == 0
+    assert g_ts[:, 0].any()
+    torch.testing.assert_close(
+        layer.pass_delta(ones), layer.pass_delta(ones * torch.tensor([1.0, 0.0]))
+    )
+
+
+def test_silent_until_the_deadline_is_caused_by_all_inputs():
+    layer, z, z_out = silent_layer(silent="deadline", deadline=4.0)
+    assert z_out[0, 1] == 4.0
+    assert layer.cause_mask[0, :, 1].all()
+    g = layer.gradients(torch.ones(1, 2, dtype=torch.float64), z_out)[0]
+    torch.testing.assert_close(g[:, 1], torch.e * (z[0] - 4.0))
+
+
+def test_an_error_wakes_a_neuron_that_learns_at_the_deadline():
+    layer, z, _ = silent_layer(silent="deadline", deadline=4.0)
+    delta = torch.tensor([[0.0, 1.0]], dtype=torch.float64)  # it should spike earlier
+    for _ in range(100):
+        layer.backward(delta, z, layer(z), 1e-2, 0.0)
+    assert not layer.is_silent.any()
+
+
+@pytest.mark.parametrize("rule", ["shifting", "exact"])
+def test_homeostasis_wakes_silent_neurons_and_them_alone(rule):
+    layer, z, z_out = silent_layer(silent="ignore", wake=0.5, rule=rule)
+    before = layer.e_ts.clone()
+    layer.backward(torch.zeros(1, 2, dtype=torch.float64), z, z_out, 0.1, 0.0)
+    torch.testing.assert_close(layer.e_ts[:, 0], before[:, 0])
+    torch.testing.assert_close(layer.e_ts[:, 1], before[:, 1] + 0.5 * 0.1 * 0.5)
+    for _ in range(100):
+        layer.backward(torch.zeros(1, 2, dtype=torch.float64), z, layer(z), 0.1, 0.0)
+    assert not layer.is_silent.any()
+
+
+def test_feedback_uses_the_timings_of_the_forward_pass():
+    first, second = SNNLayer(4, 5, timings(4, 5, scale=2.0)), SNNLayer(5, 2, timings(5, 2, scale=1))
+    network = Network(first, second)
+    z = codes(3, 4)
+    delta = torch.rand(3, 2, generator=generator(), dtype=torch.float64)
+    network(z)
+    expected = first.gradients(second.pass_delta(delta), first(z))[0]
+    network.learn(delta, 0.1, 0.0)
+    torch.testing.assert_close(first.e_ts.grad, expected)
+
+
+@pytest.mark.parametrize("reward", ["published", "first_spike"])
+def test_two_steps_lower_the_loss_and_keep_gradients_finite(reward):
+    network = Network(
+        SNNLayer(10, 20, timings(10, 20, scale=0.8)), SNNLayer(20, 3, timings(20, 3, scale=0.4))
+    )
+    z, labels = codes(30, 10), torch.arange(30) % 3
+    losses = []
+    for _ in range(3):
+        delta = reward_error(network(z), labels, reward, 10.0, 0.1)
+        losses.append(delta.square().mean().item())
+        network.learn(delta, 1e-3, 0.0)
+        assert all(layer.e_ts.grad.isfinite().all() for layer in network.layers)
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_steps_keep_no_memory_alive():
+    network = Network(SNNLayer(10, 20), SNNLayer(20, 3))
+    z, labels = codes(5, 10, dtype=torch.float32), torch.arange(5) % 3
+
+    def tensors_after_a_step() -> int:
+        network.learn(reward_error(network(z), labels, "published"), 1e-3, 1e-3)
+        gc.collect()
+        return sum(type(x) is torch.Tensor for x in gc.get_objects())
+
+    counts = [tensors_after_a_step() for _ in range(4)]
+    assert counts[1] == counts[2] == counts[3]
+
+
+def test_state_dict_holds_all_that_continues_a_run():
+    def steps(layer: SNNLayer, first: int, last: int) -> None:
+        for step in range(first, last):
+            z = codes(4, 6, seed=step)
+            delta = torch.rand(4, 5, generator=generator(step), dtype=torch.float64)
+            layer.backward(delta, z, layer(z), 1e-2, 1e-2)
+
+    whole, part = (SNNLayer(6, 5, timings(6, 5, scale=1.0)) for _ in range(2))
+    steps(whole, 0, 4)
+    steps(part, 0, 2)
+    continued = SNNLayer(6, 5, timings(6, 5, scale=1.0))
+    continued.load_state_dict(part.state_dict())
+    steps(continued, 2, 4)
+    assert torch.equal(continued.e_ts, whole.e_ts)
+    assert torch.equal(continued.e_tp, whole.e_tp)
+
+
+def test_default_timings_are_the_published_ones():
+    layer = SNNLayer(784, 100, generator=generator())
+    assert 0 <= layer.e_ts.min() < layer.e_ts.max() <= 8 / 784
+    assert layer.e_ts.mean().item() == pytest.approx(4 / 784, rel=0.02)
+    assert layer.e_tp.tolist() == [1.0] * 100
+
+
+def test_layers_move_to_other_types_and_devices():
+    layer = SNNLayer(4, 3).double()
+    assert layer(codes(2, 4)).dtype == torch.float64
+    layer.backward(torch.ones(2, 3, dtype=torch.float64), codes(2, 4), layer(codes(2, 4)), 0.1, 0.1)
+
+
+def test_decision_is_the_first_spike():
+    assert decide(torch.tensor([[3.0, 1.0, 2.0], [1.0, 1e5, 1e5]])).tolist() == [1, 0]
+
+
+def test_rewards_have_their_stated_values():
+    z, label = torch.tensor([[1.0, 2.0]], dtype=torch.float64), torch.tensor([0])
+    target = torch.tensor([[0.01, 0.99]], dtype=torch.float64).exp().softmax(1)
+    torch.testing.assert_close(reward_error(z, label, "published"), z.softmax(1) - target)
+    first_spike = reward_error(z, label, "first_spike", 2.0, 0.1)
+    torch.testing.assert_close(first_spike, torch.tensor([[0.95, 0.05]]) - (-2 * z).softmax(1))
+
+
+def test_step_sizes_fall_as_stated():
+    assert [step_size(e, 3, 1e-2, 1e-4, "exponential") for e in range(3)] == pytest.approx(
+        [1e-2, 1e-3, 1e-4]
+    )
+    assert [step_size(e, 2, 1.0, 0.0, "cosine") for e in range(3)] == pytest.approx([1, 0.5, 0])
+    assert step_size(0, 1, 1e-2, 1e-4, "exponential") == 1e-2
+    with pytest.raises(ValueError, match="decay must be"):
+        step_size(0, 1, 1.0, 0.1, "linear")
+
+
+# ---------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"e_ts": torch.ones(3, 5)}, r"e_ts must have shape \[4, 3\]"),
+        ({"e_ts": torch.ones(4)}, r"e_ts must have shape \[4, 3\]"),
+        ({"e_tp": torch.ones(4)}, r"e_tp must have shape \[3\]"),
+        ({"rule": "stdp"}, "rule must be one of"),
+        ({"silent": "loud"}, "silent must be one of"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        SNNLayer(4, 3, **arguments)
+
+
+def test_bad_inputs_are_named():
+    layer = SNNLayer(4, 3)
+    with pytest.raises(ValueError, match=r"z_in must have shape \['batch', 4\], not \[2, 5\]"):
+        layer(torch.ones(2, 5))
+    with pytest.raises(ValueError, match="z_in holds NaN"):
+        layer(torch.full((2, 4), torch.nan))
+    with pytest.raises(ValueError, match=r"z_in must have shape \[3, 'batch', 4\]"):
+        SNNLayer(4, 2, torch.ones(3, 4, 2))(torch.ones(2, 5, 4))
+    with pytest.raises(RuntimeError, match="call forward first"):
+        layer.pass_delta(torch.ones(2, 3))
+    with pytest.raises(ValueError, match="reward must be one of"):
+        reward_error(torch.ones(2, 3), torch.zeros(2, dtype=torch.int64), "fame")
+
+
+@pytest.mark.parametrize(
+    ("times", "synapse", "offsets", "words"),
+    [
+        ([0.1, 0.2], [0], None, "two vectors of one length"),
+        ([0.1, float("nan")], [0, 1], None, "spike_times holds NaN"),
+        ([0.2, 0.1], [0, 1], None, "must ascend within each trial"),
+        ([0.1, 0.2], [0, 4], None, "synapse must lie between 0 and 3"),
+        ([0.1, 0.2], [0, -1], None, "synapse must lie between 0 and 3"),
+        ([0.1, 0.2], [0, 1], [0, 1], "offsets must run from 0 to the number of spikes, 2"),
+    ],
+)
+def test_bad_spike_trains_are_named(times, synapse, offsets, words):
+    layer = SNN_MInLy(4, 3)
+    offsets = None if offsets is None else torch.tensor(offsets)
+    with pytest.raises(ValueError, match=words):
+        layer(torch.tensor(times), torch.tensor(synapse), offsets)
+
+
+def test_trains_may_start_again_with_each_trial():
+    layer = SNN_MInLy(4, 3, timings(4, 3, scale=4.0))
+    times, synapse = torch.tensor([0.5, 0.9, 0.1, 0.3]), torch.tensor([0, 1, 2, 3])
+    both = layer(times, synapse, torch.tensor([0, 2, 4]))
+    assert torch.equal(both[0], layer(times[:2], synapse[:2])[0])
+    assert torch.equal(both[1], layer(times[2:], synapse[2:])[0])
+
+
+def test_trials_must_divide_among_networks():
+    layer = SNN_MInLy(4, 3, torch.ones(2, 4, 3))
+    with pytest.raises(ValueError, match="1 trials cannot be split evenly among 2 networks"):
+        layer(torch.tensor([0.1]), torch.tensor([0]))
