@@ -46,9 +46,7 @@ class Settings:
         decay: how it falls in between, "exponential" or "cosine", per epoch.
         lr_etp: step size of the passing times.
         reward, sharpness, smoothing: the reward signal, see `network.reward_error`.
-        silent: what a silent output neuron learns, see `SL_Layer.ShiftingLayer`; a silent hidden
-            neuron learns nothing, but for "published".
-        wake: strength of the homeostatic term that wakes silent neurons.
+        silent, wake: what silent neurons learn, see `SL_Layer.ShiftingLayer`.
         shift: training images are moved by up to so many pixels in both directions.
         shuffle: "every" epoch, or "once" before the first.
     """
@@ -97,7 +95,7 @@ PRESETS = {
         reward="first_spike",
         sharpness=20.0,
         smoothing=0.1,
-        silent="deadline",
+        silent="ignore",
         wake=0.1,
         shift=1,
         shuffle="every",
@@ -175,14 +173,13 @@ def accuracy(z_out: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> fl
 def build(args: argparse.Namespace, n_in: int, n_out: int, generator: torch.Generator) -> Network:
     """The network n_in - hidden - n_out with its initial timings, float32."""
 
-    def layer(n_in: int, n_out: int, spread: float, silent: Silent) -> SNNLayer:
+    def layer(n_in: int, n_out: int, spread: float) -> SNNLayer:
         e_ts = torch.rand(n_in, n_out, generator=generator) * (spread / n_in)
-        return SNNLayer(n_in, n_out, e_ts, rule=args.rule, silent=silent, wake=args.wake)
+        return SNNLayer(n_in, n_out, e_ts, rule=args.rule, silent=args.silent, wake=args.wake)
 
-    hidden: Silent = "published" if args.silent == "published" else "ignore"
     return Network(
-        layer(n_in, args.hidden, args.hidden_spread, hidden),
-        layer(args.hidden, n_out, args.output_spread, args.silent),
+        layer(n_in, args.hidden, args.hidden_spread),
+        layer(args.hidden, n_out, args.output_spread),
         output_rate=args.output_rate,
     )
 
