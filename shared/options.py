@@ -126,6 +126,30 @@ def parse(
     return args
 
 
+def experiment_name(session: str, args: argparse.Namespace, preset: Any) -> str:
+    """Name of a run: the session's, with what differs from its default behind it.
+
+    Args:
+        session: the nox session's name.
+        args: the options read.
+        preset: settings of the preset that was asked for; options that differ are named.
+
+    Returns:
+        Such as sl_mnist, sl_mnist_exact or sl_mnist_published_wake-0.1.
+    """
+    words = [session]
+    if args.preset != "tuned":
+        words.append(args.preset)
+    for name, value in asdict(preset).items():
+        if getattr(args, name) != value:
+            words.append(f"{name}-{getattr(args, name)}")
+    if getattr(args, "rule", "shifting") != "shifting":
+        words.append(args.rule)
+    if args.quick:
+        words.append("quick")
+    return "_".join(words)
+
+
 def check_positive(**values: float | None) -> None:
     """Refuse options that must be above 0.
 

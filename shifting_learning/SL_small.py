@@ -23,7 +23,14 @@ from torch import Tensor
 from shared import datasets
 from shared.device import prepare
 from shared.errors import UserError
-from shared.options import add_common_options, add_preset_options, check_positive, parse, script
+from shared.options import (
+    add_common_options,
+    add_preset_options,
+    check_positive,
+    experiment_name,
+    parse,
+    script,
+)
 from shared.run import Run, carry_out
 from shifting_learning.Dataset import Scaling, code, table_intensities
 from shifting_learning.network import Network, Reward, decide, reward_error, step_size
@@ -175,7 +182,7 @@ def draw(
     return figure
 
 
-def train(args: argparse.Namespace, run: Run, device: torch.device) -> None:
+def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -> None:
     """Train all networks, write the figure and the result."""
     table = datasets.load_table(args.dataset)
     intensity = torch.from_numpy(table_intensities(table.inputs, args.scaling)).to(device)
@@ -211,7 +218,6 @@ def train(args: argparse.Namespace, run: Run, device: torch.device) -> None:
 
     by_fold = accuracies(is_test).reshape(args.repeat, -1).cpu()
     by_seed = by_fold.mean(dim=1)
-    name = experiment_name(args)
     run.finish(
         experiment=name,
         paper="shifting_learning",
@@ -226,14 +232,6 @@ def train(args: argparse.Namespace, run: Run, device: torch.device) -> None:
         },
         figure=run.save_figure(draw(run.metrics(), by_fold, name), "folds"),
     )
-
-
-def experiment_name(args: argparse.Namespace) -> str:
-    """The session's name, with what differs from its default behind it."""
-    words = ["sl", args.dataset]
-    words += ["published"] if args.preset == "published" else []
-    words += ["exact"] if args.rule == "exact" else []
-    return "_".join(words + (["quick"] if args.quick else []))
 
 
 def main() -> None:
@@ -268,7 +266,8 @@ def main() -> None:
     if args.code_width < 0:
         raise UserError(f"--code-width {args.code_width} must be 0 (off) or above")
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    carry_out(args, experiment_name(args), device, lambda run: train(args, run, device))
+    name = experiment_name(f"sl_{args.dataset}", args, PRESETS[args.preset])
+    carry_out(args, name, device, lambda run: train(args, name, run, device))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,14 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from shared.device import prepare
-from shared.options import add_common_options, add_preset_options, check_positive, parse, script
+from shared.options import (
+    add_common_options,
+    add_preset_options,
+    check_positive,
+    experiment_name,
+    parse,
+    script,
+)
 from shared.run import Run, carry_out
 from shifting_learning.Dataset import code
 from shifting_learning.network import Network, decide, reward_error
@@ -75,7 +82,7 @@ def draw(rows: list[dict[str, float]], repeat: int) -> Figure:
     return figure
 
 
-def train(args: argparse.Namespace, run: Run, device: torch.device) -> None:
+def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -> None:
     """Train the networks, write the figure and the result."""
     z, labels = (x.to(device) for x in patterns())
     z = z.expand(args.repeat, -1, -1)
@@ -103,7 +110,7 @@ def train(args: argparse.Namespace, run: Run, device: torch.device) -> None:
     successes = int(right.sum())
     interval = binomtest(successes, args.repeat).proportion_ci(method="wilson")
     run.finish(
-        experiment=experiment_name(args),
+        experiment=name,
         paper="shifting_learning",
         dataset="xor",
         epochs=args.epochs,
@@ -115,13 +122,6 @@ def train(args: argparse.Namespace, run: Run, device: torch.device) -> None:
         },
         figure=run.save_figure(draw(run.metrics(), args.repeat), "xor"),
     )
-
-
-def experiment_name(args: argparse.Namespace) -> str:
-    """The session's name, with what differs from its default behind it."""
-    words = ["sl_xor", *(["published"] if args.preset == "published" else [])]
-    words += ["exact"] if args.rule == "exact" else []
-    return "_".join(words + (["quick"] if args.quick else []))
 
 
 def main() -> None:
@@ -143,7 +143,8 @@ def main() -> None:
         args.epochs, args.repeat = 100, min(args.repeat, 20)
     check_positive(epochs=args.epochs, repeat=args.repeat)
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    carry_out(args, experiment_name(args), device, lambda run: train(args, run, device))
+    name = experiment_name("sl_xor", args, PRESETS[args.preset])
+    carry_out(args, name, device, lambda run: train(args, name, run, device))
 
 
 if __name__ == "__main__":

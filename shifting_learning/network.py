@@ -67,6 +67,7 @@ def reward_error(
     reward: Reward,
     sharpness: float = 1.0,
     smoothing: float = 0.0,
+    neighbours: float = 0.0,
 ) -> Float[Tensor, "*batch classes"]:
     """Error d of the output codes: the global reward-punishment signal.
 
@@ -79,6 +80,8 @@ def reward_error(
             class and smoothing to all classes evenly.
         sharpness: of "first_spike"; a difference of 1/sharpness between codes counts fully.
         smoothing: of "first_spike", in [0, 1).
+        neighbours: of "first_spike", where classes are counts: above 0, the right class shares its
+            reward with its neighbours as a Gaussian of this standard deviation.
 
     Returns:
         Errors, positive where a spike should come earlier, shape [..., classes].
@@ -92,6 +95,9 @@ def reward_error(
         return z_out.softmax(dim=-1) - target.softmax(dim=-1)
     if reward == "first_spike":
         right = nn.functional.one_hot(labels, n_classes).to(z_out.dtype)
+        if neighbours > 0:
+            distance = torch.arange(n_classes, device=labels.device) - labels[..., None]
+            right = (-0.5 * (distance / neighbours) ** 2).to(z_out.dtype).softmax(dim=-1)
         target = (1 - smoothing) * right + smoothing / n_classes
         return target - (-sharpness * z_out).softmax(dim=-1)
     raise ValueError(f"reward must be one of {get_args(Reward)}, not {reward!r}")
