@@ -91,6 +91,22 @@ def code(
     return torch.exp(1 - x) if width is None else 1 + width * (1 - x)
 
 
+def with_reference(z: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_in_plus_1"]:
+    """Codes with one input more, a reference spike at time 0 (code 1).
+
+    A neuron's code u = sum s z / (S - 1) grows in proportion to its inputs' codes, so that a
+    network without a constant input (a digit has one in its black pixels) can only compare codes by
+    their ratios. The reference gives it an offset. It is ours, not in the specification.
+
+    Args:
+        z: codes, shape [..., n_in].
+
+    Returns:
+        Codes of the same type, shape [..., n_in + 1]; the reference is last.
+    """
+    return torch.cat([z, torch.ones_like(z[..., :1])], dim=-1)
+
+
 def target_codes(
     labels: Int[Tensor, "*shape"] | NDArray[np.integer[Any]],
     n_classes: int,

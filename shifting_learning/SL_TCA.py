@@ -182,8 +182,7 @@ class Batches:
 
     def take(self, which: Int[Tensor, " batch"]) -> TrialBatch:
         """The trials of these numbers, their times in units of tau."""
-        batch = batch_trials([self._trials[i] for i in which.tolist()])
-        batch = batch._replace(spike_times=batch.spike_times / self._tau)
+        batch = batch_trials([self._trials[i] for i in which.tolist()], self._tau)
         return TrialBatch(*(x.to(self._device) for x in batch))
 
 

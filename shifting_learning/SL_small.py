@@ -22,7 +22,6 @@ from torch import Tensor
 
 from shared import datasets
 from shared.device import prepare
-from shared.errors import UserError
 from shared.options import (
     add_common_options,
     add_preset_options,
@@ -32,7 +31,7 @@ from shared.options import (
     script,
 )
 from shared.run import Run, carry_out
-from shifting_learning.Dataset import Scaling, code, table_intensities
+from shifting_learning.Dataset import Scaling, code, table_intensities, with_reference
 from shifting_learning.network import Network, Reward, decide, reward_error, step_size
 from shifting_learning.SL_Layer import Rule, Silent, SNNLayer
 
@@ -46,7 +45,7 @@ class Settings:
 
     Attributes:
         scaling: min-max over the whole table ("global") or over each column ("feature").
-        code_width: 0 for codes exp(1 - x); above, codes 1 + code_width (1 - x).
+        reference: "spike" gives every trial one input more that fires at time 0, "none" does not.
         hidden_spread, output_spread: initial timings are uniform in [0, spread / n_in).
         lr_ets, lr_ets_end: step size of the timings in the first epoch and behind the last.
         lr_etp: step size of the passing times.
@@ -55,7 +54,7 @@ class Settings:
     """
 
     scaling: Scaling
-    code_width: float
+    reference: str
     hidden_spread: float
     output_spread: float
     lr_ets: float
@@ -71,7 +70,7 @@ class Settings:
 PRESETS = {
     "published": Settings(
         scaling="global",
-        code_width=0.0,
+        reference="none",
         hidden_spread=8.0,
         output_spread=8.0,
         lr_ets=1e-2,
@@ -84,8 +83,8 @@ PRESETS = {
         wake=0.0,
     ),
     "tuned": Settings(
-        scaling="feature",
-        code_width=0.0,
+        scaling="global",
+        reference="spike",
         hidden_spread=8.0,
         output_spread=8.0,
         lr_ets=1e-2,
@@ -186,7 +185,9 @@ def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -
     """Train all networks, write the figure and the result."""
     table = datasets.load_table(args.dataset)
     intensity = torch.from_numpy(table_intensities(table.inputs, args.scaling)).to(device)
-    z = code(intensity, width=args.code_width or None)
+    z = code(intensity)
+    if args.reference == "spike":
+        z = with_reference(z)
     labels = torch.from_numpy(table.labels).to(device)
     n, n_in = z.shape
     is_test = assign_folds(n, args.repeat, args.fold, args.seed).to(device)
@@ -253,6 +254,7 @@ def main() -> None:
     )
     choices = {
         "scaling": get_args(Scaling),
+        "reference": ("none", "spike"),
         "reward": get_args(Reward),
         "silent": get_args(Silent),
     }
@@ -263,8 +265,6 @@ def main() -> None:
         args.epochs, args.repeat = min(args.epochs, 50), 1
     positive = ("epochs", "repeat", "hidden", "batch_size", "hidden_spread", "output_spread")
     check_positive(**{name: getattr(args, name) for name in (*positive, "lr_ets", "lr_ets_end")})
-    if args.code_width < 0:
-        raise UserError(f"--code-width {args.code_width} must be 0 (off) or above")
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
     name = experiment_name(f"sl_{args.dataset}", args, PRESETS[args.preset])
     carry_out(args, name, device, lambda run: train(args, name, run, device))

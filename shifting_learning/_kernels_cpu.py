@@ -23,8 +23,15 @@ _GRADIENT_BLOCK = 64  # neurons a block: a (in, block) float64 gradient tile fit
 _MIN_JOBS = 64  # enough pieces of work for many cores
 
 
-@njit(parallel=True, cache=True)
-def sort_codes(z):  # type: ignore[no-untyped-def]
+def sort_codes(
+    z: NDArray[np.floating],
+) -> tuple[
+    NDArray[np.floating],
+    NDArray[np.int32],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.float64],
+]:
     """Sort each trial's codes; leave out the inputs of the latest time where they are many.
 
     Inputs that share the latest time are one event whose sums are known without visiting them: the
@@ -32,36 +39,15 @@ def sort_codes(z):  # type: ignore[no-untyped-def]
     least half of the inputs belong to them, as the black pixels of a digit do.
     """
     n_trials, n_in = z.shape
-    codes = np.empty((n_trials, n_in), z.dtype)
-    synapse = np.empty((n_trials, n_in), np.int32)
-    start = np.empty(n_trials, np.int64)
-    stop = np.empty(n_trials, np.int64)
-    rest = np.empty(n_trials, np.float64)
-    for b in prange(n_trials):
-        row = z[b]
-        latest = row.max()
-        n_latest = 0
-        for i in range(n_in):
-            if row[i] == latest:
-                n_latest += 1
-        leave_out = n_latest > 1 and 2 * n_latest >= n_in
-        n_kept = n_in - n_latest if leave_out else n_in
-        kept = np.empty(n_kept, np.int32)
-        value = np.empty(n_kept, z.dtype)
-        k = 0
-        for i in range(n_in):
-            if not leave_out or row[i] != latest:
-                kept[k] = i
-                value[k] = row[i]
-                k += 1
-        order = np.argsort(value, kind="mergesort")
-        for k in range(n_kept):
-            codes[b, k] = value[order[k]]
-            synapse[b, k] = kept[order[k]]
-        start[b] = b * n_in
-        stop[b] = b * n_in + n_kept
-        rest[b] = latest if leave_out else np.inf
-    return codes.ravel(), synapse.ravel(), start, stop, rest
+    order = np.argsort(z, axis=1)
+    codes = np.take_along_axis(z, order, axis=1)
+    latest = codes[:, -1]
+    n_latest = (codes == latest[:, None]).sum(axis=1)
+    leave_out = (n_latest > 1) & (2 * n_latest >= n_in)
+    start = np.arange(n_trials) * n_in
+    stop = start + n_in - np.where(leave_out, n_latest, 0)
+    rest = np.where(leave_out, latest, np.inf).astype(np.float64)
+    return codes.ravel(), order.astype(np.int32).ravel(), start, stop, rest
 
 
 @njit(parallel=True, cache=True)

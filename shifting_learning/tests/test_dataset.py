@@ -51,6 +51,12 @@ def test_wide_code_is_linear() -> None:
     torch.testing.assert_close(z, torch.tensor([6.4, 3.7, 1.0]))
 
 
+def test_a_reference_spike_is_one_more_input_at_time_zero() -> None:
+    z = torch.tensor([[[2.0, 1.5]], [[1.1, 2.7]]], dtype=torch.float64)
+    expected = torch.tensor([[[2.0, 1.5, 1.0]], [[1.1, 2.7, 1.0]]], dtype=torch.float64)
+    torch.testing.assert_close(Dataset.with_reference(z), expected)
+
+
 @pytest.mark.parametrize("x", [-0.1, 1.5, 255.0, float("inf")])
 def test_code_refuses_intensities_out_of_range(x: float) -> None:
     with pytest.raises(ValueError, match=r"^intensities must lie in \[0, 1\], not between"):
