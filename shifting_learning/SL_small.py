@@ -10,8 +10,8 @@ no part to choose an epoch by: the accuracy is that of the last epoch.
 """
 
 import argparse
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,7 +47,8 @@ class Settings:
         scaling: min-max over the whole table ("global") or over each column ("feature").
         reference: "spike" gives every trial one input more that fires at time 0, "none" does not.
         hidden_spread, output_spread: initial timings are uniform in [0, spread / n_in).
-        lr_ets, lr_ets_end: step size of the timings in the first epoch and behind the last.
+        lr_ets, lr_ets_end: step size of the timings in the first epoch and at the end.
+        decay: how it falls in between, "exponential" or "cosine".
         lr_etp: step size of the passing times.
         reward, sharpness, smoothing: the reward signal, see `network.reward_error`.
         silent, wake: what silent neurons learn, see `SL_Layer.ShiftingLayer`.
@@ -59,6 +60,7 @@ class Settings:
     output_spread: float
     lr_ets: float
     lr_ets_end: float
+    decay: str
     lr_etp: float
     reward: Reward
     sharpness: float
@@ -75,6 +77,7 @@ PRESETS = {
         output_spread=8.0,
         lr_ets=1e-2,
         lr_ets_end=1e-2,
+        decay="exponential",
         lr_etp=1e-6,
         reward="published",
         sharpness=1.0,
@@ -87,16 +90,31 @@ PRESETS = {
         reference="spike",
         hidden_spread=8.0,
         output_spread=8.0,
-        lr_ets=1e-2,
-        lr_ets_end=1e-4,
+        lr_ets=3e-2,
+        lr_ets_end=1e-3,
+        decay="cosine",
         lr_etp=0.0,
         reward="first_spike",
-        sharpness=20.0,
+        sharpness=10.0,
         smoothing=0.1,
         silent="deadline",
         wake=0.1,
     ),
 }
+
+# Tables whose columns have units of their own are scaled column by column, and need smaller steps;
+# so does the exact gradient.
+TUNED_FOR: dict[str, dict[str, Any]] = {
+    "wine": {"scaling": "feature", "lr_ets": 1e-2, "lr_ets_end": 3e-4},
+    "breast_cancer": {"scaling": "feature", "lr_ets": 1e-2, "lr_ets_end": 3e-4},
+    "iris exact": {"lr_ets": 2e-2, "lr_ets_end": 6e-4},
+}
+
+
+def presets_for(dataset: str, rule: str) -> dict[str, Settings]:
+    """The presets, with what the table and the rule change in the tuned one."""
+    changes = TUNED_FOR.get(dataset, {}) | TUNED_FOR.get(f"{dataset} {rule}", {})
+    return PRESETS | {"tuned": replace(PRESETS["tuned"], **changes)}
 
 
 def assign_folds(n: int, repeat: int, fold: int | None, seed: int) -> Bool[Tensor, "networks n"]:
@@ -205,7 +223,7 @@ def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -
         return (right & chosen).sum(dim=1) / chosen.sum(dim=1)
 
     for epoch in range(first, args.epochs):
-        lr_ets = step_size(epoch, args.epochs, args.lr_ets, args.lr_ets_end, "exponential")
+        lr_ets = step_size(epoch, args.epochs, args.lr_ets, args.lr_ets_end, args.decay)
         train_epoch(args, network, z, labels, is_test, lr_ets, generator)
         row = {
             "train_accuracy": accuracies(~is_test).mean().item(),
@@ -253,6 +271,7 @@ def main() -> None:
         help="the paper's rule, or the exact gradient on the same network (default: shifting)",
     )
     choices = {
+        "decay": ("exponential", "cosine"),
         "scaling": get_args(Scaling),
         "reference": ("none", "spike"),
         "reward": get_args(Reward),
@@ -260,13 +279,15 @@ def main() -> None:
     }
     add_preset_options(parser, PRESETS, choices)
     add_common_options(parser, "sl_iris", EPOCHS, threads=1)
-    args = parse(parser, lambda args: PRESETS[args.preset])
+    args = parse(parser, lambda args: presets_for(args.dataset, args.rule)[args.preset])
     if args.quick:
         args.epochs, args.repeat = min(args.epochs, 50), 1
     positive = ("epochs", "repeat", "hidden", "batch_size", "hidden_spread", "output_spread")
     check_positive(**{name: getattr(args, name) for name in (*positive, "lr_ets", "lr_ets_end")})
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    name = experiment_name(f"sl_{args.dataset}", args, PRESETS[args.preset])
+    name = experiment_name(
+        f"sl_{args.dataset}", args, presets_for(args.dataset, args.rule)[args.preset]
+    )
     carry_out(args, name, device, lambda run: train(args, name, run, device))
 
 
