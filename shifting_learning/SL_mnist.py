@@ -191,6 +191,16 @@ def accuracy(z_out: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> fl
     return (decide(z_out) == labels).double().mean().item()
 
 
+def lead(z_out: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
+    """How much earlier than the earliest of the others each output spikes, in codes.
+
+    The whole of an image's output codes moves with its brightness; what decides is their order.
+    """
+    first = z_out.sort(dim=1).values[:, :2]
+    is_first = z_out == first[:, :1]
+    return torch.where(is_first, first[:, 1:], first[:, :1]) - z_out
+
+
 def build(args: argparse.Namespace, n_in: int, n_out: int, generator: torch.Generator) -> Network:
     """The network n_in - hidden - n_out with its initial timings, float32."""
 
@@ -241,8 +251,8 @@ def train(
 ) -> None:
     """Train and test the network, write figures and result."""
     parts = {
-        name: Images(getattr(data, name), args.preprocess, device)
-        for name in ("train", "validation", "test")
+        part: Images(getattr(data, part), args.preprocess, device)
+        for part in ("train", "validation", "test")
     }
     generator = torch.Generator().manual_seed(args.seed)
     network = build(args, parts["train"].pixels[0].numel(), data.n_classes, generator).to(device)
@@ -255,10 +265,10 @@ def train(
     for epoch in range(first, args.epochs):
         lr_ets = step_size(epoch, args.epochs, args.lr_ets, args.lr_ets_end, args.decay)
         row = train_epoch(args, network, parts["train"], lr_ets, generator)
-        for name in ("validation", "test"):
-            if len(parts[name]):
-                z_out = evaluate(network, parts[name])
-                row[f"{name}_accuracy"] = accuracy(z_out, parts[name].labels)
+        for part in ("validation", "test"):
+            if len(parts[part]):
+                z_out = evaluate(network, parts[part])
+                row[f"{part}_accuracy"] = accuracy(z_out, parts[part].labels)
         run.log(epoch + 1, row)
         run.save(epoch + 1, {"network": network.state_dict(), "generator": generator.get_state()})
 
@@ -272,7 +282,7 @@ def report(name: str, run: Run, data: datasets.Dataset, network: Network, test: 
     z_out = evaluate(network, test).cpu()
     cut = evaluate(network, test, published_test_codes)
     run.save_figure(draw_confusion(labels, decide(z_out).numpy(), name), "confusion")
-    run.save_figure(draw_roc(labels, -z_out.double().numpy(), name), "roc")
+    run.save_figure(draw_roc(labels, lead(z_out).numpy(), name), "roc")
     z_in = codes_of(test.pixels[:1])
     z_hidden = network.layers[0](z_in)
     z_last = network.layers[1](z_hidden)

@@ -67,7 +67,7 @@ def draw_roc(labels: NDArray[np.int64], scores: FLOAT, title: str) -> Figure:
         axes.plot(false, true, label=f"{k} (area {auc(false, true):.4f})", linewidth=1)
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
     axes.set(xscale="log", xlim=(1e-4, 1))
-    axes.legend(fontsize=7, title="class", title_fontsize=7)
+    axes.legend(fontsize=7, title="class", title_fontsize=7, loc="lower right")
     axes.grid(alpha=0.3)
     return figure
 
