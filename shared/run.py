@@ -332,6 +332,31 @@ class Run:
         self._keep_metrics_until(content["epoch"])
         return content["epoch"], content["state"]
 
+    def checkpoint(self, epoch: int, **parts: Any) -> None:
+        """`save` the states of modules, optimisers, schedulers and random generators, by name."""
+        self.save(
+            epoch,
+            {
+                name: part.state_dict() if hasattr(part, "state_dict") else part.get_state()
+                for name, part in parts.items()
+            },
+        )
+
+    def restore(self, **parts: Any) -> int:
+        """`load` the newest checkpoint into the parts that `checkpoint` saved, where there is one.
+
+        Returns:
+            The number of epochs that are done.
+        """
+        saved = self.load()
+        if saved is None:
+            return 0
+        epoch, state = saved
+        for name, part in parts.items():
+            take = part.load_state_dict if hasattr(part, "load_state_dict") else part.set_state
+            take(state[name])
+        return epoch
+
     def _read_checkpoint(self, path: Path) -> dict[str, Any]:
         import torch
 

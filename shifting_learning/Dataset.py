@@ -59,24 +59,18 @@ class TrialBatch(NamedTuple):
     targets: Int[Tensor, " n"]
 
 
-def code(
-    x: Shaped[Tensor, "*shape"] | NDArray[Any], *, width: float | None = None
-) -> Float[Tensor, "*shape"]:
+def code(x: Shaped[Tensor, "*shape"] | NDArray[Any]) -> Float[Tensor, "*shape"]:
     """Spike codes of intensities, z = exp(1 - x) (section Equations).
 
     Args:
         x: intensities in [0, 1], or up to 1.01 as the published scaling of tables leaves them.
-        width: None for the published code; a number for z = 1 + width (1 - x), whose latest spike
-            comes at log(1 + width) instead of 1 s. Wide codes tell close intensities better apart.
 
     Returns:
         Codes in the shape of `x`, in its type where that is a float, else float32.
 
     Raises:
-        ValueError: an intensity is NaN or out of range, or the width is not positive.
+        ValueError: an intensity is NaN or out of range.
     """
-    if width is not None and not width > 0:
-        raise ValueError(f"width must be positive, not {width}")
     x = torch.as_tensor(x)
     if not x.is_floating_point():
         x = x.float()
@@ -88,7 +82,7 @@ def code(
             f"intensities must lie in [0, 1], not between {x.min():g} and {x.max():g}: "
             "scale the data first"
         )
-    return torch.exp(1 - x) if width is None else 1 + width * (1 - x)
+    return torch.exp(1 - x)
 
 
 def with_reference(z: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_in_plus_1"]:

@@ -319,11 +319,7 @@ def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -
     parts = {part: Batches(some, args.tau, device) for part, some in trials.items()}
     network = build(args, spike_set.n_synapses, spike_set.duration).to(device)
     generator = torch.Generator().manual_seed(args.seed)
-    first = 0
-    if saved := run.load():
-        first, state = saved
-        network.load_state_dict(state["network"])
-        generator.set_state(state["generator"])
+    first = run.restore(network=network, generator=generator)
 
     for epoch in range(first, args.epochs):
         lr_ets = step_size(epoch, args.epochs, args.lr_ets, args.lr_ets_end, "exponential")
@@ -332,7 +328,7 @@ def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -
             row |= score(network, parts["validation"], "validation")
             row |= score(network, parts["test"], "test")
         run.log(epoch + 1, row)
-        run.save(epoch + 1, {"network": network.state_dict(), "generator": generator.get_state()})
+        run.checkpoint(epoch + 1, network=network, generator=generator)
 
     report(name, run, dataset, network, trials, parts["test"], spike_set.feature_length)
 

@@ -256,11 +256,7 @@ def train(
     }
     generator = torch.Generator().manual_seed(args.seed)
     network = build(args, parts["train"].pixels[0].numel(), data.n_classes, generator).to(device)
-    first = 0
-    if saved := run.load():
-        first, state = saved
-        network.load_state_dict(state["network"])
-        generator.set_state(state["generator"])
+    first = run.restore(network=network, generator=generator)
 
     for epoch in range(first, args.epochs):
         lr_ets = step_size(epoch, args.epochs, args.lr_ets, args.lr_ets_end, args.decay)
@@ -270,7 +266,7 @@ def train(
                 z_out = evaluate(network, parts[part])
                 row[f"{part}_accuracy"] = accuracy(z_out, parts[part].labels)
         run.log(epoch + 1, row)
-        run.save(epoch + 1, {"network": network.state_dict(), "generator": generator.get_state()})
+        run.checkpoint(epoch + 1, network=network, generator=generator)
 
     report(name, run, data, network, parts["test"])
 

@@ -212,11 +212,7 @@ def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -
     n_nets = len(is_test)
     network = build(args, (n_in, args.hidden, len(table.class_names)), n_nets).to(device)
     generator = torch.Generator().manual_seed(args.seed)
-    first = 0
-    if saved := run.load():
-        first, state = saved
-        network.load_state_dict(state["network"])
-        generator.set_state(state["generator"])
+    first = run.restore(network=network, generator=generator)
 
     def accuracies(chosen: Tensor) -> Tensor:
         right = decide(network(z.expand(n_nets, -1, -1))) == labels
@@ -232,8 +228,7 @@ def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -
         show = (epoch + 1) % 50 == 0 or epoch + 1 == args.epochs
         run.log(epoch + 1, row, show=show)
         if show:
-            state = {"network": network.state_dict(), "generator": generator.get_state()}
-            run.save(epoch + 1, state)
+            run.checkpoint(epoch + 1, network=network, generator=generator)
 
     by_fold = accuracies(is_test).reshape(args.repeat, -1).cpu()
     by_seed = by_fold.mean(dim=1)

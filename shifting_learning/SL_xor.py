@@ -89,10 +89,7 @@ def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -
     labels = labels.expand(args.repeat, -1)
     generator = torch.Generator().manual_seed(args.seed)
     network = build(args.repeat, args.rule, generator).to(device)
-    first = 0
-    if saved := run.load():
-        first, state = saved
-        network.load_state_dict(state["network"])
+    first = run.restore(network=network)
 
     for epoch in range(first + 1, args.epochs + 1):
         z_out = network(z)
@@ -104,7 +101,7 @@ def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -
         row = {"error": error.item(), "success_rate": right.mean().item()}
         run.log(epoch, row, show=show)
         if show:
-            run.save(epoch, {"network": network.state_dict()})
+            run.checkpoint(epoch, network=network)
 
     right = (decide(network(z)) == labels).all(dim=1)
     successes = int(right.sum())

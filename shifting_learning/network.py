@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from shared.errors import UserError
 from shifting_learning.Dataset import target_codes
 from shifting_learning.SL_Layer import ShiftingLayer, SNNLayer
 
@@ -46,7 +47,15 @@ class Network(nn.Module):
             delta: errors of the output codes, in their shape.
             lr_ets: step size of the exponential shifting timings.
             lr_etp: step size of the exponential passing times.
+
+        Raises:
+            UserError: the error is NaN or infinite; nothing has been learnt from it.
         """
+        if not delta.isfinite().all():
+            raise UserError(
+                "the error at the output is not finite: the steps are too large, lower --lr-ets; "
+                "the last checkpoint is intact"
+            )
         for k in reversed(range(len(self.layers))):
             layer = self.layers[k]
             delta_in = layer.pass_delta(delta) if isinstance(layer, SNNLayer) and k else delta

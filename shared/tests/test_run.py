@@ -48,6 +48,18 @@ def test_checkpoint_comes_back_as_it_was(tmp_path):
     assert state["words"] == ("a", 1, None)
 
 
+def test_parts_are_saved_and_restored_by_name(tmp_path):
+    layer, generator = torch.nn.Linear(2, 3), torch.Generator().manual_seed(1)
+    with new_run(tmp_path) as run:
+        assert run.restore(layer=layer, generator=generator) == 0
+        run.checkpoint(4, layer=layer, generator=generator)
+    other, other_generator = torch.nn.Linear(2, 3), torch.Generator()
+    with new_run(tmp_path) as run:
+        assert run.restore(layer=other, generator=other_generator) == 4
+    assert torch.equal(other.weight, layer.weight)
+    assert torch.equal(torch.rand(3, generator=other_generator), torch.rand(3, generator=generator))
+
+
 def test_a_fresh_folder_has_no_checkpoint(tmp_path):
     with new_run(tmp_path / "deep" / "folder") as run:
         assert run.load() is None

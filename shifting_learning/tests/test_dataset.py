@@ -46,11 +46,6 @@ def test_code_takes_numpy_and_keeps_its_type() -> None:
     assert Dataset.code(np.ones(2, np.int64)).tolist() == [1.0, 1.0]
 
 
-def test_wide_code_is_linear() -> None:
-    z = Dataset.code(torch.tensor([0.0, 0.5, 1.0]), width=5.4)
-    torch.testing.assert_close(z, torch.tensor([6.4, 3.7, 1.0]))
-
-
 def test_a_reference_spike_is_one_more_input_at_time_zero() -> None:
     z = torch.tensor([[[2.0, 1.5]], [[1.1, 2.7]]], dtype=torch.float64)
     expected = torch.tensor([[[2.0, 1.5, 1.0]], [[1.1, 2.7, 1.0]]], dtype=torch.float64)
@@ -66,12 +61,6 @@ def test_code_refuses_intensities_out_of_range(x: float) -> None:
 def test_code_refuses_nan() -> None:
     with pytest.raises(ValueError, match=r"^an intensity is NaN: check the data$"):
         Dataset.code(np.array([0.5, np.nan, 7.0]))
-
-
-@pytest.mark.parametrize("width", [0.0, -1.0, float("nan")])
-def test_code_refuses_a_width_that_is_not_positive(width: float) -> None:
-    with pytest.raises(ValueError, match=r"^width must be positive, not "):
-        Dataset.code(np.array([0.5]), width=width)
 
 
 def test_target_codes() -> None:

@@ -5,6 +5,7 @@ import gc
 import pytest
 import torch
 
+from shared.errors import UserError
 from shifting_learning.network import Network, decide, reward_error, step_size
 from shifting_learning.reference import PlainLayer, find_spikes
 from shifting_learning.SL_Layer import SNNLayer
@@ -144,6 +145,15 @@ def test_two_steps_lower_the_loss_and_keep_gradients_finite(reward):
         network.learn(delta, 1e-3, 0.0)
         assert all(layer.e_ts.grad.isfinite().all() for layer in network.layers)
     assert losses[0] > losses[1] > losses[2]
+
+
+def test_an_error_that_is_not_finite_stops_before_it_is_learnt():
+    network = Network(SNNLayer(3, 2))
+    before = network.layers[0].e_ts.clone()
+    network(codes(1, 3, dtype=torch.float32))
+    with pytest.raises(UserError, match="lower --lr-ets; the last checkpoint is intact"):
+        network.learn(torch.tensor([[0.0, torch.nan]]), 0.1, 0.1)
+    assert torch.equal(network.layers[0].e_ts, before)
 
 
 def test_steps_keep_no_memory_alive():

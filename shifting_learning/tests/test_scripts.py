@@ -26,6 +26,7 @@ def environment(**changes: str) -> dict[str, str]:
         "MPLBACKEND": "agg",
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONWARNINGS": "",
+        "OMP_NUM_THREADS": "1",  # threads that wait for a busy core hold small networks up
         **changes,
     }
 
