@@ -15,7 +15,10 @@ nox.options.sessions = ["lint", "tests"]
 
 PAPERS = ("shifting_learning",)  # papers whose code is here
 TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3")
-ENVIRONMENT = {"MPLBACKEND": "agg"}  # figures go to files
+ENVIRONMENT = {
+    "MPLBACKEND": "agg",  # figures go to files
+    "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
+}
 
 
 def _install(session: nox.Session, *extras: str) -> None:
