@@ -137,31 +137,35 @@ def undisturbed(tmp_path_factory):
     return folder
 
 
-def stop_in_mid_epoch(folder: Path, number: signal.Signals) -> subprocess.Popen[str]:
-    """Start the run and stop it behind its second checkpoint, while it trains on."""
-    process = subprocess.Popen(
+def stop_in_mid_epoch(folder: Path, number: signal.Signals) -> tuple[int, str]:
+    """Start the run and stop it behind its second checkpoint, while it trains on.
+
+    Returns:
+        Exit code and what it wrote to standard error.
+    """
+    with subprocess.Popen(
         command(*DIGITS, "--epochs", "6", "--out", folder),
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
-    )
-    deadline = time.monotonic() + 300
-    while not (folder / "checkpoint.previous.pt").exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(number)
-    process.wait(timeout=60)
-    return process
+    ) as process:
+        deadline = time.monotonic() + 300
+        while not (folder / "checkpoint.previous.pt").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, words = process.communicate(timeout=60)
+    return process.returncode, words
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(number, undisturbed, tmp_path):
-    stopped = stop_in_mid_epoch(tmp_path, number)
+    code, words = stop_in_mid_epoch(tmp_path, number)
     if number == signal.SIGINT:
-        assert stopped.returncode == 130
-        assert "the same command goes on from the last checkpoint" in stopped.stderr.read()
+        assert code == 130
+        assert "the same command goes on from the last checkpoint" in words
     assert not (tmp_path / "result.json").exists()
     done = run(*DIGITS, "--epochs", "6", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
