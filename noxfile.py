@@ -106,7 +106,6 @@ def lint(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Time and memory, fused against plain, outputs compared."""
     _install(session, *PAPERS)
-    session.install("psutil>=6.0")
     script = "benchmarks/bench_shifting_learning.py"
     session.run("python", script, *session.posargs, env=ENVIRONMENT)
 

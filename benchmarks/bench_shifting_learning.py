@@ -14,7 +14,6 @@ import os
 import platform
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from matplotlib.figure import Figure
 
 from shared import datasets
 from shared.device import set_threads, torch_device
+from shared.errors import UserError
 from shared.options import script
 from shared.run import commit, device_name, save_figure, versions
 from shifting_learning.Dataset import code, image_intensities
@@ -190,8 +190,7 @@ def interleaved(case: Case, device: torch.device, rounds: int) -> dict[str, dict
 def step_memory_mb(case: Case, side: str, device: torch.device) -> float:
     """Memory that a step takes at its peak beyond what was there before it, in MB.
 
-    Called in a fresh process: on the CPU the largest resident size seen by a thread that looks
-    every millisecond, on CUDA the largest allocation.
+    Called in a fresh process: the largest allocation on CUDA, else the largest resident size.
     """
     _, step = make_step(case, side, torch.float32, device)
     small = Case("small", (20, 10, 2), min(case.batch, 2), min(case.spikes, 30))
@@ -202,23 +201,18 @@ def step_memory_mb(case: Case, side: str, device: torch.device) -> float:
         before = torch.cuda.memory_allocated()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    import psutil
-
-    process = psutil.Process()
-    before = peak = process.memory_info().rss
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.001):
-            peak = max(peak, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
+    before = resident_mb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present size
     step()
-    done.set()
-    watcher.join()
-    return (max(peak, process.memory_info().rss) - before) / 1e6
+    return resident_mb("VmHWM") - before
+
+
+def resident_mb(key: str) -> float:
+    """Present ("VmRSS") or largest ("VmHWM") resident size of this process, in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise UserError("the benchmark measures memory on Linux and on CUDA only")
 
 
 def memory_of(case: Case, side: str, args: argparse.Namespace) -> float:
