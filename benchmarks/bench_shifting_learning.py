@@ -9,6 +9,8 @@ in float32, interleaved, in this process. Peak memory is that of a step in a fre
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -201,6 +203,8 @@ def step_memory_mb(case: Case, side: str, device: torch.device) -> float:
         before = torch.cuda.memory_allocated()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # free memory that the process still holds would hide a need
     before = resident_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present size
     step()
