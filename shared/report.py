@@ -88,7 +88,7 @@ def table(results: pd.DataFrame) -> str:
         cells = (
             experiment,
             dataset,
-            ", ".join(map(str, sorted(runs["seed"]))),
+            _seeds(runs),
             _distinct(runs["epochs"]),
             measured,
             published or "not published",
@@ -97,6 +97,12 @@ def table(results: pd.DataFrame) -> str:
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _seeds(runs: pd.DataFrame) -> str:
+    seeds = ", ".join(map(str, sorted(runs["seed"])))
+    networks = runs["metrics"].iloc[0].get("networks")
+    return f"{seeds} ({networks} networks)" if networks else seeds
 
 
 def _distinct(values: Sequence[object] | pd.Series) -> str:

@@ -31,14 +31,20 @@ def results(tmp_path):
     write_run(tmp_path, "toy", 0, test_accuracy_last=0.5, test_accuracy_selected=None)
     write_run(tmp_path, "toy", 1, test_accuracy_last=0.7, test_accuracy_selected=None)
     write_run(
-        tmp_path, "toss", 0, success_rate=0.5, success_rate_low_95=0.4, success_rate_high_95=0.6
+        *(tmp_path, "toss", 0),
+        networks=9,
+        success_rate=0.5,
+        success_rate_low_95=0.4,
+        success_rate_high_95=0.6,
     )
     return load_results(tmp_path)
 
 
 def test_table_states_mean_spread_seeds_and_the_published_number(results):
     rows = table(results).splitlines()
-    assert rows[2].startswith("| toss | toy | 0 | 2 | runs that succeed: 50.00 (40.0 to 60.0) % |")
+    assert rows[2].startswith(
+        "| toss | toy | 0 (9 networks) | 2 | runs that succeed: 50.00 (40.0 to 60.0) % |"
+    )
     assert rows[3] == (
         "| toy | toy | 0, 1 | 2 | test, last epoch: 60.00 ± 14.14 % | "
         "test, last epoch: 97.14 % | cpu | 0123456 |"
