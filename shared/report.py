@@ -24,6 +24,8 @@ from shared.run import REPOSITORY, save_figure
 BEGIN, END = "<!-- results: written by `nox -s report` -->", "<!-- end of results -->"
 COLUMNS = ("Experiment", "Data set", "Seeds", "Epochs", "Measured", "Published", "Device", "Commit")
 
+KEYS = ["experiment", "dataset", "epochs"]  # runs that differ in nothing else share a row
+
 # What a row states, in this order, with the words for it; accuracies and rates in percent.
 HEADLINES = {
     "test_accuracy_last": "test, last epoch",
@@ -80,7 +82,7 @@ def _number(name: str, runs: pd.DataFrame, key: str = "metrics") -> str | None:
 def table(results: pd.DataFrame) -> str:
     """The results as a Markdown table, a row an experiment."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    for (experiment, dataset), runs in results.groupby(["experiment", "dataset"], sort=True):
+    for (experiment, dataset, epochs), runs in results.groupby(KEYS, sort=True):
         numbers = {name: _number(name, runs) for name in HEADLINES}
         measured = "; ".join(f"{HEADLINES[k]}: {v}" for k, v in numbers.items() if v)
         printed = {name: _number(name, runs, "published") for name in HEADLINES}
@@ -89,7 +91,7 @@ def table(results: pd.DataFrame) -> str:
             experiment,
             dataset,
             _seeds(runs),
-            _distinct(runs["epochs"]),
+            str(epochs),
             measured,
             published or "not published",
             _distinct(runs["device"]),
@@ -127,7 +129,8 @@ def draw_comparison(results: pd.DataFrame, experiments: Sequence[str]) -> Figure
     figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
     for number, name in enumerate(experiments):
         curves = []
-        for folder in results.loc[results["experiment"] == name, "folder"]:
+        runs = results[results["experiment"] == name]
+        for folder in runs.loc[runs["epochs"] == runs["epochs"].max(), "folder"]:
             rows = pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch")
             curves.append(100 * rows["test_accuracy"])
             axes.plot(curves[-1], color=f"C{number}", alpha=0.25, linewidth=0.8)

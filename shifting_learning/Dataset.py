@@ -22,7 +22,7 @@ TABLE_SHIFT = 0.01
 """What the published scaling of tables adds after min-max; intensities then end at 1.01."""
 
 TARGET_TIMES = (0.01, 0.99)
-"""Target spike times of the right class and of the others (section Equations)."""
+"""Target spike times of the right class and of the others."""
 
 REWARDS = (5, 0, 2, 0, 4, 0, 3, 6, 1)
 """Rewards of the Spike set's features, by id from 1."""
@@ -60,7 +60,7 @@ class TrialBatch(NamedTuple):
 
 
 def code(x: Shaped[Tensor, "*shape"] | NDArray[Any]) -> Float[Tensor, "*shape"]:
-    """Spike codes of intensities, z = exp(1 - x) (section Equations).
+    """Spike codes of intensities, z = exp(1 - x).
 
     Args:
         x: intensities in [0, 1], or up to 1.01 as the published scaling of tables leaves them.
@@ -90,7 +90,7 @@ def with_reference(z: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_i
 
     A neuron's code u = sum s z / (S - 1) grows in proportion to its inputs' codes, so that a
     network without a constant input (a digit has one in its black pixels) can only compare codes by
-    their ratios. The reference gives it an offset. It is ours, not in the specification.
+    their ratios. The reference gives it an offset. It is ours, not the paper's.
 
     Args:
         z: codes, shape [..., n_in].
@@ -106,7 +106,7 @@ def target_codes(
     n_classes: int,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "*shape n_classes"]:
-    """Target codes: exp(0.01) for the right class, exp(0.99) for the others (section Equations).
+    """Target codes: exp(0.01) for the right class, exp(0.99) for the others.
 
     Args:
         labels: classes from 0 to n_classes - 1, any shape.
@@ -132,7 +132,7 @@ def target_codes(
 def image_intensities(
     images: UInt8[np.ndarray, "n 1 h w"], preprocess: Preprocess = "none"
 ) -> Float32[np.ndarray, "n pixels"]:
-    """Intensities of grey images, a row an image (section Experiments).
+    """Intensities of grey images, a row an image.
 
     Args:
         images: uint8, shape [n, 1, height, width].
@@ -175,7 +175,7 @@ def _edges(intensities: Float32[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n 
 def table_intensities(
     x: Shaped[np.ndarray, "n features"], scaling: Scaling = "global"
 ) -> Float[np.ndarray, "n features"]:
-    """Intensities of a table: min-max scaling to [0, 1], plus 0.01 (section Experiments).
+    """Intensities of a table: min-max scaling to [0, 1], plus 0.01.
 
     Args:
         x: samples, shape [n, features], in units of their own.
@@ -213,7 +213,7 @@ def generate_features(
     feature_length: float = 1.0,
     dt: float = 0.001,
 ) -> SpikeSet:
-    """New features for where the published file of the Spike set is not there (its section).
+    """New features for where the published file of the Spike set is not there.
 
     Every synapse has 0 to 3 spikes in a feature, as often as in the published nine, at times
     uniform over the feature.
@@ -250,7 +250,7 @@ def _generate_feature(rng: np.random.Generator, n_synapses: int, length: float) 
 def generate_trials(
     n: int, seed: int | np.random.Generator, spike_set: SpikeSet, *, max_target: int = MAX_TARGET
 ) -> tuple[Trial, ...]:
-    """New trials of the Spike set, by the statistics of the published ones (its section).
+    """New trials of the Spike set, by the statistics of the published ones.
 
     Features follow one another without overlap on a background of random spikes, at 0.3716 Hz a
     synapse with a slow modulation common to all; inside a feature 16.2 % of it are missing.

@@ -1,6 +1,6 @@
 """A layer of one-spike neurons that learns by shifting its synapses' timings.
 
-Forward (specification, section Equations): a neuron j with exponential shifting timings s_ij and
+Forward, as in the paper: a neuron j with exponential shifting timings s_ij and
 exponential passing time p_j gives z_j = p_j u_j, where u_j is the smallest admissible code of its
 sorted inputs (see `kernels`).
 

@@ -1,7 +1,7 @@
 """The input layer for spike trains: a synapse may spike many times in a trial.
 
 The prefix search runs over spikes instead of synapses; the changes of the spikes of one synapse add
-up (specification, end of section Equations).
+up.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """The plain formulation of shifting learning, over (batch, in, out) arrays: the tests' oracle.
 
-It states the equations of the specification one for one and is as slow and as large as they are: a
+It states the equations of the paper one for one and is as slow and as large as they are: a
 training step of 784-800-10 at batch 128 takes seconds and gigabytes. `kernels.py` computes the same
 from running sums.
 """
