@@ -233,7 +233,7 @@ def train_epoch(
     """
     n = len(trials)
     order = torch.randperm(n, generator=generator)
-    right = error = silent = 0.0
+    totals = torch.zeros(3, dtype=torch.float64)
     for which in progress(torch.split(order, args.batch_size), -(-n // args.batch_size), "train"):
         *spikes, targets = trials.take(which)
         z_out = network(*spikes)
@@ -242,14 +242,10 @@ def train_epoch(
         )
         network.learn(delta, lr_ets, args.lr_etp)
         miss = (decide(z_out) - targets).abs()
-        right += (miss == 0).sum().item()
-        error += miss.sum().item()
-        silent += network.silent_share() * len(which)
-    return {
-        "train_accuracy": right / n,
-        "train_count_error": error / n,
-        "silent_hidden": silent / n,
-    }
+        silent = network.silent_share() * len(which)
+        totals = totals.to(z_out.device) + torch.stack([(miss == 0).sum(), miss.sum(), silent])
+    names = ("train_accuracy", "train_count_error", "silent_hidden")
+    return dict(zip(names, (totals / n).tolist(), strict=True))
 
 
 def counts(network: Network, trials: Batches) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:

@@ -233,7 +233,8 @@ def train_epoch(
         order = torch.randperm(len(images), generator=generator)
     else:
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(args.seed))
-    loss = right = silent = 0.0
+    # Summed where the network is: reading them at every step would hold a GPU up.
+    totals = torch.zeros(3, dtype=torch.float64, device=images.labels.device)
     for batch in batches(len(images), args.batch_size, order.to(images.labels.device)):
         pixels, labels = images.pixels[batch], images.labels[batch]
         if args.shift:
@@ -241,11 +242,12 @@ def train_epoch(
         z_out = network(codes_of(pixels))
         delta = reward_error(z_out, labels, args.reward, args.sharpness, args.smoothing)
         network.learn(delta, lr_ets, args.lr_etp)
-        loss += delta.square().sum().item()
-        right += (decide(z_out) == labels).sum().item()
-        silent += network.silent_share() * len(batch)
+        right = (decide(z_out) == labels).sum()
+        silent = network.silent_share() * len(batch)
+        totals += torch.stack([delta.square().sum(), right, silent])
     n = len(images)
-    return {"loss": loss / n, "train_accuracy": right / n, "silent_hidden": silent / n}
+    names = ("loss", "train_accuracy", "silent_hidden")
+    return dict(zip(names, (totals / n).tolist(), strict=True))
 
 
 def train(

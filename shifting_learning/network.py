@@ -64,10 +64,10 @@ class Network(nn.Module):
             layer.backward(delta, z_in, z_out, rate * lr_ets, rate * lr_etp)
             delta = delta_in
 
-    def silent_share(self) -> float:
+    def silent_share(self) -> Float[Tensor, ""]:
         """Share of hidden neurons that stayed silent in the last forward pass."""
         silent = [layer.is_silent.double().mean() for layer in self.layers[:-1]]
-        return float(torch.stack(silent).mean())
+        return torch.stack(silent).mean()
 
 
 def reward_error(
