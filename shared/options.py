@@ -14,7 +14,7 @@ from shared.errors import UserError
 def add_common_options(
     parser: argparse.ArgumentParser,
     experiment: str,
-    epochs: int,
+    epochs: int | None,
     threads: int | None = None,
 ) -> None:
     """Add the options that every script has.
@@ -22,7 +22,7 @@ def add_common_options(
     Args:
         parser: the script's parser.
         experiment: name of the default folder, runs/<experiment>/seed<seed>.
-        epochs: the default of --epochs, the paper's value.
+        epochs: the default of --epochs, the paper's value; None where nothing is trained.
         threads: the default of --threads; 1 for networks so small that threads wait for each other
             longer than they work.
     """
@@ -43,12 +43,13 @@ def add_common_options(
         type=Path,
         help=f"folder of the run (default: runs/{experiment}[_variant]/seed<seed>)",
     )
-    group.add_argument(
-        "--epochs",
-        type=int,
-        default=epochs,
-        help=f"passes over the training set (default and paper: {epochs})",
-    )
+    if epochs is not None:
+        group.add_argument(
+            "--epochs",
+            type=int,
+            default=epochs,
+            help=f"passes over the training set (default and paper: {epochs})",
+        )
     group.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,

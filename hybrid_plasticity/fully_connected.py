@@ -1,0 +1,253 @@
+"""Training of the 784-512-10 networks, and their tests under distortion.
+
+The program behind `simple_example/` and `tolerance_learning/`: each of their scripts names its
+settings, its data set and its rule.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hybrid_plasticity.distortions import LEVELS, distort
+from hybrid_plasticity.figures import draw_constants, draw_curves, draw_levels
+from hybrid_plasticity.networks import Encoding, FullyConnected
+from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from hybrid_plasticity.training import Protocol, evaluate, generators, optimisers, train_epoch
+from shared import datasets
+from shared.device import prepare
+from shared.options import add_common_options, check_positive
+from shared.run import Run, carry_out
+
+QUICK_SAMPLES = 500
+QUICK_LEVELS = (0, 6)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a program of the paper fixes.
+
+    Attributes:
+        epochs: passes over the training set.
+        neuron, hebbian: constants of neurons and traces.
+        tau_w: time constant of the input's attenuation, in steps.
+        steps: time steps a presentation.
+        hidden: hidden neurons.
+        batch_size: samples a step; the trace is a mean over them.
+        lr: step size of the weights (Adam).
+        lr_local: step size of alpha, beta and eta (Adam).
+        local_spread: these start uniform in [0, local_spread).
+    """
+
+    epochs: int
+    neuron: Neuron
+    hebbian: Hebbian
+    tau_w: float
+    steps: int
+    hidden: int = 512
+    batch_size: int = 100
+    lr: float = 1e-3
+    lr_local: float = 5e-4
+    local_spread: float = 1e-2
+
+    def network(self, rule: Rule, encoding: Encoding = "intensity") -> FullyConnected:
+        """The network 784-hidden-10 under a rule, its alpha, beta and eta still 0."""
+        sizes = (784, self.hidden, 10)
+        return FullyConnected(
+            sizes, self.neuron, self.hebbian, self.tau_w, self.steps, rule, encoding
+        )
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One script: what it trains, on what, and what it tests afterwards.
+
+    Attributes:
+        session: name of the runs, before the rule.
+        dataset: "mnist" or "fashion_mnist".
+        rule: the learning rule.
+        settings: of the program.
+        kinds: distortions that the trained network is tested under.
+        published: the paper's numbers by metric.
+    """
+
+    session: str
+    dataset: str
+    rule: Rule
+    settings: Settings
+    kinds: Sequence[str]
+    published: Mapping[str, float] | None = None
+
+
+class Images:
+    """A split on the device.
+
+    Attributes:
+        pixels: intensities [n, 28, 28] in [0, 1], float32.
+        labels: classes [n], int64.
+    """
+
+    pixels: Float[Tensor, "n height width"]
+    labels: Int[Tensor, " n"]
+
+    def __init__(self, split: datasets.Split, device: torch.device) -> None:
+        self.pixels = torch.from_numpy(split.inputs[:, 0]).to(device).float() / 255
+        self.labels = torch.from_numpy(split.labels).to(device)
+
+
+def level_metric(kind: str, level: int, protocol: Protocol = "published") -> str:
+    """Name of the accuracy under a distortion in result.json."""
+    ending = "" if protocol == "published" else f"_{protocol}"
+    return f"test_accuracy_{kind}_{level}{ending}"
+
+
+def levels_tested(
+    network: FullyConnected,
+    test: Images,
+    kinds: Sequence[str],
+    levels: Sequence[int],
+    batch_size: int,
+) -> dict[str, float]:
+    """Accuracy under each distortion and level, by the names of `level_metric`.
+
+    A network with traces is tested by the published protocol and with its traces frozen.
+    """
+    protocols: tuple[Protocol, ...] = (
+        ("published", "frozen") if network.plastic_layers() else ("published",)
+    )
+    found = {}
+    for kind in kinds:
+        for level in levels:
+            pixels = distort(test.pixels, kind, level)
+            for protocol in protocols:
+                seen = evaluate(network, pixels, test.labels, batch_size, protocol)
+                found[level_metric(kind, level, protocol)] = seen["accuracy"]
+    return found
+
+
+def build(args: argparse.Namespace, experiment: Experiment) -> FullyConnected:
+    """The network with its initial weights and constants; weights are the same for every rule."""
+    network = experiment.settings.network(experiment.rule, args.encoding)
+    network.draw_local(experiment.settings.local_spread)
+    return network
+
+
+def train(
+    args: argparse.Namespace,
+    experiment: Experiment,
+    name: str,
+    run: Run,
+    data: datasets.Dataset,
+    device: torch.device,
+) -> None:
+    """Train and test the network, write figures and result."""
+    settings = experiment.settings
+    training, test = Images(data.train, device), Images(data.test, device)
+    network = build(args, experiment).to(device)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    learners = optimisers(network, settings.lr, settings.lr_local)
+    drawing = generators(device)
+    first = run.restore(network=network, **learners, **drawing)
+
+    def step() -> None:
+        for learner in learners.values():
+            learner.step()
+
+    for epoch in range(first, args.epochs):
+        row = train_epoch(
+            network, training.pixels, training.labels, settings.batch_size, step, experiment.rule
+        )
+        seen = evaluate(network, test.pixels, test.labels, settings.batch_size)
+        row |= {"test_accuracy": seen["accuracy"], "test_spikes": seen["spikes"]}
+        run.log(epoch + 1, row)
+        run.checkpoint(epoch + 1, network=network, **learners, **drawing)
+
+    report(args, experiment, name, run, data, network, before, test)
+
+
+def report(
+    args: argparse.Namespace,
+    experiment: Experiment,
+    name: str,
+    run: Run,
+    data: datasets.Dataset,
+    network: FullyConnected,
+    before: Mapping[str, Tensor],
+    test: Images,
+) -> None:
+    """Test under all protocols and distortions, draw the figures and write the result."""
+    rows = run.metrics()
+    last, size = rows[-1], experiment.settings.batch_size
+    metrics: dict[str, float | None] = {"test_accuracy_last": last["test_accuracy"]}
+    if network.plastic_layers():
+        for protocol in ("frozen", "single"):
+            seen = evaluate(network, test.pixels, test.labels, size, protocol)
+            metrics[f"test_accuracy_last_{protocol}"] = seen["accuracy"]
+        run.save_figure(draw_constants(before, network.state_dict(), name), "constants")
+    metrics |= {
+        "train_accuracy_last": last["train_accuracy"],
+        "train_loss_last": last["train_loss"],
+        "test_spikes_last": last["test_spikes"],
+    }
+    levels = QUICK_LEVELS if args.quick else LEVELS
+    metrics |= levels_tested(network, test, experiment.kinds, levels, size)
+    run.save_figure(draw_levels(metrics, experiment.kinds, name), "distortions")
+    run.finish(
+        experiment=name,
+        paper="hybrid_plasticity",
+        dataset=data.name,
+        epochs=int(last["epoch"]),
+        metrics=metrics,
+        published=experiment.published,
+        figure=run.save_figure(draw_curves(rows, name), "curves"),
+    )
+
+
+def first_samples(data: datasets.Dataset, n: int) -> datasets.Dataset:
+    """The first n samples of every split."""
+
+    def cut(split: datasets.Split) -> datasets.Split:
+        return datasets.Split(split.inputs[:n], split.labels[:n])
+
+    return datasets.Dataset(
+        data.name, cut(data.train), cut(data.validation), cut(data.test), data.n_classes
+    )
+
+
+def run_experiment(experiment: Experiment, description: str | None) -> None:
+    """Read the options of a script, load its data and run it.
+
+    Args:
+        experiment: what the script is about.
+        description: the script's docstring, for --help.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--encoding",
+        choices=("intensity", "bernoulli"),
+        default="intensity",
+        help="input at every step: the pixel's intensity, or a spike with that probability "
+        "(default and paper: intensity)",
+    )
+    name = f"{experiment.session}_{experiment.rule}"
+    add_common_options(parser, name, experiment.settings.epochs, threads=1)
+    args = parser.parse_args()
+    check_positive(epochs=args.epochs)
+    if args.quick:
+        args.epochs = min(args.epochs, 2)
+    device = prepare(args.device, args.seed, args.threads, args.deterministic)
+    data = datasets.load(
+        experiment.dataset, args.data_root, validation=0, fallback=True
+    )  # nothing is chosen by validation: the settings are the paper's, the epoch is the last
+    if args.quick:
+        data = first_samples(data, QUICK_SAMPLES)
+    if data.name != experiment.dataset:
+        name = name.replace(experiment.dataset, data.name)
+    words = [name, *(["bernoulli"] if args.encoding == "bernoulli" else [])]
+    name = "_".join([*words, *(["quick"] if args.quick else [])])
+    carry_out(args, name, device, lambda run: train(args, experiment, name, run, data, device))

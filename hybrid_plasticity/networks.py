@@ -1,0 +1,137 @@
+"""What all fully connected and convolutional programs of the paper have in common."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, Rule
+
+Encoding = Literal["intensity", "bernoulli"]
+
+
+class Response(NamedTuple):
+    """What a network did with a batch.
+
+    Attributes:
+        output: what the loss and the decision read [batch, classes].
+        spike_counts: spikes of each layer, summed over the steps [batch, ...].
+        steps: time steps that were simulated.
+    """
+
+    output: Tensor
+    spike_counts: list[Tensor]
+    steps: int
+
+
+def attenuation(t: int, tau_w: float) -> float:
+    """k(t) = exp(-t / tau_w), the factor of a layer's input at step t."""
+    return math.exp(-t / tau_w)
+
+
+class PlasticNetwork(nn.Module):
+    """A network with plastic layers: roles of its parameters, and its traces."""
+
+    def plastic_layers(self) -> list[PlasticLayer]:
+        """The layers with a trace that may change."""
+        return [m for m in self.modules() if isinstance(m, PlasticLayer) and m.rule != "gp"]
+
+    def local_parameters(self) -> list[nn.Parameter]:
+        """What the second optimiser learns: alpha, beta and eta of every layer."""
+        return [value for layer in self.plastic_layers() for value in layer.local_parameters()]
+
+    def global_parameters(self) -> list[nn.Parameter]:
+        """What the first optimiser learns: everything else, in the order of definition."""
+        local = {id(value) for value in self.local_parameters()}
+        return [p for p in self.parameters() if p.requires_grad and id(p) not in local]
+
+    @contextmanager
+    def traces(self, frozen: bool = False) -> Iterator[None]:
+        """Give the traces back as they were, whatever happens to them inside the context.
+
+        Args:
+            frozen: they do not change inside of it either.
+        """
+        layers = self.plastic_layers()
+        before = [layer.hebb for layer in layers]
+        for layer in layers:
+            layer.frozen = frozen
+        try:
+            yield
+        finally:
+            for layer, trace in zip(layers, before, strict=True):
+                layer.hebb, layer.frozen = trace, False
+
+
+class FullyConnected(PlasticNetwork):
+    """Layers of plastic spiking neurons; the decision is read from the last potentials.
+
+    output = min(V / theta, ceiling) of the last layer after the last step.
+
+    Args:
+        sizes: neurons of input, hidden and output layers.
+        neuron: constants of the neurons.
+        hebbian: constants of the traces.
+        tau_w: time constant of the input's attenuation, in steps.
+        steps: time steps T.
+        rule: "hp", "gp", or "lp": the hidden layers' weights stay random and their traces learn
+            without a gradient; the output layer is "hp".
+        encoding: the input at every step: the pixel's intensity, or a spike with that probability.
+        ceiling: outputs end there.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        neuron: Neuron,
+        hebbian: Hebbian,
+        tau_w: float,
+        steps: int,
+        rule: Rule,
+        encoding: Encoding = "intensity",
+        ceiling: float = 1.1,
+    ) -> None:
+        super().__init__()
+        self.tau_w, self.steps, self.rule = tau_w, steps, rule
+        self.encoding, self.ceiling = encoding, ceiling
+        last = "hp" if rule == "lp" else rule
+        rules: list[Rule] = [rule] * (len(sizes) - 2) + [last]
+        layers = [
+            PlasticLayer(n_in, n_out, neuron, hebbian, own)
+            for n_in, n_out, own in zip(sizes[:-1], sizes[1:], rules, strict=True)
+        ]
+        self.neuron, self.layers = neuron, nn.ModuleList(layers)
+
+    @torch.no_grad()
+    def draw_local(self, spread: float) -> None:
+        """Initial alpha, beta and eta, uniform in [0, spread), from the global generator."""
+        for layer in self.plastic_layers():
+            for value in (layer.alpha, layer.beta, layer.eta):
+                value.copy_(spread * torch.rand(value.shape))
+
+    def forward(self, images: Float[Tensor, "batch *pixels"]) -> Response:
+        """Show a batch for `steps` steps; the traces go on from the batch before."""
+        pixels = images.flatten(1)
+        same = self.encoding == "intensity"
+        layers = cast(list[PlasticLayer], list(self.layers))
+        states = [layer.start(constant_input=same and i == 0) for i, layer in enumerate(layers)]
+        counts: list[Tensor] = []
+        for t in range(self.steps):
+            k = attenuation(t, self.tau_w)
+            x = pixels if same else torch.bernoulli(pixels)
+            for i, layer in enumerate(layers):
+                x, states[i] = layer(x, k, states[i])
+                if t == 0:
+                    counts.append(x.detach())
+                else:
+                    counts[i] = counts[i] + x.detach()
+        for layer, state in zip(layers, states, strict=True):
+            layer.keep(state)
+        potential = states[-1].potential
+        assert potential is not None
+        output = (potential / self.neuron.theta).clamp(max=self.ceiling)
+        return Response(output, counts, self.steps)

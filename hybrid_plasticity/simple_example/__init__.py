@@ -1,0 +1,1 @@
+"""The paper's demonstration: HP, GP and LP on Fashion-MNIST."""

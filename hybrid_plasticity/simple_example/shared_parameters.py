@@ -1,0 +1,24 @@
+"""What the three programs of the simple example share."""
+
+from hybrid_plasticity.fully_connected import Experiment, Settings
+from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+
+SETTINGS = Settings(
+    epochs=30,
+    neuron=Neuron(theta=0.35, decay=0.4),
+    hebbian=Hebbian(decay=0.95, limit=4.0),
+    tau_w=40.0,
+    steps=10,
+)
+
+# Clean test images, and Gaussian noise of variance 0.06.
+PUBLISHED = {
+    "lp": {"test_accuracy_last": 0.758, "test_accuracy_gaussian_6": 0.692},
+    "gp": {"test_accuracy_last": 0.879, "test_accuracy_gaussian_6": 0.655},
+    "hp": {"test_accuracy_last": 0.883, "test_accuracy_gaussian_6": 0.722},
+}
+
+
+def experiment(rule: Rule) -> Experiment:
+    """The simple example under a rule: Fashion-MNIST, then the levels of Gaussian noise."""
+    return Experiment("hp_simple", "fashion_mnist", rule, SETTINGS, ("gaussian",), PUBLISHED[rule])

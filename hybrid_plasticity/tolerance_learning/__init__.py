@@ -1,0 +1,1 @@
+"""Fault tolerance: networks trained on clean images, tested on cropped and noisy ones."""

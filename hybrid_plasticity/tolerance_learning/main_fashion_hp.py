@@ -1,0 +1,13 @@
+"""Fault tolerance of hybrid plasticity on Fashion-MNIST.
+
+    python hybrid_plasticity/tolerance_learning/main_fashion_hp.py
+
+51 epochs of a 784-512-10 network on clean images, then its test on cropped and noisy ones.
+"""
+
+from hybrid_plasticity.fully_connected import run_experiment
+from hybrid_plasticity.tolerance_learning.shared_parameters import experiment
+from shared.options import script
+
+if __name__ == "__main__":
+    script(lambda: run_experiment(experiment("fashion_mnist", "hp"), __doc__))

@@ -1,0 +1,9 @@
+"""The fault-tolerance network under hybrid plasticity."""
+
+from hybrid_plasticity.networks import FullyConnected
+from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS
+
+
+def SNN_Model() -> FullyConnected:
+    """The network 784-512-10; its alpha, beta and eta are still 0, see `draw_local`."""
+    return SETTINGS.network("hp")

@@ -1,0 +1,11 @@
+"""A trained Fashion-MNIST network tested on noisy images.
+
+python hybrid_plasticity/tolerance_learning/test_fashion_noise.py --checkpoint FILE --rule hp
+"""
+
+from hybrid_plasticity.distortions import NOISE_KINDS
+from hybrid_plasticity.tolerance_learning.checkpoint_test import run_test
+from shared.options import script
+
+if __name__ == "__main__":
+    script(lambda: run_test("hp_tolerance_test_noise", NOISE_KINDS, __doc__))

@@ -1,0 +1,195 @@
+"""Training and testing, the same for every program of the paper."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from hybrid_plasticity.networks import PlasticNetwork, Response
+from hybrid_plasticity.plastic import Rule
+from shared.errors import UserError
+from shared.run import progress
+
+Protocol = Literal["published", "frozen", "single"]
+
+CHECK_EVERY = 50  # steps between looks at the losses; each look makes a GPU wait
+
+PROTOCOLS: dict[Protocol, str] = {
+    "published": "the trace goes on through the test set, batches as in training",
+    "frozen": "the trace stays as training left it",
+    "single": "the trace goes on through the test set, one sample a batch",
+}
+
+
+def check_loss(loss: float, step: int, rule: Rule) -> None:
+    """Stop a run whose loss is no number any more.
+
+    Args:
+        loss: the loss of a training step.
+        step: the step's number in the epoch, from 1.
+        rule: the learning rule, for the message.
+
+    Raises:
+        UserError: the loss is NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        cause = (
+            "the weights ran away: lower the step size"
+            if rule == "gp"
+            else "trace and alpha drive each other up: lower the step size of alpha, beta and eta, "
+            "or that of the weights"
+        )
+        raise UserError(
+            f"the loss became {loss} at step {step} of this epoch under the rule {rule}; most "
+            f"likely {cause}; the last checkpoint is from before it"
+        )
+
+
+class LossWatch:
+    """Adds losses up on their device, and looks at them every now and then.
+
+    Args:
+        rule: the learning rule, for the message of `check_loss`.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._recent: list[Tensor] = []
+        self._total, self._steps = 0.0, 0
+
+    def add(self, loss: Tensor) -> None:
+        """Note the loss of a step.
+
+        Raises:
+            UserError: one of the last steps' losses is no number.
+        """
+        self._recent.append(loss.detach())
+        if len(self._recent) == CHECK_EVERY:
+            self._look()
+
+    def _look(self) -> None:
+        for value in torch.stack(self._recent).tolist() if self._recent else []:
+            self._steps += 1
+            check_loss(value, self._steps, self._rule)
+            self._total += value
+        self._recent.clear()
+
+    def mean(self) -> float:
+        """Mean of all losses.
+
+        Raises:
+            UserError: one of the last steps' losses is no number.
+        """
+        self._look()
+        return self._total / max(self._steps, 1)
+
+
+def squared_error(
+    output: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """Mean squared difference of outputs and one-hot labels."""
+    return functional.mse_loss(output, functional.one_hot(labels, output.shape[1]).to(output))
+
+
+def optimisers(
+    model: PlasticNetwork, lr: float, lr_local: float
+) -> dict[str, torch.optim.Optimizer]:
+    """Adam on the weights, and Adam on alpha, beta and eta where there are any; by role."""
+    made: dict[str, torch.optim.Optimizer] = {
+        "optimiser": torch.optim.Adam(model.global_parameters(), lr=lr, fused=True)
+    }
+    if local := model.local_parameters():
+        made["local_optimiser"] = torch.optim.Adam(local, lr=lr_local, fused=True)
+    return made
+
+
+def generators(device: torch.device) -> dict[str, torch.Generator]:
+    """The random generators that a run draws from, for its checkpoints."""
+    found = {"generator": torch.default_generator}
+    if device.type == "cuda":
+        found["cuda_generator"] = torch.cuda.default_generators[device.index or 0]
+    return found
+
+
+def train_epoch(
+    model: PlasticNetwork,
+    images: Float[Tensor, "n *pixels"],
+    labels: Int[Tensor, " n"],
+    batch_size: int,
+    step: Callable[[], None],
+    rule: Rule,
+) -> dict[str, float]:
+    """One pass over a training set in random order.
+
+    Args:
+        model: the network.
+        images: inputs, in [0, 1].
+        labels: their classes.
+        batch_size: samples a step; an incomplete last batch is left out, since the trace is a mean
+            over the batch.
+        step: what the optimisers do once the gradients are there; the gradients are new each time.
+        rule: for messages.
+
+    Returns:
+        train_loss, train_accuracy as seen before each step, train_spikes: mean number of spikes of
+        a hidden neuron in a presentation.
+
+    Raises:
+        UserError: the loss is no number any more.
+    """
+    model.train()
+    order = torch.randperm(len(labels)).to(labels.device)
+    batches = [batch for batch in torch.split(order, batch_size) if len(batch) == batch_size]
+    watch = LossWatch(rule)
+    seen = torch.zeros(2, dtype=torch.float64, device=labels.device)
+    for batch in progress(batches, len(batches), "train"):
+        response: Response = model(images[batch])
+        loss = squared_error(response.output, labels[batch])
+        model.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        step()
+        watch.add(loss)
+        right = (response.output.argmax(1) == labels[batch]).double().mean()
+        seen += torch.stack([right, response.spike_counts[-2].mean().double()])
+    right, spikes = (seen / len(batches)).tolist()
+    return {"train_loss": watch.mean(), "train_accuracy": right, "train_spikes": spikes}
+
+
+@torch.no_grad()
+def evaluate(
+    model: PlasticNetwork,
+    images: Float[Tensor, "n *pixels"],
+    labels: Int[Tensor, " n"],
+    batch_size: int,
+    protocol: Protocol = "published",
+) -> dict[str, float]:
+    """Accuracy on a test set, its samples in order; the traces are given back unchanged.
+
+    Args:
+        model: the network.
+        images: inputs.
+        labels: their classes.
+        batch_size: samples a batch, which the trace is a mean over; "single" takes one.
+        protocol: what the trace does, see `PROTOCOLS`.
+
+    Returns:
+        accuracy: share of right decisions; spikes: mean number of spikes of a hidden neuron in a
+        presentation; steps: mean number of time steps of a presentation.
+    """
+    model.eval()
+    size = 1 if protocol == "single" else batch_size
+    seen = torch.zeros(3, dtype=torch.float64, device=labels.device)
+    with model.traces(frozen=protocol == "frozen"):
+        pairs = zip(torch.split(images, size), torch.split(labels, size), strict=True)
+        for x, y in progress(pairs, -(-len(labels) // size), protocol):
+            response: Response = model(x)
+            right = (response.output.argmax(1) == y).sum()
+            spikes = response.spike_counts[-2].mean() * len(y)
+            steps = torch.full_like(spikes, response.steps * len(y))
+            seen += torch.stack([right.double(), spikes.double(), steps.double()])
+    accuracy, spikes_, steps_ = (seen / len(labels)).tolist()
+    return {"accuracy": accuracy, "spikes": spikes_, "steps": steps_}
