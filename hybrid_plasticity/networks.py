@@ -115,23 +115,14 @@ class FullyConnected(PlasticNetwork):
 
     def forward(self, images: Float[Tensor, "batch *pixels"]) -> Response:
         """Show a batch for `steps` steps; the traces go on from the batch before."""
-        pixels = images.flatten(1)
-        same = self.encoding == "intensity"
-        layers = cast(list[PlasticLayer], list(self.layers))
-        states = [layer.start(constant_input=same and i == 0) for i, layer in enumerate(layers)]
-        counts: list[Tensor] = []
-        for t in range(self.steps):
-            k = attenuation(t, self.tau_w)
-            x = pixels if same else torch.bernoulli(pixels)
-            for i, layer in enumerate(layers):
-                x, states[i] = layer(x, k, states[i])
-                if t == 0:
-                    counts.append(x.detach())
-                else:
-                    counts[i] = counts[i] + x.detach()
-        for layer, state in zip(layers, states, strict=True):
-            layer.keep(state)
-        potential = states[-1].potential
-        assert potential is not None
+        factors = [attenuation(t, self.tau_w) for t in range(self.steps)]
+        x = images.flatten(1)
+        if self.encoding == "bernoulli":
+            x = torch.bernoulli(x.expand(self.steps, *x.shape))
+        counts = []
+        # No layer looks back, so each can run through all steps before the next begins.
+        for layer in cast(list[PlasticLayer], list(self.layers)):
+            x, potential = layer.present(x, factors)
+            counts.append(x.detach().sum(0))
         output = (potential / self.neuron.theta).clamp(max=self.ceiling)
         return Response(output, counts, self.steps)

@@ -1,5 +1,6 @@
 """Devices, seeds, threads and determinism, for torch and JAX programs alike."""
 
+import ctypes
 import importlib.util
 import os
 import random
@@ -119,10 +120,25 @@ def make_deterministic() -> None:
     torch.backends.cudnn.benchmark = False
 
 
+def keep_freed_memory() -> None:
+    """Let the C library keep large arrays that were freed, for the next ones.
+
+    By default glibc gives them back to the system at once and asks for them again a step later; the
+    page faults of that can cost more than the arithmetic. Elsewhere than on glibc nothing happens.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # names of mallopt's parameters, from malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 32 * 2**20)  # the largest value that glibc takes
+    mallopt(trim_threshold, 512 * 2**20)
+
+
 def prepare(
     device: str, seed: int, threads: int | None = None, deterministic: bool = False
 ) -> "torch.device":
-    """Set up a torch program: device, seeds, threads, determinism; see the functions above.
+    """Set up a torch program: device, seeds, threads, memory, determinism; see the functions above.
 
     Numbers too small for a normal float become 0: moments and traces of neurons that fell silent
     decay into them, and a CPU is many times slower with them.
@@ -133,6 +149,7 @@ def prepare(
     import torch
 
     found = torch_device(device)
+    keep_freed_memory()
     torch.set_flush_denormal(True)  # before the first thread starts, which takes it over
     set_threads(threads)
     seed_everything(seed)
