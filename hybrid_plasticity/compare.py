@@ -1,0 +1,121 @@
+"""Figures that compare the rules, from the results of runs.
+
+    python hybrid_plasticity/compare.py hp_simple              the simple example's three rules
+    python hybrid_plasticity/compare.py hp_tolerance_mnist     tolerance curves of HP and GP
+
+Reads <results>/<experiment>_<rule>[_<variant>]/seed*/. A curve is the mean over the seeds found.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from hybrid_plasticity.distortions import KINDS
+from hybrid_plasticity.figures import KIND_LABELS, draw_spikes, levels_of
+from shared.errors import UserError
+from shared.options import script
+from shared.report import load_results
+from shared.run import save_figure
+
+RULES = ("hp", "gp", "lp")
+COLORS = dict(zip(RULES, ("C0", "C1", "C2"), strict=True))
+
+
+def runs_of(results: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """The runs of an experiment with the most epochs: a shorter trial run does not mix in."""
+    runs = results[results["experiment"] == experiment]
+    return runs[runs["epochs"] == runs["epochs"].max()]
+
+
+def draw_training(results: pd.DataFrame, title: str, names: Mapping[str, str]) -> Figure:
+    """Test accuracy over epochs, and spikes per hidden neuron against it, a color a rule."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    for rule, name in names.items():
+        runs, tables = runs_of(results, name), []
+        for folder in runs["folder"]:
+            tables.append(pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch"))
+        curves = pd.concat([100 * table["test_accuracy"] for table in tables], axis=1)
+        label = f"{rule.upper()} ({len(tables)} seeds)"
+        left.plot(curves.mean(axis=1), color=COLORS[rule], label=label)
+        if len(tables) > 1:
+            low, high = curves.min(axis=1), curves.max(axis=1)
+            left.fill_between(curves.index, low, high, color=COLORS[rule], alpha=0.2, linewidth=0)
+        for number, table in enumerate(tables):
+            draw_spikes(right, table, COLORS[rule], label if number == 0 else None)
+    left.set(xlabel="epoch", ylabel="test accuracy (%)", title="band: all seeds")
+    right.set(title="each dot an epoch, rings the last", xscale="log")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    left.legend()
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def draw_tolerance(results: pd.DataFrame, title: str, names: Mapping[str, str]) -> Figure:
+    """Accuracy against the level of every distortion tested: mean and spread over seeds."""
+    first = runs_of(results, next(iter(names.values())))["metrics"].iloc[0]
+    kinds = [kind for kind in KINDS if len(levels_of(first, kind))]
+    rows = -(-len(kinds) // 3)
+    columns = -(-len(kinds) // rows)
+    figure, grid = plt.subplots(
+        rows, columns, figsize=(3.6 * columns, 2.9 * rows), sharey=True, squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for axes, kind in zip(grid.flat, kinds, strict=False):
+        for rule, name in names.items():
+            for ending, style in (("", "-"), ("_frozen", ":")):
+                metrics = runs_of(results, name)["metrics"]
+                curves = pd.concat([levels_of(run, kind, ending) for run in metrics], axis=1)
+                if not curves.size:
+                    continue
+                label = rule.upper() + (", trace frozen" if ending else "")
+                mean, spread = curves.mean(axis=1), curves.std(axis=1).fillna(0)
+                axes.plot(mean, style, marker=".", color=COLORS[rule], label=label)
+                axes.fill_between(
+                    mean.index, mean - spread, mean + spread, color=COLORS[rule], alpha=0.2,
+                    linewidth=0,
+                )  # fmt: skip
+        axes.set(title=kind, xlabel=KIND_LABELS[kind])
+        axes.grid(alpha=0.3)
+    for row in grid:
+        row[0].set(ylabel="test accuracy (%)")
+    grid[0, 0].legend(fontsize=7)
+    figure.suptitle(f"{title}: mean and standard deviation over seeds", fontsize=10)
+    return figure
+
+
+def main() -> None:
+    """Draw the comparison of one experiment."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("experiment", help="name of the runs without their rule")
+    parser.add_argument("--variant", default="", help="ending of the runs' names, such as quick")
+    parser.add_argument("--results", type=Path, default=Path("runs"), help="(default: runs)")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the figures (default: <results>/figures)"
+    )
+    args = parser.parse_args()
+    results = load_results(args.results)
+    there = set(results["experiment"])
+    ending = f"_{args.variant}" if args.variant else ""
+    names = {rule: f"{args.experiment}_{rule}{ending}" for rule in RULES}
+    names = {rule: name for rule, name in names.items() if name in there}
+    if not names:
+        raise UserError(
+            f"{args.results} has no runs called {args.experiment}_hp{ending} or the like: run them "
+            "first, or name another folder with --results"
+        )
+    out = args.out or args.results / "figures"
+    title = args.experiment + ending
+    save_figure(draw_training(results, title, names), out / f"{title}_training")
+    save_figure(draw_tolerance(results, title, names), out / f"{title}_levels")
+    print(f"{title}: {', '.join(names)} compared in {out}")
+
+
+if __name__ == "__main__":
+    script(main)

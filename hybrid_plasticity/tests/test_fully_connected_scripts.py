@@ -1,0 +1,143 @@
+"""The simple example and fault tolerance as a user runs them."""
+
+import pytest
+import torch
+
+SIMPLE, TOLERANCE = "simple_example", "tolerance_learning"
+MNIST = f"{TOLERANCE}/main_mnist_hp.py"  # runs everywhere: MNIST has a stand-in
+
+
+@pytest.fixture(scope="module")
+def undisturbed(scripts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = scripts.run(MNIST, "--quick", "--deterministic", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_tolerance(scripts, undisturbed):
+    result = scripts.result(undisturbed)
+    assert result["experiment"] == f"hp_tolerance_{result['dataset']}_hp_quick"
+    scripts.assert_finished(
+        undisturbed, result["experiment"], ["curves", "distortions", "constants"]
+    )
+    metrics = result["metrics"]
+    for kind in ("crop", "gaussian", "salt", "pepper", "s&p", "speckle"):
+        for ending in ("", "_frozen"):
+            assert f"test_accuracy_{kind}_6{ending}" in metrics
+        assert metrics[f"test_accuracy_{kind}_0"] == metrics["test_accuracy_last"]
+    assert "test_accuracy_last_frozen" in metrics
+    assert "test_accuracy_last_single" in metrics
+
+
+def test_a_killed_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path):
+    options = (MNIST, "--quick", "--deterministic")
+    scripts.kill_after_a_checkpoint(tmp_path, *options)
+    assert not (tmp_path / "result.json").exists()
+    done = scripts.run(*options, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    state = scripts.state(tmp_path)
+    assert {"network", "optimiser", "local_optimiser", "generator"} <= state.keys()
+    assert "layers.0.hebb" in state["network"]
+    scripts.assert_same(state, scripts.state(undisturbed))
+    metrics = "metrics.jsonl"
+    assert (tmp_path / metrics).read_bytes() == (undisturbed / metrics).read_bytes()
+    assert scripts.result(tmp_path)["metrics"] == scripts.result(undisturbed)["metrics"]
+
+
+def test_same_seed_same_bytes_and_another_seed_other_ones(scripts, undisturbed, tmp_path):
+    for folder, seed in (("same", 0), ("other", 1)):
+        options = ("--quick", "--deterministic", "--seed", seed, "--out", tmp_path / folder)
+        done = scripts.run(MNIST, *options)
+        assert done.returncode == 0, done.stderr
+    scripts.assert_same(scripts.state(tmp_path / "same"), scripts.state(undisturbed))
+    weights = scripts.state(tmp_path / "other")["network"]["layers.0.fc.weight"]
+    before = scripts.state(undisturbed)["network"]["layers.0.fc.weight"]
+    assert not torch.equal(weights, before)
+
+
+@pytest.mark.parametrize("rule", ["hp", "gp", "lp"])
+def test_simple_example(rule, scripts, has_fashion_mnist, tmp_path):
+    script = f"{SIMPLE}/main_fashion_{rule}.py"
+    done = scripts.run(script, "--quick", "--encoding", "bernoulli", "--out", tmp_path)
+    if not has_fashion_mnist and done.returncode:
+        scripts.assert_refused(done, "Fashion-MNIST was not found")
+        return
+    assert done.returncode == 0, done.stderr
+    scripts.assert_finished(
+        tmp_path, f"hp_simple_{rule}_bernoulli_quick", ["curves", "distortions"]
+    )
+    assert (tmp_path / "constants.png").exists() == (rule != "gp")
+    assert "0.883" in done.stdout or rule != "hp"
+
+
+def test_saved_networks_are_tested_and_compared(scripts, has_fashion_mnist, tmp_path):
+    trained = {
+        rule: tmp_path / f"hp_tolerance_fashion_mnist_{rule}_quick/seed0" for rule in ("hp", "gp")
+    }
+    for rule, folder in trained.items():
+        done = scripts.run(f"{TOLERANCE}/main_fashion_{rule}.py", "--quick", "--out", folder)
+        if not has_fashion_mnist and done.returncode:
+            scripts.assert_refused(done, "Fashion-MNIST was not found")
+            return
+        assert done.returncode == 0, done.stderr
+    checkpoint = trained["hp"] / "checkpoint.pt"
+    for script, options in (
+        ("test_fashion_crop.py", ()),
+        ("test_fashion_noise.py", ("--kind", "salt", "--kind", "speckle")),
+    ):
+        out = tmp_path / script
+        words = ("--quick", "--checkpoint", checkpoint, *options, "--out", out)
+        done = scripts.run(f"{TOLERANCE}/{script}", *words)
+        assert done.returncode == 0, done.stderr
+        # The same numbers as right after training.
+        after_training = scripts.result(trained["hp"])["metrics"]
+        for name, value in scripts.result(out)["metrics"].items():
+            assert after_training[name] == value, name
+    done = scripts.run(
+        f"{TOLERANCE}/test_fashion_crop.py", "--quick", "--rule", "gp", "--checkpoint", checkpoint
+    )
+    scripts.assert_refused(done, "holds a network of the rule hp: pass --rule hp")
+    names = ("hp_tolerance_fashion_mnist", "--variant", "quick", "--results", tmp_path)
+    done = scripts.run("compare.py", *names)
+    assert done.returncode == 0, done.stderr
+    for figure in ("training", "levels"):
+        path = tmp_path / "figures" / f"hp_tolerance_fashion_mnist_quick_{figure}.png"
+        assert path.stat().st_size > 5000
+
+
+def test_checkpoints_that_cannot_be_used(scripts, undisturbed, tmp_path):
+    crop = f"{TOLERANCE}/test_fashion_crop.py"
+    done = scripts.run(crop, "--checkpoint", tmp_path / "none.pt", "--out", tmp_path / "a")
+    scripts.assert_refused(done, "there is no checkpoint")
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes((undisturbed / "checkpoint.pt").read_bytes()[:1000])
+    done = scripts.run(crop, "--checkpoint", cut, "--out", tmp_path / "b")
+    scripts.assert_refused(done, f"{cut} is damaged")
+    other = torch.load(undisturbed / "checkpoint.pt", weights_only=True)
+    network = other["state"]["network"]
+    network["layers.0.eta"] = network["layers.0.eta"][:, :100].clone()
+    torch.save(other, tmp_path / "other.pt")
+    done = scripts.run(crop, "--checkpoint", tmp_path / "other.pt", "--out", tmp_path / "c")
+    scripts.assert_refused(done, "another network than 784-512-10 (its layers.0.eta differs)")
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "words"),
+    [
+        (MNIST, ("--epochs", "0"), "--epochs 0 must be above 0"),
+        (MNIST, ("--device", "cuda:77"), "--device cuda:77: torch sees"),
+        (MNIST, ("--encoding", "rank"), "invalid choice: 'rank'"),
+        (
+            f"{TOLERANCE}/test_fashion_noise.py",
+            ("--kind", "fog"),
+            "--kind fog is not one of gaussian, salt, pepper, s&p, speckle",
+        ),
+        ("compare.py", ("hp_simple", "--results", "results/none"), "no result.json under"),
+    ],
+)
+def test_bad_input_ends_with_code_2_and_one_sentence(script, options, words, scripts, tmp_path):
+    out = () if script == "compare.py" else ("--out", tmp_path / "run")
+    done = scripts.run(script, *options, *out)
+    scripts.assert_refused(done, words)
+    assert not (tmp_path / "run" / "result.json").exists()

@@ -1,0 +1,124 @@
+"""Golden vectors: what the published programs compute on small inputs, in float64.
+
+The environment variable GOLDEN names another folder of vectors with the same names and keys.
+"""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hybrid_plasticity import reference
+from hybrid_plasticity.networks import FullyConnected
+from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer
+from hybrid_plasticity.training import squared_error
+
+FOLDER = Path(os.environ.get("GOLDEN") or Path(__file__).parent / "golden")
+
+
+def load(name: str) -> dict[str, torch.Tensor]:
+    with np.load(FOLDER / f"hp_{name}.npz", allow_pickle=False) as arrays:
+        return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+
+
+def check(found: torch.Tensor, expected: torch.Tensor, what: str = "") -> None:
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(
+        found.to(expected.dtype), expected, rtol=1e-9, atol=1e-9 * scale, msg=what or None
+    )
+
+
+def neuron(golden, **other) -> Neuron:
+    return Neuron(float(golden["thresh"]), float(golden["decay"]), float(golden["lens"]), **other)
+
+
+def value_at(model: torch.nn.Module, layers: dict[str, str], published: str) -> torch.Tensor:
+    """Our parameter for a published name such as fc1.weight or alpha2.
+
+    Args:
+        model: our network.
+        layers: our name of each published layer: fc1, fc2, conv1, ...
+        published: the name.
+    """
+    if match := re.fullmatch(r"(alpha|beta|eta)(\d)", published):
+        return model.get_parameter(f"{layers['fc' + match[2]]}.{match[1]}")
+    layer, kind = published.split(".")
+    path = layers[layer]
+    inner = ".fc" if isinstance(model.get_submodule(path), PlasticLayer) else ""
+    return model.get_parameter(f"{path}{inner}.{kind}")
+
+
+def fill(model, layers, golden) -> None:
+    """Give a network the published parameters; gamma is read by no published program."""
+    for key, value in golden.items():
+        name = key.removeprefix("param/")
+        if name == key or name.startswith("gamma"):
+            continue
+        try:
+            own = value_at(model, layers, name)
+        except AttributeError:  # the trace's parts of a layer that has none
+            assert name[:-1] in ("alpha", "beta", "eta"), name
+            continue
+        with torch.no_grad():
+            own.copy_(value)
+
+
+def check_gradients(model, layers, golden) -> None:
+    names = [key.removeprefix("grad/") for key in golden if key.startswith("grad/")]
+    assert names
+    for name in names:
+        gradient = value_at(model, layers, name).grad
+        assert gradient is not None, name
+        check(gradient, golden[f"grad/{name}"], name)
+
+
+# --------------------------------------------------------------- simple example, fault tolerance
+
+
+def fully_connected(golden, rule) -> FullyConnected:
+    model = FullyConnected(
+        (784, 16, 10),
+        neuron(golden),
+        Hebbian(float(golden["w_decay"]), limit=4.0),
+        float(golden["tau_w"]),
+        int(golden["time_window"]),
+        rule,
+    ).double()
+    fill(model, {"fc1": "layers.0", "fc2": "layers.1"}, golden)
+    for number, layer in enumerate(model.layers, 1):
+        if layer.rule != "gp":
+            layer.hebb = golden[f"hebb{number}"]
+    return model
+
+
+CASES = ("simple_hp", "simple_gp", "simple_lp", "tolerance_hp", "tolerance_gp")
+
+
+@pytest.mark.parametrize("form", ["presentation", "steps", "plain"])
+@pytest.mark.parametrize("case", CASES)
+def test_fully_connected(case, form, monkeypatch):
+    golden, rule = load(case), case.rpartition("_")[2]
+    model = fully_connected(golden, rule)
+    if form == "plain":
+        response, traces = reference.fully_connected(model, golden["images"])
+    else:
+        if form == "steps":
+            monkeypatch.setattr(PlasticLayer, "present", PlasticLayer._present_by_steps)
+        response = model(golden["images"])
+        traces = [getattr(layer, "hebb", None) for layer in model.layers]
+    check(response.output, golden["output"])
+    if rule != "lp":  # whose published program does not count them
+        check(response.spike_counts[0], golden["hidden_spike_count"])
+    check(response.spike_counts[1], golden["output_spike_count"])
+    for number, trace in enumerate(traces, 1):
+        if trace is not None:
+            check(trace.detach(), golden[f"hebb{number}_after"])
+        else:
+            assert torch.equal(golden[f"hebb{number}"], golden[f"hebb{number}_after"])
+    loss = squared_error(response.output, golden["labels"])
+    check(loss.detach(), golden["loss"])
+    loss.backward()
+    check_gradients(model, {"fc1": "layers.0", "fc2": "layers.1"}, golden)
