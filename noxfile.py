@@ -13,7 +13,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
-PAPERS = ("shifting_learning",)  # papers whose code is here
+PAPERS = ("shifting_learning", "hybrid_plasticity")  # papers whose code is here
 TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3")
 ENVIRONMENT = {
     "MPLBACKEND": "agg",  # figures go to files
@@ -27,8 +27,18 @@ def _install(session: nox.Session, *extras: str) -> None:
 
 def _experiment(session: nox.Session, paper: str, script: str, *options: str) -> None:
     _install(session, paper)
-    words = (f"{paper}/{script}", *options, *session.posargs)
-    session.run("python", *words, env=ENVIRONMENT)
+    _run(session, f"{paper}/{script}", *options, *session.posargs)
+
+
+def _run(session: nox.Session, script: str, *options: str) -> None:
+    session.run("python", script, *options, env=ENVIRONMENT)
+
+
+def _compare(session: nox.Session, *experiments: str) -> None:
+    """Figures that compare the rules of hybrid plasticity, from the runs in runs/."""
+    variant = ("--variant", "quick") if "--quick" in session.posargs else ()
+    for experiment in experiments:
+        _run(session, "hybrid_plasticity/compare.py", experiment, *variant)
 
 
 def _test(session: nox.Session, *folders: str) -> None:
@@ -82,6 +92,57 @@ def test_shifting_learning(session: nox.Session) -> None:
     _test(session, "shifting_learning")
 
 
+# ------------------------------------------------------------------------- hybrid plasticity
+
+
+@nox.session
+def hp_simple(session: nox.Session) -> None:
+    """Fashion-MNIST by HP, GP and LP, then Gaussian noise, and their comparison."""
+    for rule in ("hp", "gp", "lp"):
+        _experiment(session, "hybrid_plasticity", f"simple_example/main_fashion_{rule}.py")
+    _compare(session, "hp_simple")
+
+
+@nox.session
+def hp_classification(session: nox.Session) -> None:
+    """MNIST with a convolutional network; `-- fashion_mnist` or `-- cifar10` for another set."""
+    words = list(session.posargs)
+    dataset = words.pop(0) if words and not words[0].startswith("-") else "mnist"
+    _install(session, "hybrid_plasticity")
+    _run(session, f"hybrid_plasticity/classification/{dataset}/main_{dataset}.py", *words)
+
+
+@nox.session
+def hp_tolerance(session: nox.Session) -> None:
+    """Fault tolerance: HP and GP on Fashion-MNIST and MNIST, cropped and noisy."""
+    for dataset in ("fashion", "mnist"):
+        for rule in ("hp", "gp"):
+            script = f"tolerance_learning/main_{dataset}_{rule}.py"
+            _experiment(session, "hybrid_plasticity", script)
+    _compare(session, "hp_tolerance_fashion_mnist", "hp_tolerance_mnist")
+
+
+@nox.session
+def hp_fewshot(session: nox.Session) -> None:
+    """Omniglot, 5-way 1-shot, by HP and GP."""
+    for rule in ("hp", "gp"):
+        _experiment(session, "hybrid_plasticity", f"few_shot_learning/main_run_{rule}.py")
+
+
+@nox.session
+def hp_multitask(session: nox.Session) -> None:
+    """50 pixel-shuffled MNIST tasks by HP, GP and spiking EWC."""
+    for script in ("hp_model/main_hp.py", "gp_model/main_gp.py", "spiking_ewc/main_ewc.py"):
+        _experiment(session, "hybrid_plasticity", f"multitask_learning/{script}")
+
+
+@nox.session
+def test_hybrid_plasticity(session: nox.Session) -> None:
+    """Tests of hybrid plasticity."""
+    _install(session, "hybrid_plasticity")
+    _test(session, "hybrid_plasticity")
+
+
 # ------------------------------------------------------------------------------- everything
 
 
@@ -104,10 +165,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time and memory, fused against plain, outputs compared."""
+    """Time and memory of every paper, fast against plain; `-- hybrid_plasticity` for one."""
     _install(session, *PAPERS)
-    script = "benchmarks/bench_shifting_learning.py"
-    session.run("python", script, *session.posargs, env=ENVIRONMENT)
+    words = list(session.posargs)
+    papers = (words.pop(0),) if words and words[0] in PAPERS else PAPERS
+    for paper in papers:
+        _run(session, f"benchmarks/bench_{paper}.py", *words)
 
 
 @nox.session

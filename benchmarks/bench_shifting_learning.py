@@ -9,14 +9,6 @@ in float32, interleaved, in this process. Peak memory is that of a step in a fre
 """
 
 import argparse
-import ctypes
-import gc
-import json
-import os
-import platform
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +18,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from measure import (
+    interleaved,
+    memory_in_fresh_process,
+    print_times,
+    record,
+    step_memory_mb,
+    timed,
+    write,
+)
 
 from shared import datasets
 from shared.device import set_threads, torch_device
-from shared.errors import UserError
 from shared.options import script
-from shared.run import commit, device_name, save_figure, versions
+from shared.run import save_figure
 from shifting_learning.Dataset import code, image_intensities
 from shifting_learning.network import Network, reward_error
 from shifting_learning.reference import PlainLayer, PlainMultiInputLayer
@@ -152,79 +152,13 @@ def float32_flips(case: Case, device: torch.device) -> float:
     return wrong.double().mean().item()
 
 
-def timed(step: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Wall and CPU seconds of one step."""
-
-    def now() -> tuple[float, float]:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter(), time.process_time()
-
-    wall, cpu = now()
-    step()
-    wall_after, cpu_after = now()
-    return wall_after - wall, cpu_after - cpu
-
-
-def interleaved(case: Case, device: torch.device, rounds: int) -> dict[str, dict[str, float]]:
-    """Times of both sides in turns, after one step of each to warm up."""
-    steps = {side: make_step(case, side, torch.float32, device)[1] for side in SIDES}
-    repeats = {"plain": 1, "fused": 10}  # single milliseconds are lost in the clock's noise
-    for step in steps.values():
-        step()
-    times: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
-    for _ in range(rounds):
-        for side, step in steps.items():
-            several = [timed(step, device) for _ in range(repeats[side])]
-            times[side].append(tuple(np.median(several, axis=0)))
-    found = {}
-    for side, values in times.items():
-        wall, cpu = np.array(values).T
-        found[side] = {
-            "wall_median": float(np.median(wall)),
-            "wall_least": float(wall.min()),
-            "wall_most": float(wall.max()),
-            "cpu_median": float(np.median(cpu)),
-        }
-    return found
-
-
-def step_memory_mb(case: Case, side: str, device: torch.device) -> float:
-    """Memory that a step takes at its peak beyond what was there before it, in MB.
-
-    Called in a fresh process: the largest allocation on CUDA, else the largest resident size.
-    """
+def memory_of(name: str, side: str, device: torch.device) -> float:
+    """Memory of a step of a case, in MB; to be called in a fresh process."""
+    case = CASES[name]
     _, step = make_step(case, side, torch.float32, device)
     small = Case("small", (20, 10, 2), min(case.batch, 2), min(case.spikes, 30))
     _, warm_up = make_step(small, side, torch.float32, device)
-    warm_up()  # compilers and thread pools are not the step's
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)  # free memory that the process still holds would hide a need
-    before = resident_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from the present size
-    step()
-    return resident_mb("VmHWM") - before
-
-
-def resident_mb(key: str) -> float:
-    """Present ("VmRSS") or largest ("VmHWM") resident size of this process, in MB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise UserError("the benchmark measures memory on Linux and on CUDA only")
-
-
-def memory_of(case: Case, side: str, args: argparse.Namespace) -> float:
-    """`step_memory_mb` of a fresh process."""
-    words = [sys.executable, __file__, "--memory-of", case.name, side, "--device", args.device]
-    words += ["--threads", str(args.threads)] if args.threads else []
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return float(done.stdout.splitlines()[-1])
+    return step_memory_mb(step, warm_up, device)
 
 
 def grow(device: torch.device) -> dict[str, dict[str, list[list[float]]]]:
@@ -266,8 +200,11 @@ def bench(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for name, case in CASES.items():
         differences = compare(case, device)
-        times = interleaved(case, device, args.rounds)
-        memory = {side: memory_of(case, side, args) for side in SIDES}
+        steps = {side: make_step(case, side, torch.float32, device)[1] for side in SIDES}
+        times = interleaved(steps, device, args.rounds, {"plain": 1, "fused": 10})
+        options = ("--device", args.device)
+        options += ("--threads", str(args.threads)) if args.threads else ()
+        memory = {side: memory_in_fresh_process(__file__, name, side, *options) for side in SIDES}
         ratio = times["plain"]["wall_median"] / times["fused"]["wall_median"]
         bar = GPU_BAR if device.type == "cuda" else BARS[name]
         rows[name] = {
@@ -282,11 +219,7 @@ def bench(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
             "bar": bar,
         }
         print(f"\n{name} {'-'.join(map(str, case.sizes))}, batch {case.batch}")
-        for side in SIDES:
-            t = times[side]
-            print(f"  {side:5s} {1e3 * t['wall_median']:9.1f} ms wall "
-                  f"({1e3 * t['wall_least']:.1f} to {1e3 * t['wall_most']:.1f}), "
-                  f"{1e3 * t['cpu_median']:9.1f} ms CPU, {memory[side]:7.0f} MB")  # fmt: skip
+        print_times(times, memory)
         print(f"  fused is {ratio:.0f} times faster (bar {bar:.0f}) with "
               f"{rows[name]['memory_ratio']:.3f} of the memory (bar 0.1); largest relative "
               f"difference {max(differences['codes'], differences['timings']):.1e}")  # fmt: skip
@@ -308,26 +241,13 @@ def main() -> None:
     set_threads(args.threads)
     device = torch_device(args.device)
     if args.memory_of:
-        print(step_memory_mb(CASES[args.memory_of[0]], args.memory_of[1], device))
+        print(memory_of(*args.memory_of, device))
         return
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        print(f"the load of this machine is {load:.1f}: others work here too, times will waver")
-    record: dict[str, Any] = {
-        "device": device_name(device),
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "load_before": load,
-        "commit": commit(),
-        "versions": versions(),
-        "cases": bench(args, device),
-    }
+    content = record(device) | {"cases": bench(args, device)}
     if args.growth:
-        record["growth"] = grow(device)
-        save_figure(draw_growth(record["growth"]), args.out / "growth")
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "bench.json").write_text(json.dumps(record, indent=1) + "\n")
-    print(f"\n{args.out / 'bench.json'}")
+        content["growth"] = grow(device)
+        save_figure(draw_growth(content["growth"]), args.out / "growth")
+    write(content, args.out)
 
 
 if __name__ == "__main__":

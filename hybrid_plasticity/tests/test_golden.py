@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from hybrid_plasticity import reference
+from hybrid_plasticity.few_shot_learning.meta import loss_of
+from hybrid_plasticity.few_shot_learning.network import HybridNet
 from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer
 from hybrid_plasticity.training import squared_error
@@ -122,3 +124,26 @@ def test_fully_connected(case, form, monkeypatch):
     check(loss.detach(), golden["loss"])
     loss.backward()
     check_gradients(model, {"fc1": "layers.0", "fc2": "layers.1"}, golden)
+
+
+# ---------------------------------------------------------------------------- few-shot learning
+
+
+@pytest.mark.parametrize("rule", ["hp", "gp"])
+def test_few_shot(rule):
+    golden = load(f"fewshot_{rule}")
+    model = HybridNet(rule, 5, (6, 6, 6, 8)).double()
+    model.load_state_dict(
+        {key[6:]: value for key, value in golden.items() if key.startswith("param/")}
+    )
+    features = model.features(golden["images"])
+    answer = model.classify(features, golden["labels"])
+    check(answer.output, golden["output"])
+    check(model.trace(features, answer.post)[0].detach(), golden["hebb_after"])
+    loss = loss_of(answer.output, golden["target"])
+    check(loss.detach(), golden["loss"])
+    loss.backward()
+    names = [key[5:] for key in golden if key.startswith("grad/")]
+    assert set(names) >= {"alpha", "fc1.weight", "conv1.weight", "conv4.bias"}
+    for name in names:
+        check(model.get_parameter(name).grad, golden[f"grad/{name}"], name)

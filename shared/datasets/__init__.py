@@ -1,9 +1,10 @@
 """Data sets as NumPy arrays in memory, for every framework alike.
 
 `load` gives sets with parts to train on, to choose by and to test on; `load_table` small tables
-for cross-validation (`folds`); `load_spike_set` the trials of temporal credit assignment. Where
-the files lie: the argument ``root``, else the environment variable SNN_DATA, else the folder
-``datasets`` of the checkout, whose README lists source, licence and checksum of each.
+for cross-validation (`folds`); `load_spike_set` the trials of temporal credit assignment;
+`load_omniglot` characters to learn from few examples. Where the files lie: the argument ``root``,
+else the environment variable SNN_DATA, else the folder ``datasets`` of the checkout, whose README
+lists source, licence and checksum of each.
 
 To add a set with parts, write a function that gives its `Parts` and name it in ``_LOADERS``.
 """
@@ -23,10 +24,12 @@ from shared.datasets._files import ENVIRONMENT_VARIABLE, data_root
 from shared.datasets._images import (
     FASHION_MNIST,
     MNIST,
+    load_cifar10,
     load_digits,
     load_mnist5k,
     load_mnist_like,
 )
+from shared.datasets._omniglot import load_omniglot
 from shared.datasets._spikes import load_spike_set
 from shared.datasets._tables import folds, load_sklearn, load_yin_yang
 from shared.datasets._types import (
@@ -34,6 +37,7 @@ from shared.datasets._types import (
     DatasetError,
     DatasetFallbackWarning,
     DatasetMissingError,
+    Omniglot,
     Spikes,
     SpikeSet,
     Split,
@@ -49,6 +53,7 @@ __all__ = [
     "DatasetError",
     "DatasetFallbackWarning",
     "DatasetMissingError",
+    "Omniglot",
     "SpikeSet",
     "Spikes",
     "Split",
@@ -57,6 +62,7 @@ __all__ = [
     "data_root",
     "folds",
     "load",
+    "load_omniglot",
     "load_spike_set",
     "load_table",
 ]
@@ -79,6 +85,10 @@ def _fashion_mnist(root: Path, download: bool) -> Parts:
     return Parts(*load_mnist_like(FASHION_MNIST, root, download=download), n_classes=10)
 
 
+def _cifar10(root: Path, download: bool) -> Parts:
+    return Parts(*load_cifar10(root, download=download), n_classes=10)
+
+
 def _mnist5k(root: Path, download: bool) -> Parts:
     return Parts(*load_mnist5k(), n_classes=10)
 
@@ -95,6 +105,7 @@ def _yin_yang(root: Path, download: bool) -> Parts:
 _LOADERS: dict[str, Callable[[Path, bool], Parts]] = {
     "mnist": _mnist,
     "fashion_mnist": _fashion_mnist,
+    "cifar10": _cifar10,
     "mnist5k": _mnist5k,
     "digits": _digits,
     "yin_yang": _yin_yang,
@@ -120,7 +131,8 @@ def load(
 
     ``mnist`` and ``fashion_mnist`` have the official 60,000 and 10,000 images of 28 by 28 pixels,
     ``mnist5k`` 4,000 and 1,000 of MNIST's, ``digits`` 1,438 and 359 of 8 by 8 pixels: uint8
-    [n, 1, height, width], labels int64 [n]. ``yin_yang`` has float64 [n, 4] in published parts.
+    [n, 1, height, width], labels int64 [n]. ``cifar10`` has the official 50,000 and 10,000 colour
+    images: uint8 [n, 3, 32, 32]. ``yin_yang`` has float64 [n, 4] in published parts.
 
     Args:
         name: one of `NAMES`.
@@ -189,6 +201,7 @@ def _unknown(name: str) -> DatasetError:
         **dict.fromkeys(NAMES, "load"),
         **dict.fromkeys(TABLE_NAMES, "load_table"),
         "spike_set": "load_spike_set",
+        "omniglot": "load_omniglot",
     }
     if name in homes:
         return DatasetError(f"{name} is a data set of another kind: use {homes[name]}.")

@@ -1,7 +1,8 @@
 """Finds the files of a data set, checks them, and fetches missing ones.
 
-A file is used only if its SHA-256 is the published one. The check is made on the very bytes that
-are parsed, so nothing can change in between; it costs a few hundredths of a second.
+A file is used only if its SHA-256, or the MD5 where its source publishes no other, is the published
+one. The check is made on the very bytes that are parsed, so nothing can change in between; it costs
+a few hundredths of a second.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import os
 import queue
 import socket
+import tarfile
 import tempfile
 import threading
 import time
@@ -40,11 +42,13 @@ class Archive:
     Attributes:
         title: the set's name in messages.
         folder: where the files lie below the data root.
-        files: name of each file, as published, and its SHA-256.
+        files: name of each file, as published, and its SHA-256, or its MD5 where nobody publishes
+            more than that.
         unpacked: SHA-256 of what is in each ``.gz``, by the name without ``.gz``; a file may lie
             packed, unpacked or both.
-        mirrors: addresses of folders that hold the files, best first; none means that no download
-            is offered.
+        mirrors: addresses of folders that hold the files, best first.
+        bundle: address of a .tar.gz that holds all files, for a set without mirrors; with neither,
+            no download is offered.
 
     """
 
@@ -53,6 +57,11 @@ class Archive:
     files: Mapping[str, str]
     unpacked: Mapping[str, str] = field(default_factory=dict)
     mirrors: Sequence[str] = ()
+    bundle: str = ""
+
+    def addresses(self, name: str) -> list[str]:
+        """Where the file ``name`` can be fetched from, best first."""
+        return [self.bundle] if self.bundle else [mirror + name for mirror in self.mirrors]
 
     def variants(self, name: str) -> dict[str, str]:
         """Names under which the file ``name`` may lie, unpacked first, with their SHA-256."""
@@ -85,7 +94,7 @@ def read(archive: Archive, root: Path, *, download: bool) -> dict[str, bytes]:
     contents = {name: _content(archive, folder, name) for name in there}
     missing = [name for name in archive.files if name not in contents]
     if missing:
-        _fetch(archive, root, missing, download=download)
+        fetch(archive, root, missing, download=download)
         contents.update({name: _content(archive, folder, name) for name in missing})
     return {name.removesuffix(".gz"): content for name, content in contents.items()}
 
@@ -103,6 +112,27 @@ def read_bytes(path: Path) -> bytes:
         raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
+def read_checked(archive: Archive, path: Path, published: str) -> bytes:
+    """Content of a file of a set, whose checksum must be the published one (SHA-256 or MD5).
+
+    Raises:
+        DatasetError: it cannot be read, or has another checksum.
+
+    """
+    content = read_bytes(path)
+    kind, found = _checksum(content, published)
+    if found != published:
+        raise _damaged(archive, path, f"its {kind} is {found}, the published one {published}")
+    return content
+
+
+def _checksum(content: bytes, published: str) -> tuple[str, str]:
+    """Name and value of a content's checksum of the kind that is published."""
+    if len(published) == 32:
+        return "MD5", hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return "SHA-256", hashlib.sha256(content).hexdigest()
+
+
 def _present(archive: Archive, folder: Path, name: str) -> list[Path]:
     # os.path.exists answers False where Path.exists raises (a folder that may not be entered).
     return [folder / file for file in archive.variants(name) if os.path.exists(folder / file)]
@@ -112,11 +142,8 @@ def _content(archive: Archive, folder: Path, name: str) -> bytes:
     """Checks every variant of a file that is there and gives the content of the first."""
     contents = []
     for path in _present(archive, folder, name):
-        content, published = read_bytes(path), archive.variants(name)[path.name]
-        found = hashlib.sha256(content).hexdigest()
-        if found != published:
-            raise _damaged(archive, path, f"its SHA-256 is {found}, the published one {published}")
-        contents.append((path, content))
+        published = archive.variants(name)[path.name]
+        contents.append((path, read_checked(archive, path, published)))
     path, content = contents[0]
     return _unpack(archive, path, content) if path.suffix == ".gz" else content
 
@@ -129,12 +156,17 @@ def _unpack(archive: Archive, path: Path, content: bytes) -> bytes:
 
 
 def _damaged(archive: Archive, path: Path, how: str) -> DatasetError:
-    remedy = "delete it, and it will be fetched again, or " if archive.mirrors else ""
+    remedy = "delete it, and it will be fetched again, or " if archive.addresses("") else ""
     return DatasetError(f"{path} is damaged ({how}): {remedy}put a good copy in its place.")
 
 
-def _fetch(archive: Archive, root: Path, missing: Sequence[str], *, download: bool) -> None:
-    """Downloads files into a temporary folder below ``root``, checks and then renames them."""
+def fetch(archive: Archive, root: Path, missing: Sequence[str], *, download: bool) -> None:
+    """Downloads files into a temporary folder below ``root``, checks and then renames them.
+
+    Raises:
+        DatasetMissingError: no download is wanted, is offered or succeeds.
+
+    """
 
     def refusal(tried: str) -> DatasetMissingError:
         nothing = len(missing) == len(archive.files)
@@ -147,10 +179,11 @@ def _fetch(archive: Archive, root: Path, missing: Sequence[str], *, download: bo
 
     if not download:
         raise refusal("no download was asked for")
-    if not archive.mirrors:
+    addresses = archive.addresses(missing[0])
+    if not addresses:
         raise refusal("no download is offered")
-    answers = _probe([mirror + missing[0] for mirror in archive.mirrors])
-    alive = [mirror for mirror in archive.mirrors if answers[mirror + missing[0]] == ""]
+    answers = _probe(addresses)
+    alive = [url.removesuffix(missing[0]) for url in addresses if answers[url] == ""]
     if not alive:
         reasons = ", ".join(f"{url} ({why})" for url, why in answers.items())
         raise refusal(f"the download failed from {reasons}")
@@ -162,8 +195,11 @@ def _fetch(archive: Archive, root: Path, missing: Sequence[str], *, download: bo
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
-            for name in missing:
-                _download(download_url, alive, name, archive.files[name], Path(temporary))
+            if archive.bundle:
+                _download_bundle(download_url, archive, missing, Path(temporary))
+            else:
+                for name in missing:
+                    _download(download_url, alive, name, archive.files[name], Path(temporary))
             (root / archive.folder).mkdir(parents=True, exist_ok=True)
             for name in missing:
                 # A rename on one file system: the file is there whole, or not at all.
@@ -182,7 +218,7 @@ def _download(
     download_url: Callable[..., None],
     mirrors: Sequence[str],
     name: str,
-    sha256: str,
+    published: str,
     folder: Path,
 ) -> None:
     """Downloads one file from the first mirror that gives it with the right checksum."""
@@ -196,10 +232,33 @@ def _download(
         except (OSError, RuntimeError, HTTPException) as error:
             reasons.append(f"{mirror}{name} ({_reason(error)})")
             continue
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256:
+        if _checksum((folder / name).read_bytes(), published)[1] == published:
             return
         reasons.append(f"{mirror}{name} (what it sent does not have the published checksum)")
     raise _DownloadFailedError(", ".join(reasons))
+
+
+def _download_bundle(
+    download_url: Callable[..., None], archive: Archive, missing: Sequence[str], folder: Path
+) -> None:
+    """Downloads a set's .tar.gz and takes the files that are missing out of it."""
+    packed = folder / "bundle.tar.gz"
+    try:
+        with _socket_timeout(STALL_SECONDS):
+            download_url(archive.bundle, str(folder), filename=packed.name)
+        with tarfile.open(packed, "r:gz") as bundle:
+            members = {Path(member.name).name: member for member in bundle if member.isfile()}
+            for name in missing:
+                # Read, not extracted: a member's path, links and rights are never followed.
+                file = bundle.extractfile(members[name]) if name in members else None
+                content = file.read() if file else b""
+                if _checksum(content, archive.files[name])[1] != archive.files[name]:
+                    raise _DownloadFailedError(
+                        f"{archive.bundle} (its {name} does not have the published checksum)"
+                    )
+                (folder / name).write_bytes(content)
+    except (OSError, RuntimeError, HTTPException, tarfile.TarError, EOFError, zlib.error) as error:
+        raise _DownloadFailedError(f"{archive.bundle} ({_reason(error)})") from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Image sets: uint8 images [n, 1, height, width] and int64 labels [n]."""
+"""Image sets: uint8 images [n, channels, height, width] and int64 labels [n]."""
 
 from __future__ import annotations
 
@@ -88,6 +88,22 @@ FASHION_MNIST = Archive(
     mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
 )
 
+# The binary version, which needs no unpickling.
+CIFAR10 = Archive(
+    title="CIFAR-10",
+    folder="cifar-10-batches-bin",
+    files={
+        "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+        "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+        "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+        "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+        "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+        "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
+    },
+    bundle="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+)
+CIFAR_IMAGE = (3, 32, 32)
+
 
 def load_mnist_like(archive: Archive, root: Path, *, download: bool) -> tuple[Split, Split]:
     """Training and test part of MNIST or a set in its layout, in the files' order.
@@ -138,6 +154,33 @@ def parse_idx(content: bytes, name: str, *, ndim: int) -> NDArray[np.uint8]:
             f"but holds {len(content) - start}."
         )
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+
+
+def load_cifar10(root: Path, *, download: bool) -> tuple[Split, Split]:
+    """Training and test part of CIFAR-10, in the files' order: 50,000 and 10,000 images.
+
+    Raises:
+        DatasetError: a file cannot be had, is damaged, or does not hold such records.
+
+    """
+    contents = read(CIFAR10, root, download=download)
+    parts = [_parse_cifar(content, name) for name, content in contents.items()]
+    train = Split(
+        np.concatenate([part.inputs for part in parts[:-1]]),
+        np.concatenate([part.labels for part in parts[:-1]]),
+    )
+    return train, parts[-1]
+
+
+def _parse_cifar(content: bytes, name: str) -> Split:
+    """Reads records of a byte for the class and 3072 for the red, green and blue plane."""
+    length = 1 + math.prod(CIFAR_IMAGE)
+    if not content or len(content) % length:
+        raise DatasetError(
+            f"{name} should hold records of {length} bytes, but holds {len(content)} bytes."
+        )
+    records = np.frombuffer(content, np.uint8).reshape(-1, length)
+    return Split(records[:, 1:].reshape(-1, *CIFAR_IMAGE).copy(), records[:, 0].astype(np.int64))
 
 
 def load_mnist5k() -> tuple[Split, Split]:

@@ -69,6 +69,22 @@ class Table:
     class_names: tuple[str, ...]
 
 
+@dataclass(frozen=True, eq=False)
+class Omniglot:
+    """Handwritten characters, 20 drawings each, by 20 people.
+
+    Attributes:
+        images: uint8 [characters, 20, 105, 105], 1 where there is ink and 0 where there is paper.
+        names: "Alphabet/characterNN" of each character, in the order of ``images``: first the
+            background archive, then the evaluation archive, each in the order of the published
+            numbers of the characters.
+
+    """
+
+    images: NDArray[np.uint8]
+    names: tuple[str, ...]
+
+
 class Spikes(NamedTuple):
     """Spikes in order of time; simultaneous ones in order of synapse.
 

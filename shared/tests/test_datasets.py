@@ -11,14 +11,17 @@ import functools
 import gzip
 import hashlib
 import http.server
+import io
 import os
 import pickle
 import socket
 import subprocess
 import sys
+import tarfile
 import textwrap
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +37,7 @@ from shared.datasets import (
     DatasetMissingError,
     _files,
     _images,
+    _omniglot,
     _spikes,
     _tables,
 )
@@ -619,6 +623,10 @@ def test_torchvision_publishes_the_mirrors_and_checksums_that_are_used() -> None
         readme = (CHECKOUT / "datasets" / "README.md").read_text(encoding="utf-8")
         for _, md5 in source.resources:
             assert md5 in readme
+    characters = published.Omniglot
+    assert set(_omniglot.OMNIGLOT.mirrors) == {f"{characters.download_url_prefix}/"}
+    assert _omniglot.OMNIGLOT.files == {f"{k}.zip": v for k, v in characters.zips_md5.items()}
+    assert all(md5 in readme for md5 in characters.zips_md5.values())
 
 
 def test_fallback_is_loud_and_has_another_name(archive: _files.Archive, tmp_path: Path) -> None:
@@ -742,6 +750,419 @@ def test_official_mnist_and_fashion_mnist(
         assert round(float(whole.train.inputs.mean()), 4) == 33.3184
 
 
+# --- CIFAR-10 -------------------------------------------------------------------------------
+
+CIFAR_FILES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
+CIFAR_FOLDER = "cifar-10-batches-bin"
+
+
+def cifar_files() -> dict[str, bytes]:
+    """Ten images a file; of image k of file f the planes are full of f, k and f + k."""
+    files = {}
+    for number, name in enumerate(CIFAR_FILES):
+        records = [
+            bytes([k]) + b"".join(bytes([plane]) * 1024 for plane in (number, k, number + k))
+            for k in range(10)
+        ]
+        files[name] = b"".join(records)
+    return files
+
+
+def small_cifar(
+    files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, bundle: str = ""
+) -> _files.Archive:
+    checksums = {name: sha256(content) for name, content in files.items()}
+    small = replace(_images.CIFAR10, files=checksums, bundle=bundle)
+    monkeypatch.setattr(_images, "CIFAR10", small)
+    return small
+
+
+def test_cifar10_reads_planes_and_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = cifar_files()
+    small_cifar(files, monkeypatch)
+    loaded = datasets.load("cifar10", put(tmp_path, files, CIFAR_FOLDER), validation=0)
+    assert (loaded.name, loaded.n_classes) == ("cifar10", 10)
+    assert loaded.train.inputs.shape == (50, 3, 32, 32)
+    assert loaded.test.inputs.shape == (10, 3, 32, 32)
+    assert loaded.train.inputs.dtype == np.uint8
+    assert loaded.train.labels.dtype == np.int64
+    k = np.arange(10)
+    assert loaded.train.labels.tolist() == np.tile(k, 5).tolist()
+    assert loaded.test.labels.tolist() == k.tolist()
+    for number in range(5):
+        images = loaded.train.inputs[10 * number : 10 * number + 10]
+        for plane, value in enumerate((np.full(10, number), k, number + k)):
+            assert (images[:, plane] == value[:, None, None]).all()
+    assert loaded.test.inputs[3, :, 7, 9].tolist() == [5, 3, 8]
+    assert loaded.train.inputs.flags.writeable
+
+
+def test_official_cifar10() -> None:
+    if not has_real(_images.CIFAR10):
+        pytest.skip("the official files are not below SNN_DATA")
+    loaded = datasets.load("cifar10", REAL, download=False)
+    assert [len(part) for part in (loaded.train, loaded.validation, loaded.test)] == [
+        45_000,
+        5_000,
+        10_000,
+    ]
+    whole = datasets.load("cifar10", REAL, validation=0)
+    assert np.bincount(whole.train.labels).tolist() == [5000] * 10
+    assert np.bincount(whole.test.labels).tolist() == [1000] * 10
+    assert whole.train.labels[:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
+    means = whole.train.inputs.mean(axis=(0, 2, 3)) / 255  # the well-known 0.491, 0.482, 0.447
+    np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=5e-5)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(3072), bytes(3073 * 2 + 1)])
+def test_cifar10_refuses_other_lengths(
+    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {**cifar_files(), "data_batch_2.bin": content}
+    small_cifar(files, monkeypatch)
+    with pytest.raises(DatasetError, match=r"data_batch_2\.bin should hold records of 3073 bytes"):
+        datasets.load("cifar10", put(tmp_path, files, CIFAR_FOLDER))
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    memory = io.BytesIO()
+    with tarfile.open(fileobj=memory, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"{CIFAR_FOLDER}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return memory.getvalue()
+
+
+@pytest.fixture
+def bundle_mirror(tmp_path: Path) -> Iterator[Mirror]:
+    content = tar_of({**cifar_files(), "readme.html": b"<html>"})
+    serving = Mirror(put(tmp_path, {"cifar.tar.gz": content}, "mirror") / "mirror")
+    yield serving
+    serving.close()
+
+
+def test_a_bundle_is_downloaded_once_and_only_what_is_missing_taken_out(
+    bundle_mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = cifar_files()
+    small_cifar(files, monkeypatch, f"{bundle_mirror.url}cifar.tar.gz")
+    root = put(tmp_path / "root", {CIFAR_FILES[0]: files[CIFAR_FILES[0]]}, CIFAR_FOLDER)
+    before = listing(root / CIFAR_FOLDER / CIFAR_FILES[0])
+    loaded = datasets.load("cifar10", root, validation=0)
+    assert len(loaded.train) == 50
+    assert listing(root / CIFAR_FOLDER / CIFAR_FILES[0]) == before
+    assert sorted(path.name for path in root.rglob("*")) == sorted([CIFAR_FOLDER, *CIFAR_FILES])
+    assert set(bundle_mirror.requests) == {"cifar.tar.gz"}
+    bundle_mirror.requests.clear()
+    datasets.load("cifar10", root)
+    assert bundle_mirror.requests == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda files: tar_of(files)[:-40], r"cifar\.tar\.gz \("),
+        (lambda files: b"<html>", r"cifar\.tar\.gz \("),
+        (lambda files: tar_of(dict(list(files.items())[:-1])), "its test_batch.bin does not have"),
+        (lambda files: tar_of({**files, "test_batch.bin": b"x"}), "its test_batch.bin does not"),
+    ],
+)
+def test_a_bundle_that_holds_something_else_is_refused(
+    damage: Callable[[dict[str, bytes]], bytes],
+    words: str,
+    bundle_mirror: Mirror,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = cifar_files()
+    small_cifar(files, monkeypatch, f"{bundle_mirror.url}cifar.tar.gz")
+    (bundle_mirror.folder / "cifar.tar.gz").write_bytes(damage(files))
+    with pytest.raises(DatasetMissingError, match=words) as refusal:
+        datasets.load("cifar10", tmp_path / "root")
+    assert_sentence(str(refusal.value), tmp_path / "root" / CIFAR_FOLDER, bundle_mirror.url)
+    assert list((tmp_path / "root").rglob("*")) == []
+
+
+def test_a_missing_cifar10_names_the_official_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{closed_port()}cifar-10-binary.tar.gz"
+    small_cifar(cifar_files(), monkeypatch, url)
+    with pytest.raises(DatasetMissingError, match="CIFAR-10 was not found") as refusal:
+        datasets.load("cifar10", tmp_path)
+    assert_sentence(str(refusal.value), tmp_path / CIFAR_FOLDER, url)
+    with pytest.raises(DatasetMissingError, match="no download was asked for"):
+        datasets.load("cifar10", tmp_path, download=False)
+
+
+# --- Omniglot -------------------------------------------------------------------------------
+
+# Few characters of two alphabets an archive; the first alphabet is not the first by name.
+SMALL_ALPHABETS = {
+    "images_background": {"Second": 1, "First_(old)": 2},
+    "images_evaluation": {"Third": 1},
+}
+SMALL_NAMES = (
+    "Second/character01",
+    "First_(old)/character01",
+    "First_(old)/character02",
+    "Third/character01",
+)
+
+
+@pytest.fixture(scope="module")
+def ink() -> np.ndarray:
+    """Drawings of four characters, bool [4, 20, 105, 105]: real ones, where there are any."""
+    path = REAL / "omniglot" / "images_evaluation.npz"
+    if path.is_file():
+        return ~np.load(path)["images"][[0, 100, 300, 658]]
+    return np.random.default_rng(0).random((4, 20, 105, 105)) < 0.1
+
+
+def png(ink: np.ndarray) -> bytes:
+    """A drawing as the official files have it: one bit a pixel, ink black."""
+    from PIL import Image
+
+    memory = io.BytesIO()
+    Image.fromarray(~ink).save(memory, "PNG")
+    return memory.getvalue()
+
+
+def drawings(ink: np.ndarray) -> dict[str, dict[str, bytes]]:
+    """The files of each archive, by their official kind of name."""
+    archives: dict[str, dict[str, bytes]] = {"images_background": {}, "images_evaluation": {}}
+    for number, (character, drawn) in enumerate(zip(SMALL_NAMES, ink, strict=True), start=1):
+        part = "images_evaluation" if character.startswith("Third") else "images_background"
+        for k, drawing in enumerate(drawn, start=1):
+            name = f"{part}/{character}/{number:04d}_{k:02d}.png"
+            archives[part][name] = png(drawing)
+    return archives
+
+
+def zip_of(files: dict[str, bytes]) -> bytes:
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+        archive.writestr("__MACOSX/images_background/._x.png", b"")
+    return memory.getvalue()
+
+
+@pytest.fixture
+def omniglot(ink: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, bytes]]:
+    """Puts the few characters in Omniglot's place: the files of every source, by its name."""
+    trees = drawings(ink)
+    zips = {f"{part}.zip": zip_of(files) for part, files in trees.items()}
+    arrays = {}
+    for part, rows in (("images_background", ~ink[:3]), ("images_evaluation", ~ink[3:])):
+        memory = io.BytesIO()
+        np.savez_compressed(memory, images=rows)
+        arrays[f"{part}.npz"] = memory.getvalue()
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in zips.items()}
+    small = replace(_omniglot.OMNIGLOT, files=md5, mirrors=())
+    monkeypatch.setattr(_omniglot, "ALPHABETS", SMALL_ALPHABETS)
+    monkeypatch.setattr(_omniglot, "OMNIGLOT", small)
+    monkeypatch.setattr(_omniglot, "ARRAYS", {k: sha256(v) for k, v in arrays.items()})
+    tree = {name: content for files in trees.values() for name, content in files.items()}
+    return {"tree": tree, "zip": zips, "npz": arrays}
+
+
+def put_tree(root: Path, files: dict[str, bytes], folder: str) -> Path:
+    for name, content in files.items():
+        path = root / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return root
+
+
+def assert_few_characters(loaded: datasets.Omniglot, ink: np.ndarray) -> None:
+    assert loaded.names == SMALL_NAMES
+    assert loaded.images.dtype == np.uint8
+    np.testing.assert_array_equal(loaded.images, ink)
+
+
+@pytest.mark.parametrize("source", ["tree", "zip", "npz"])
+@pytest.mark.parametrize(
+    "folder", ["omniglot", "omniglot/python", "omniglot-py", "omniglot/omniglot-py"]
+)
+def test_omniglot_is_the_same_from_every_source(
+    source: str,
+    folder: str,
+    omniglot: dict[str, dict[str, bytes]],
+    ink: np.ndarray,
+    tmp_path: Path,
+) -> None:
+    put_tree(tmp_path, omniglot[source], folder)
+    before = listing(tmp_path)
+    assert_few_characters(datasets.load_omniglot(tmp_path, download=False), ink)
+    assert listing(tmp_path) == before
+
+
+def test_omniglot_may_be_mixed_and_what_has_a_checksum_comes_first(
+    omniglot: dict[str, dict[str, bytes]], ink: np.ndarray, tmp_path: Path
+) -> None:
+    put_tree(
+        tmp_path, {"images_background.npz": omniglot["npz"]["images_background.npz"]}, "omniglot"
+    )
+    put_tree(
+        tmp_path, {"images_evaluation.zip": omniglot["zip"]["images_evaluation.zip"]}, "omniglot-py"
+    )
+    # Half of an unpacked archive beside the whole one does no harm.
+    put_tree(tmp_path, dict(list(omniglot["tree"].items())[:5]), "omniglot-py")
+    assert_few_characters(datasets.load_omniglot(tmp_path), ink)
+
+
+def test_omniglot_takes_no_notice_of_other_files_in_a_tree(
+    omniglot: dict[str, dict[str, bytes]], ink: np.ndarray, tmp_path: Path
+) -> None:
+    first = next(iter(omniglot["tree"]))
+    folder, _, name = first.rpartition("/")
+    other = {f"{folder}/._{name}": b"", f"{folder}/Thumbs.db": b"", "images_background/x.png": b""}
+    put_tree(tmp_path, {**omniglot["tree"], **other}, "omniglot")
+    assert_few_characters(datasets.load_omniglot(tmp_path), ink)
+
+
+def test_one_missing_archive_is_named(
+    omniglot: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    for source in ("zip", "npz"):
+        name = f"images_background.{source}"
+        put_tree(tmp_path / source, {name: omniglot[source][name]}, "omniglot")
+        with pytest.raises(DatasetMissingError, match=r"lacks images_evaluation\.zip") as refusal:
+            datasets.load_omniglot(tmp_path / source, download=False)
+        looked_at = tmp_path / source / "omniglot"
+        assert_sentence(str(refusal.value), looked_at, "no download was asked for")
+
+
+def test_a_missing_omniglot_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = closed_port()
+    monkeypatch.setattr(_omniglot, "OMNIGLOT", replace(_omniglot.OMNIGLOT, mirrors=(url,)))
+    with pytest.raises(DatasetMissingError, match=r"Omniglot was not found.* has none") as refusal:
+        datasets.load_omniglot(tmp_path)
+    assert_sentence(str(refusal.value), tmp_path / "omniglot", f"{url}images_background.zip")
+
+
+def test_a_missing_archive_of_omniglot_is_downloaded(
+    omniglot: dict[str, dict[str, bytes]],
+    ink: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    serving = Mirror(put(tmp_path, omniglot["zip"], "mirror") / "mirror")
+    try:
+        downloadable = replace(_omniglot.OMNIGLOT, mirrors=(serving.url,))
+        monkeypatch.setattr(_omniglot, "OMNIGLOT", downloadable)
+        name = "images_background.npz"
+        put_tree(tmp_path / "root", {name: omniglot["npz"][name]}, "omniglot")
+        assert_few_characters(datasets.load_omniglot(tmp_path / "root"), ink)
+        assert set(serving.requests) == {"images_evaluation.zip"}
+        assert (tmp_path / "root" / "omniglot" / "images_evaluation.zip").is_file()
+        assert_few_characters(datasets.load_omniglot(tmp_path / "whole"), ink)
+    finally:
+        serving.close()
+
+
+@pytest.mark.parametrize("source", ["zip", "npz"])
+def test_omniglot_refuses_a_flipped_byte(
+    source: str, omniglot: dict[str, dict[str, bytes]], tmp_path: Path
+) -> None:
+    put_tree(tmp_path, omniglot[source], "omniglot")
+    flip(tmp_path / "omniglot" / f"images_evaluation.{source}")
+    kind = {"zip": "MD5", "npz": "SHA-256"}[source]
+    message = rf"images_evaluation\.{source} is damaged \(its {kind} is"
+    with pytest.raises(DatasetError, match=message) as refusal:
+        datasets.load_omniglot(tmp_path)
+    assert not isinstance(refusal.value, DatasetMissingError)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (None, "has 19 drawings of First_.*/character02, not 20: put a complete copy"),
+        (b"", "0003_07.png is no image: put a good copy in its place"),
+        (png(np.zeros((28, 28), bool)), r"0003_07.png has \(28, 28\) pixels, not \(105, 105\)"),
+    ],
+)
+def test_omniglot_refuses_a_damaged_drawing_of_a_tree(
+    damage: bytes | None,
+    words: str,
+    omniglot: dict[str, dict[str, bytes]],
+    tmp_path: Path,
+) -> None:
+    name = "images_background/First_(old)/character02/0003_07.png"
+    put_tree(tmp_path, omniglot["tree"], "omniglot")
+    path = tmp_path / "omniglot" / name
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(DatasetError, match=words) as refusal:
+        datasets.load_omniglot(tmp_path)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("images", np.zeros((3, 20, 28, 28), bool), r"holds bool \(3, 20, 28, 28\), not bool"),
+        ("images", np.zeros((3, 20, 105, 105)), "holds float64"),
+        ("image", np.zeros((3, 20, 105, 105), bool), "is not a file of NumPy arrays"),
+    ],
+)
+def test_omniglot_refuses_other_arrays(
+    name: str,
+    array: np.ndarray,
+    words: str,
+    omniglot: dict[str, dict[str, bytes]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = io.BytesIO()
+    np.savez_compressed(memory, **{name: array})
+    files = {**omniglot["npz"], "images_background.npz": memory.getvalue()}
+    monkeypatch.setattr(_omniglot, "ARRAYS", {k: sha256(v) for k, v in files.items()})
+    put_tree(tmp_path, files, "omniglot")
+    with pytest.raises(DatasetError, match=words):
+        datasets.load_omniglot(tmp_path)
+
+
+def test_a_zip_that_is_none_is_refused_even_with_the_right_checksum(
+    omniglot: dict[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {**omniglot["zip"], "images_background.zip": b"<html>"}
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    monkeypatch.setattr(_omniglot, "OMNIGLOT", replace(_omniglot.OMNIGLOT, files=md5))
+    put_tree(tmp_path, files, "omniglot")
+    with pytest.raises(DatasetError, match=r"images_background\.zip cannot be unpacked"):
+        datasets.load_omniglot(tmp_path)
+
+
+def test_the_table_of_alphabets_has_all_characters() -> None:
+    counts = [sum(alphabets.values()) for alphabets in _omniglot.ALPHABETS.values()]
+    assert counts == [964, 659]
+    assert [len(alphabets) for alphabets in _omniglot.ALPHABETS.values()] == [30, 20]
+
+
+def test_all_of_omniglot() -> None:
+    if not (REAL / "omniglot" / "images_background.npz").is_file():
+        pytest.skip("Omniglot is not below SNN_DATA")
+    loaded = datasets.load_omniglot(REAL, download=False)
+    assert loaded.images.shape == (1623, 20, 105, 105)
+    assert loaded.images.dtype == np.uint8
+    assert len(set(loaded.names)) == 1623
+    assert loaded.names[0] == "Arcadian/character01"
+    assert loaded.names[708] == "Alphabet_of_the_Magi/character01"  # published number 709
+    assert loaded.names[964] == "Angelic/character01"
+    assert loaded.names[-1] == "ULOG/character26"
+    assert loaded.images.max() == 1
+    share = loaded.images.mean(axis=(2, 3))  # of ink: dots or strokes on paper in every drawing
+    assert share.min() > 0.002
+    assert share.max() < 0.4
+
+
 # --- tables ---------------------------------------------------------------------------------
 
 
@@ -796,6 +1217,7 @@ def test_unknown_names_list_the_known_ones() -> None:
     ("function", "name", "right"),
     [
         (datasets.load, "iris", "load_table"),
+        (datasets.load, "omniglot", "load_omniglot"),
         (datasets.load, "spike_set", "load_spike_set"),
         (datasets.load_table, "mnist", "load"),
     ],

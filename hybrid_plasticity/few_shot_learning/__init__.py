@@ -1,0 +1,1 @@
+"""Few-shot learning: characters never seen before, learned from one drawing each."""

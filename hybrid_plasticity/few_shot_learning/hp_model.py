@@ -1,0 +1,8 @@
+"""The few-shot network under hybrid plasticity: the trace grows within an episode."""
+
+from hybrid_plasticity.few_shot_learning.network import HybridNet
+
+
+def hybridNet(ways: int = 5) -> HybridNet:
+    """The network of four convolutions of 128 channels and a plastic layer of 512 to `ways`."""
+    return HybridNet("hp", ways)

@@ -1,0 +1,16 @@
+"""Few-shot learning on Omniglot by global plasticity: weights by gradient alone.
+
+    python hybrid_plasticity/few_shot_learning/main_run_gp.py
+    python hybrid_plasticity/few_shot_learning/main_run_gp.py --ways 20 --shots 5
+
+Five characters never trained on are shown once each, with their labels; then the network says which
+of them another drawing is.
+
+Without the trace nothing that was shown is remembered, so the answer is a guess.
+"""
+
+from hybrid_plasticity.few_shot_learning.program import run_experiment
+from shared.options import script
+
+if __name__ == "__main__":
+    script(lambda: run_experiment("gp", __doc__))

@@ -1,0 +1,72 @@
+"""The plain formulation: one episode at a time, one image at a time.
+
+It is the oracle of the tests, and what the benchmark compares with.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from hybrid_plasticity.few_shot_learning.episodes import averaging
+from hybrid_plasticity.few_shot_learning.network import HybridNet
+from hybrid_plasticity.plastic import Rule, spike
+
+
+def shrink(drawing: UInt8[NDArray[np.uint8], "height width"], size: int) -> Tensor:
+    """A drawing of 0 and 1 averaged to float32 [1, 1, size, size], in 256 levels of [0, 1]."""
+    rows, columns = (averaging(n, size) for n in drawing.shape)
+    small = np.rint(255 * (rows @ drawing.astype(np.float32) @ columns.T)) / np.float32(255)
+    return torch.from_numpy(small)[None, None]
+
+
+def episode(
+    rule: Rule,
+    parameters: Mapping[str, Tensor],
+    images: Float[Tensor, "steps 1 1 height width"],
+    labels: Float[Tensor, "steps 1 ways"],
+) -> tuple[Float[Tensor, "1 ways"], Float[Tensor, "features ways"]]:
+    """The equations of `network` for one episode, one for one.
+
+    Args:
+        rule: "hp" or "gp".
+        parameters: of `HybridNet`, by name.
+        images: the labelled samples, then the query.
+        labels: one-hot, 0 for the query.
+
+    Returns:
+        softmax(V) of the query, and the trace after it.
+    """
+    alpha, beta, eta = (parameters[name] for name in ("alpha", "beta", "eta"))
+    eta = torch.where(eta > 0.1, torch.full_like(eta, 0.1), eta)
+    weight = parameters["fc1.weight"].T
+    hebb = torch.zeros_like(alpha)
+    potential = spikes = torch.zeros_like(labels[0])
+    for image, label in zip(images, labels, strict=True):
+        z = image
+        for layer in ("conv1", "conv2", "conv3", "conv4"):
+            kernel, bias = parameters[f"{layer}.weight"], parameters[f"{layer}.bias"]
+            z = torch.tanh(functional.conv2d(z, kernel, bias, stride=2, padding=1))
+        z = z.flatten(1)
+        current = z @ (alpha * weight + (1 - alpha) * hebb) + 10 * label
+        potential = 0.2 * potential * (1 - spikes) + current
+        spikes = spike(potential, 0.5, 0.5)
+        if rule == "hp":
+            hebb = 0.99 * hebb + eta * (z.T @ torch.softmax(potential - beta, dim=1))
+    return torch.softmax(potential, dim=1), hebb
+
+
+def episode_gradients(
+    network: HybridNet,
+    images: Float[Tensor, "steps 1 1 height width"],
+    labels: Float[Tensor, "steps 1 ways"],
+    target: Float[Tensor, "1 ways"],
+) -> tuple[Float[Tensor, ""], list[Tensor]]:
+    """Loss of one episode and its gradients for the weights, in the plain formulation."""
+    output, _ = episode(network.rule, dict(network.named_parameters()), images, labels)
+    loss = functional.binary_cross_entropy(output, target)
+    return loss, list(torch.autograd.grad(loss, network.global_parameters()))

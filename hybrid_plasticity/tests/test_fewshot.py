@@ -1,0 +1,705 @@
+"""Few-shot learning: the fast formulation against the plain one, meta-learning, the programs."""
+
+import gc
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybrid_plasticity.few_shot_learning import network as network_module
+from hybrid_plasticity.few_shot_learning import program, reference
+from hybrid_plasticity.few_shot_learning.episodes import (
+    HELD_OUT,
+    Characters,
+    Episodes,
+    averaging,
+    resized,
+    split_characters,
+)
+from hybrid_plasticity.few_shot_learning.gp_model import hybridNet as gp_net
+from hybrid_plasticity.few_shot_learning.hp_model import hybridNet as hp_net
+from hybrid_plasticity.few_shot_learning.meta import Settings, Trainer, gradients
+from hybrid_plasticity.few_shot_learning.network import HybridNet, loss_of
+from shared.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+REAL = Path(os.environ.get("SNN_DATA") or ROOT.parent / "shared" / "data")
+HAS_REAL = (REAL / "omniglot").is_dir() or (REAL / "omniglot-py").is_dir()
+SMALL = (4, 5, 3, 6)
+LOCAL = ("alpha", "beta", "eta")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    # Networks as small as these wait longer for a second thread than they work.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def random_episodes(n, ways=5, shots=1, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(256, (30, 20, 31, 31), generator=generator, dtype=torch.uint8)
+    drawn = Characters(pixels, ways, shots).draw(n, generator)
+    return Episodes(*(value.to(dtype) for value in drawn))
+
+
+def random_network(rule="hp", ways=5, seed=0, channels=SMALL, eta=0.05):
+    """A network in float64 whose trace matters from the start."""
+    torch.manual_seed(seed)
+    network = HybridNet(rule, ways, channels).double()
+    with torch.no_grad():
+        network.eta.fill_(eta)
+        for value in network.parameters():
+            value.mul_(1.5)
+    return network
+
+
+def plain_outputs(network, episodes):
+    """Outputs and traces of the plain formulation, an episode at a time."""
+    found = [
+        reference.episode(
+            network.rule,
+            dict(network.named_parameters()),
+            episodes.images[:, k, None],
+            episodes.labels[:, k, None],
+        )
+        for k in range(len(episodes.target))
+    ]
+    return torch.cat([output for output, _ in found]), torch.stack([trace for _, trace in found])
+
+
+# ------------------------------------------------------------------------- the fast formulation
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rule=st.sampled_from(["hp", "gp"]),
+    n=st.integers(1, 4),
+    ways=st.integers(2, 6),
+    shots=st.integers(1, 4),
+    eta=st.sampled_from([0.03, 0.1, 0.3]),
+    seed=st.integers(0, 2**16),
+)
+def test_outputs_traces_and_gradients_equal_the_plain_formulation(rule, n, ways, shots, eta, seed):
+    network = random_network(rule, ways, seed, eta=eta / 1.5)
+    episodes = random_episodes(n, ways, shots, seed)
+    z = network.features(episodes.images)
+    answer = network.classify(z, episodes.labels)
+    output, traces = plain_outputs(network, episodes)
+    torch.testing.assert_close(answer.output, output, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(network.trace(z, answer.post), traces, rtol=1e-12, atol=1e-13)
+    parameters = list(network.parameters())
+    fast = gradients(loss_of(answer.output, episodes.target), parameters)
+    plain = gradients(loss_of(output, episodes.target), parameters)
+    for one, other in zip(fast, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_float32_is_near_float64():
+    network, episodes = random_network(), random_episodes(3, shots=2)
+    exact = network(episodes.images, episodes.labels).output
+    single = Episodes(*(value.float() for value in episodes))
+    rough = network.float()(single.images, single.labels).output
+    torch.testing.assert_close(rough.double(), exact, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["hp", "gp"])
+def test_gradients_of_a_batch_are_the_mean_of_single_episodes(rule):
+    network, episodes = random_network(rule), random_episodes(6)
+    answer = network(episodes.images, episodes.labels)
+    batched = gradients(loss_of(answer.output, episodes.target), network.global_parameters())
+    single = []
+    for k in range(6):
+        one = episodes.part(k, k + 1)
+        single.append(reference.episode_gradients(network, one.images, one.labels, one.target)[1])
+    for grad, *alone in zip(batched, *single, strict=True):
+        torch.testing.assert_close(grad, torch.stack(alone).mean(0), rtol=1e-9, atol=1e-12)
+        assert grad.abs().max() > 1e-8
+
+
+def test_episodes_of_a_batch_do_not_touch_each_other():
+    network, episodes = random_network(), random_episodes(4)
+    whole = network(episodes.images, episodes.labels).output
+    changed = episodes.images.clone()
+    changed[:, 2] = 0.5
+    other = network(changed, episodes.labels).output
+    kept = [0, 1, 3]
+    torch.testing.assert_close(whole[kept], other[kept], rtol=1e-12, atol=1e-14)
+    assert not torch.allclose(whole[2], other[2], rtol=1e-6)
+
+
+def test_only_with_a_trace_earlier_drawings_matter():
+    episodes = random_episodes(5)
+    changed = episodes.images.clone()
+    changed[0] = 1 - changed[0]
+    for rule, matters in (("gp", False), ("hp", True)):
+        network = random_network(rule)
+        one = network(episodes.images, episodes.labels).output
+        other = network(changed, episodes.labels).output
+        assert ((one - other).abs().max() > 1e-3) == matters
+
+
+def test_eta_has_its_full_gradient_up_to_its_largest_value_and_none_above():
+    episodes = random_episodes(3)
+    found = []
+    for eta in (0.1, 0.1 + 1e-9, 0.5):
+        network = random_network()
+        with torch.no_grad():
+            network.eta.fill_(eta)
+        loss = loss_of(network(episodes.images, episodes.labels).output, episodes.target)
+        found.append((loss.item(), gradients(loss, [network.eta])[0].item()))
+    (at, slope), (above, none), (far, none_either) = found
+    assert slope != 0
+    assert none == none_either == 0
+    assert at == pytest.approx(above, rel=1e-12)
+    assert at == pytest.approx(far, rel=1e-12)
+
+
+def test_the_model_files_give_the_network_of_the_paper():
+    for make, rule in ((hp_net, "hp"), (gp_net, "gp")):
+        network = make()
+        assert network.rule == rule
+        assert network.alpha.shape == (512, 5)
+        assert network.beta.shape == (5,)
+        assert network.eta.tolist() == [pytest.approx(0.1)]
+        assert 0 <= network.alpha.min() < 0.001 < 0.099 < network.alpha.max() < 0.1
+        assert network.fc1.weight.shape == (5, 512)
+        assert network.fc1.bias is None
+        assert {id(p) for p in network.global_parameters()} | {
+            id(p) for p in network.local_parameters()
+        } == {id(p) for p in network.parameters()}
+    assert hp_net(20).alpha.shape == (512, 20)
+
+
+# --------------------------------------------------------------------------------- meta-learning
+
+
+def test_the_difference_is_the_product_with_the_hessian(monkeypatch):
+    # Without the surrogate gradient: differentiating it twice is no derivative of anything.
+    monkeypatch.setattr(network_module, "LENS", 0.0)
+    network = random_network(seed=3)
+    trainer = Trainer(network, Settings(radius=1e-4))
+    train = random_episodes(2, seed=3)
+    direction = [torch.randn_like(value) for value in trainer.weights]
+    before = [value.detach().clone() for value in trainer.weights]
+    found = trainer.hessian_product(train, direction)
+    for value, start in zip(trainer.weights, before, strict=True):
+        assert torch.equal(value, start)  # bit for bit
+    loss = loss_of(network(train.images, train.labels).output, train.target)
+    first = torch.autograd.grad(loss, trainer.weights, create_graph=True)
+    along = sum((grad * to).sum() for grad, to in zip(first, direction, strict=True))
+    exact = torch.autograd.grad(along, trainer.local)
+    for one, other in zip(found, exact, strict=True):
+        assert other.abs().max() > 1e-9
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
+
+
+def test_the_difference_is_that_of_the_plain_formulation():
+    network = random_network(seed=4)
+    trainer, train = Trainer(network, Settings()), random_episodes(1, seed=4)
+    direction = [torch.randn_like(value) for value in trainer.weights]
+    found = trainer.hessian_product(train, direction)
+    step = 0.01 / math.sqrt(sum(float(value.square().sum()) for value in direction))
+    names = [name for name, _ in network.named_parameters() if name not in LOCAL]
+    sides = []
+    for sign in (1, -1):
+        parameters = dict(network.named_parameters())
+        for name, toward in zip(names, direction, strict=True):
+            parameters[name] = parameters[name] + sign * step * toward
+        output, _ = reference.episode("hp", parameters, train.images, train.labels)
+        sides.append(gradients(loss_of(output, train.target), trainer.local))
+    for one, up, down in zip(found, *sides, strict=True):
+        torch.testing.assert_close(one, (up - down) / (2 * step), rtol=1e-6, atol=1e-10)
+
+
+def test_gradients_lie_in_memory_as_their_parameters():
+    network = random_network().to(memory_format=torch.channels_last)
+    task = random_episodes(2)
+    loss = loss_of(network(task.images, task.labels).output, task.target)
+    parameters = list(network.parameters())
+    for grad, value in zip(gradients(loss, parameters), parameters, strict=True):
+        assert grad.stride() == value.stride()
+
+
+def meta_gradient(trainer, train, validation):
+    """The meta gradient before clamping, from the parts, and the loss."""
+    answer = trainer.network(validation.images, validation.labels)
+    loss = loss_of(answer.output, validation.target)
+    direction = gradients(loss, trainer.weights)
+    answer = trainer.network(validation.images, validation.labels)
+    meta = gradients(loss_of(answer.output, validation.target), trainer.local)
+    product = trainer.hessian_product(train, direction)
+    return [grad - 0.1 * change for grad, change in zip(meta, product, strict=True)]
+
+
+@pytest.mark.parametrize("limit", [1.0, 1e-4])
+def test_a_meta_step_follows_the_clamped_and_clipped_meta_gradient(limit):
+    network = random_network(seed=1)
+    trainer = Trainer(network, Settings(limit=limit))
+    train, validation = random_episodes(1, seed=1), random_episodes(1, seed=2)
+    expected = [grad.clamp(-limit, limit) for grad in meta_gradient(trainer, train, validation)]
+    norm = math.sqrt(sum(float(grad.square().sum()) for grad in expected))
+    scale = min(1.0, limit / (norm + 1e-6))
+    assert (scale < 1) == (limit < 1)  # the smaller limit bites
+    weights = [value.detach().clone() for value in trainer.weights]
+    local = [value.detach().clone() for value in trainer.local]
+    trainer.learn_to_learn(train, validation)
+    for value, grad in zip(trainer.local, expected, strict=True):
+        torch.testing.assert_close(value.grad, scale * grad, rtol=1e-9, atol=1e-15)
+    for value, start in zip(trainer.weights, weights, strict=True):
+        assert torch.equal(value, start)
+    # Adam's first step is its step size against the sign of the gradient.
+    for value, start in zip(trainer.local, local, strict=True):
+        torch.testing.assert_close(
+            value, start - 3e-5 * value.grad / (value.grad.abs() + 1e-8), rtol=1e-7, atol=1e-10
+        )
+
+
+def test_under_gp_only_alpha_is_meta_learned():
+    trainer = Trainer(random_network("gp"), Settings())
+    before = [value.detach().clone() for value in trainer.local]
+    trainer.iteration(random_episodes(6))
+    same = [torch.equal(value, start) for value, start in zip(trainer.local, before, strict=True)]
+    assert same == [False, True, True]
+
+
+def test_an_iteration_is_five_steps_of_the_weights_then_one_of_the_others():
+    episodes = random_episodes(12)
+    together, apart = (Trainer(random_network(), Settings()) for _ in range(2))
+    losses = together.iteration(episodes)
+    tasks = [episodes.part(start, start + 2) for start in range(0, 12, 2)]
+    train = [apart.train(task) for task in tasks[:5]]
+    validation = apart.learn_to_learn(tasks[4], tasks[5])
+    assert losses[0].item() == torch.stack(train).mean().item()
+    assert losses[1].item() == validation.item()
+    for one, other in zip(together.network.parameters(), apart.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_step_sizes_halve_every_so_many_iterations():
+    trainer = Trainer(random_network(), Settings(decay_every=2))
+    seen = []
+    for seed in range(5):
+        optimisers = (trainer.optimiser, trainer.local_optimiser)
+        seen.append([optimiser.param_groups[0]["lr"] for optimiser in optimisers])
+        trainer.iteration(random_episodes(6, seed=seed))
+    rates = np.array(seen) / [8e-5, 3e-5]
+    np.testing.assert_allclose(rates, np.array([[1, 1], [1, 1], [0.5] * 2, [0.5] * 2, [0.25] * 2]))
+
+
+def test_two_steps_lower_the_loss_with_finite_gradients():
+    network = random_network()
+    trainer, task = Trainer(network, Settings(lr=1e-3)), random_episodes(2)
+    losses = []
+    for _ in range(3):
+        losses.append(trainer.train(task).item())
+        assert all(value.grad.isfinite().all() for value in trainer.weights)
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_nothing_stays_alive_between_iterations():
+    trainer = Trainer(random_network(), Settings())
+
+    def alive():
+        gc.collect()
+        return sum(issubclass(type(value), torch.Tensor) for value in gc.get_objects())
+
+    counts = []
+    for seed in range(4):
+        trainer.iteration(random_episodes(6, seed=seed))
+        counts.append(alive())
+    assert counts[1] == counts[2] == counts[3]
+
+
+def test_a_loss_that_is_no_number_stops_the_run():
+    network = random_network().float()
+    with torch.no_grad():
+        network.conv2.weight[0] = float("nan")
+    pixels = torch.zeros(30, 20, 31, 31, dtype=torch.uint8)
+    args = program.argparse.Namespace(episodes_per_batch=1)
+    with pytest.raises(UserError, match=r"the loss became nan at step 1 of this epoch under .* hp"):
+        program.train_epoch(args, Trainer(network, Settings()), Characters(pixels, 5, 1), 2)
+
+
+# --------------------------------------------------------------------------- a task to be learned
+
+
+def patterns(n, seed):
+    """Characters of 4 x 4 fields, slightly brighter or darker than grey, under strong noise."""
+    generator = torch.Generator().manual_seed(seed)
+    fields = (torch.rand(n, 1, 4, 4, generator=generator) < 0.5).float()
+    prototypes = torch.nn.functional.interpolate(fields, size=(31, 31))
+    noise = torch.randn(n, 20, 31, 31, generator=generator)
+    return (255 * (0.375 + 0.25 * prototypes + 0.125 * noise).clamp(0, 1)).byte()
+
+
+def test_with_a_trace_new_characters_are_learned_and_without_it_guessed():
+    training, test = Characters(patterns(200, 0), 5, 1), Characters(patterns(100, 1), 5, 1)
+    accuracy = {}
+    for rule in ("hp", "gp"):
+        torch.manual_seed(0)
+        network = HybridNet(rule, 5, (8, 8, 8, 16))
+        trainer = Trainer(network, Settings(lr=2e-3, lr_meta=1e-3))
+        for moment, iterations in (("before", 0), ("after", 40)):
+            for _ in range(iterations):
+                trainer.iteration(training.draw(24, torch.default_generator))
+            generator = torch.Generator().manual_seed(0)
+            right = program.right_answers(network, test, 300, generator)
+            accuracy[rule, moment] = right / 300
+    assert accuracy["hp", "before"] < 0.5
+    assert accuracy["hp", "after"] > 0.9
+    assert accuracy["gp", "after"] < 0.3
+
+
+# -------------------------------------------------------------------------------------- episodes
+
+
+def numbered(characters=40, drawings=20):
+    """Images that say which drawing of which character they are: pixel 0 and pixel 1."""
+    pixels = torch.zeros(characters, drawings, 1, 2, dtype=torch.uint8)
+    pixels[..., 0, 0] = torch.arange(characters, dtype=torch.uint8)[:, None]
+    pixels[..., 0, 1] = torch.arange(drawings, dtype=torch.uint8)
+    return pixels
+
+
+@pytest.mark.parametrize(("ways", "shots"), [(5, 1), (2, 3), (20, 5), (40, 19)])
+def test_an_episode_shows_every_character_and_asks_for_one(ways, shots):
+    generator = torch.Generator().manual_seed(1)
+    drawn = Characters(numbered(), ways, shots).draw(50, generator)
+    steps = ways * shots + 1
+    assert drawn.images.shape == (steps, 50, 1, 1, 2)
+    assert drawn.labels.shape == (steps, 50, ways)
+    assert drawn.target.shape == (50, ways)
+    assert drawn.images.dtype == drawn.labels.dtype == torch.float32
+    assert drawn.labels[-1].abs().sum() == 0
+    assert (drawn.labels[:-1].sum(2) == 1).all()
+    assert (drawn.labels.sum(0) == shots).all()
+    assert (drawn.target.sum(1) == 1).all()
+    character, drawing = (drawn.images[:, :, 0, 0] * 255).round().long().unbind(2)
+    for k in range(50):
+        label = drawn.labels[:-1, k].argmax(1)
+        pairs = {(int(c), int(way)) for c, way in zip(character[:-1, k], label, strict=True)}
+        assert len(pairs) == ways  # a character has one label, and a label one character
+        assert len({c for c, _ in pairs}) == ways
+        assert (int(character[-1, k]), int(drawn.target[k].argmax())) in pairs
+        shown = {*zip(character[:, k].tolist(), drawing[:, k].tolist(), strict=True)}
+        assert len(shown) == steps  # the query is a drawing of its own
+    first = drawn.labels[0].argmax(1)
+    assert len(set(first.tolist())) > 1  # in random order
+
+
+def test_labels_queries_and_drawings_are_uniform():
+    drawn = Characters(numbered(10), 5, 1).draw(4000, torch.Generator().manual_seed(0))
+    character, drawing = (drawn.images[:, :, 0, 0] * 255).round().long().unbind(2)
+    for counts, n in (
+        (torch.bincount(drawn.target.argmax(1), minlength=5), 5),
+        (torch.bincount(character[-1], minlength=10), 10),
+        (torch.bincount(drawing[-1], minlength=20), 20),
+        (torch.bincount(drawing[0], minlength=20), 20),
+        (torch.bincount((drawn.labels[:-1] * drawn.target).sum(2).argmax(0), minlength=5), 5),
+    ):
+        expected = 4000 / n
+        assert (counts - expected).abs().max() < 5 * math.sqrt(expected)
+
+
+def test_the_same_generator_gives_the_same_episodes():
+    characters = Characters(numbered(), 5, 1)
+    one, same, other = (
+        characters.draw(8, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4)
+    )
+    for a, b, c in zip(one, same, other, strict=True):
+        assert torch.equal(a, b)
+        assert not torch.equal(a, c)
+
+
+def test_tests_see_no_character_of_the_training():
+    pixels = numbered(250)
+    train, test = split_characters(pixels, 5, 1, torch.Generator().manual_seed(0))
+    of_train, of_test = (set(part.pixels[:, 0, 0, 0].tolist()) for part in (train, test))
+    assert len(of_test) == HELD_OUT == 100
+    assert len(of_train) == 150
+    assert not of_train & of_test
+    again = split_characters(pixels, 5, 1, torch.Generator().manual_seed(0))[1]
+    other = split_characters(pixels, 5, 1, torch.Generator().manual_seed(1))[1]
+    assert torch.equal(again.pixels, test.pixels)
+    assert not torch.equal(other.pixels, test.pixels)
+
+
+@pytest.mark.parametrize(
+    ("ways", "shots", "words"),
+    [
+        (101, 1, "--ways 101 must lie between 2 and 100, the characters held out"),
+        (1, 1, "--ways 1 must lie between"),
+        (5, 20, "--shots 20 must lie between 1 and 19: a character has 20 drawings"),
+        (5, 0, "--shots 0 must lie between"),
+    ],
+)
+def test_too_many_ways_or_shots_are_one_sentence(ways, shots, words):
+    with pytest.raises(UserError, match=words) as refusal:
+        split_characters(numbered(250), ways, shots, torch.Generator())
+    assert "\n" not in str(refusal.value)
+
+
+def test_images_shrink_by_averaging_over_areas():
+    weights = averaging(105, 31)
+    assert weights.shape == (31, 105)
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(weights.sum(0), 31 / 105, rtol=1e-5)  # every pixel counts the same
+    np.testing.assert_allclose(averaging(6, 3), np.kron(np.eye(3), [[0.5, 0.5]]), atol=1e-7)
+    rng = np.random.default_rng(0)
+    images = (rng.random((3, 2, 105, 105)) < 0.3).astype(np.uint8)
+    small = resized(images, 31)
+    assert small.dtype == np.uint8
+    assert small.shape == (3, 2, 31, 31)
+    np.testing.assert_allclose(small.mean((2, 3)), 255 * images.mean((2, 3)), atol=0.1)
+    assert (resized(np.ones((1, 1, 105, 105), np.uint8), 31) == 255).all()
+    for drawing, expected in zip(
+        images.reshape(-1, 105, 105), small.reshape(-1, 31, 31), strict=True
+    ):
+        plain = reference.shrink(drawing, 31)
+        assert torch.equal(plain[0, 0], torch.from_numpy(expected).float() / 255)
+
+
+def test_accuracies_have_wilsons_interval():
+    found = program.accuracy_metrics("accuracy", 8, 10)
+    assert found["accuracy"] == 0.8
+    # The textbook's value for 8 of 10.
+    assert found["accuracy_low_95"] == pytest.approx(0.4902, abs=1e-4)
+    assert found["accuracy_high_95"] == pytest.approx(0.9433, abs=1e-4)
+
+
+# ------------------------------------------------------------------------------------ the scripts
+
+MADE = """
+    import runpy, sys
+    import numpy as np
+    from shared import datasets
+
+    rng = np.random.default_rng(0)
+    fields = (rng.random((130, 1, 3, 3)) < 0.5).repeat(35, 2).repeat(35, 3)
+    images = (fields & (rng.random((130, 20, 105, 105)) < 0.5)).astype(np.uint8)
+    made = datasets.Omniglot(images, tuple(map(str, range(130))))
+    datasets.load_omniglot = lambda root=None: made
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""  # runs a script on characters that are made here
+
+
+def command(rule, *options, made=True):
+    script = ROOT / "hybrid_plasticity" / "few_shot_learning" / f"main_run_{rule}.py"
+    head = ["-c", textwrap.dedent(MADE)] if made else []
+    return [sys.executable, *head, str(script), *map(str, options)]
+
+
+def environment(**changes):
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {
+        **os.environ,
+        "MPLBACKEND": "agg",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
+        "OMP_NUM_THREADS": "1",  # threads that wait for a busy core hold small networks up
+        **changes,
+    }
+
+
+def run(rule, *options, made=True, **changes):
+    return subprocess.run(
+        command(rule, *options, made=made),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=environment(**changes),
+    )
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def state_of(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
+
+
+def assert_same(one, other):
+    """Equal to the bit, through dicts and lists of tensors."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def assert_quick_run(folder, done, name):
+    assert done.returncode == 0, done.stderr
+    result = result_of(folder)
+    assert result["experiment"] == name
+    assert result["paper"] == "hybrid_plasticity"
+    assert result["dataset"] == "omniglot"
+    metrics = result["metrics"]
+    low, accuracy, high = (
+        metrics[f"test_accuracy_last{end}"] for end in ("_low_95", "", "_high_95")
+    )
+    assert 0 <= low <= accuracy <= high <= 1
+    assert metrics["iterations"] == 30
+    assert metrics["test_episodes"] == 100
+    for figure in ("curves", "local"):
+        assert (folder / f"{figure}.png").stat().st_size > 5000
+        assert (folder / f"{figure}.pdf").stat().st_size > 2000
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert [row["iterations"] for row in rows] == [10, 20, 30]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert "measured  published" in done.stdout
+    return result
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "name", "chance", "published"),
+    [
+        ("gp", (), "hp_fewshot_gp_quick", 0.2, {"test_accuracy_last": 0.287}),
+        ("hp", ("--ways", 3, "--shots", 2), "hp_fewshot_hp_3way_2shot_quick", 1 / 3, None),
+        (
+            "hp",
+            ("--episodes-per-batch", 3),
+            "hp_fewshot_hp_batched3_quick",
+            0.2,
+            {"test_accuracy_last": 0.988},
+        ),
+    ],
+)
+def test_quick(rule, options, name, chance, published, tmp_path):
+    done = run(rule, "--quick", *options, "--out", tmp_path)
+    result = assert_quick_run(tmp_path, done, name)
+    assert result["metrics"]["chance"] == chance
+    assert result["published"] == published
+
+
+@pytest.mark.skipif(not HAS_REAL, reason="Omniglot is not below SNN_DATA")
+def test_quick_on_the_real_characters(tmp_path):
+    done = run("hp", "--quick", "--out", tmp_path, "--data-root", REAL, made=False)
+    assert_quick_run(tmp_path, done, "hp_fewshot_hp_quick")
+
+
+QUICK = ("--quick", "--deterministic")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = run("hp", *QUICK, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_bit_for_bit(number, undisturbed, tmp_path):
+    with subprocess.Popen(
+        command("hp", *QUICK, "--out", tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "checkpoint.previous.pt").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(number)
+        _, words = process.communicate(timeout=60)
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "the same command goes on from the last checkpoint" in words
+    assert not (tmp_path / "result.json").exists()
+    done = run("hp", *QUICK, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert_same(state_of(tmp_path), state_of(undisturbed))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (undisturbed / "metrics.jsonl").read_bytes()
+    assert result_of(tmp_path)["metrics"] == result_of(undisturbed)["metrics"]
+
+
+def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(undisturbed, tmp_path):
+    for folder, seed in (("same", "0"), ("other", "1")):
+        done = run("hp", *QUICK, "--seed", seed, "--out", tmp_path / folder)
+        assert done.returncode == 0, done.stderr
+    assert_same(state_of(tmp_path / "same"), state_of(undisturbed))
+    other = state_of(tmp_path / "other")["network"]["conv1.weight"]
+    assert not torch.equal(other, state_of(undisturbed)["network"]["conv1.weight"])
+
+
+def test_iterations_and_epochs_say_the_same():
+    for options, iterations, epochs, name in (
+        ({}, 60_000, 60, "hp_fewshot_hp"),
+        ({"epochs": 2}, 2000, 2, "hp_fewshot_hp_2000it"),
+        ({"iterations": 1500}, 1500, 2, "hp_fewshot_hp_1500it"),
+        ({"iterations": 1500, "ways": 20}, 1500, 2, "hp_fewshot_hp_20way_1500it"),
+        ({"quick": True, "iterations": 15}, 15, 2, "hp_fewshot_hp_quick"),
+    ):
+        defaults = {
+            "ways": 5, "shots": 1, "episodes_per_batch": 1, "iterations": None, "epochs": 60,
+            "quick": False, "test_episodes": 1000,
+        }  # fmt: skip
+        args = program.argparse.Namespace(**(defaults | options))
+        program.settle_length(args)
+        assert (args.iterations, args.epochs) == (iterations, epochs)
+        assert program.run_name(args, "hp") == name
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--ways", 101), "--ways 101 must lie between 2 and 100"),
+        (("--shots", 20), "--shots 20 must lie between 1 and 19"),
+        (("--iterations", 0), "--iterations 0 must be above 0"),
+        (("--epochs", -1), "--epochs -1 must be above 0"),
+        (("--episodes-per-batch", 0), "--episodes-per-batch 0 must be above 0"),
+        (("--test-episodes", 0), "--test-episodes 0 must be above 0"),
+    ],
+)
+def test_bad_input_ends_with_code_2_and_one_sentence(options, words, tmp_path):
+    done = run("hp", "--quick", *options, "--out", tmp_path / "run")
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_omniglot_names_the_path_and_what_to_do(tmp_path):
+    # Port 9 refuses connections at once: no network, without waiting for one.
+    done = run(
+        *("hp", "--quick", "--data-root", tmp_path, "--out", tmp_path / "run"),
+        made=False,
+        https_proxy="http://127.0.0.1:9",
+        http_proxy="http://127.0.0.1:9",
+    )
+    assert done.returncode == 2, done.stderr
+    assert str(tmp_path / "omniglot") in done.stderr
+    assert "--data-root or SNN_DATA" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_another_rules_checkpoint_is_refused(undisturbed):
+    done = run("hp", *QUICK, "--ways", 4, "--out", undisturbed)
+    assert done.returncode == 2
+    assert "holds a run with --ways 5, not 4" in done.stderr
