@@ -54,8 +54,8 @@ class WithoutMatrix(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         steps, shape, same = len(factors), drive.shape[-2:], drive.ndim == 2
         potentials, spikes = drive.new_empty(2, steps, *shape)
-        # sums[t] is R[t]; R[0] is zero and not kept.
-        sums = drive.new_empty((0 if start is None else steps + 1, *shape))
+        # sums[t] is R[t + 1]; R[0] is zero and not kept.
+        sums = drive.new_empty((0 if start is None else steps, *shape))
         for t, k in enumerate(factors):
             v = torch.mul(drive if same else drive[t], k, out=potentials[t])
             if bias is not None:
@@ -66,16 +66,16 @@ class WithoutMatrix(torch.autograd.Function):
                 weight = float(alpha) * k
                 v.add_(start, alpha=weight * hebbian.decay**t)
                 if t:
-                    v.addmm_(gram, sums[t], alpha=weight)
+                    v.addmm_(gram, sums[t - 1], alpha=weight)
             if t:
                 _carry_potential(v, potentials[t - 1], spikes[t - 1], neuron)
             torch.gt(v, neuron.theta, out=spikes[t])
             if start is not None:
                 assert eta is not None
                 post = hebbian.activity(v, neuron.theta, eta)
-                torch.mul(post, k, out=sums[t + 1])
+                torch.mul(post, k, out=sums[t])
                 if t:
-                    sums[t + 1].add_(sums[t], alpha=hebbian.decay)
+                    sums[t].add_(sums[t - 1], alpha=hebbian.decay)
         ctx.constants = (factors, neuron, hebbian, bias is not None, same)
         ctx.save_for_backward(potentials, spikes, sums, start, gram, alpha, eta)
         last_sum = sums[-1] if start is not None else sums
@@ -110,8 +110,8 @@ class WithoutMatrix(torch.autograd.Function):
                 if t:
                     assert d_gram is not None
                     back = gram.T @ d_v
-                    d_alpha += k * torch.dot(back.flatten(), sums[t].flatten())
-                    d_gram.addmm_(d_v, sums[t].T, alpha=weight * k)
+                    d_alpha += k * torch.dot(back.flatten(), sums[t - 1].flatten())
+                    d_gram.addmm_(d_v, sums[t - 1].T, alpha=weight * k)
                     back.mul_(weight * k)
                     d_sum = back if d_sum is None else d_sum.add_(back)
             later = d_v

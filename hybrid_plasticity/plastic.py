@@ -475,7 +475,7 @@ class PlasticLayer(nn.Module):
                 if hebbian.limit is not None and not bound <= hebbian.limit:
                     return None
         growth = hebbian.scale / len(x)
-        gram = (growth * x) @ (x * self.beta).T
+        gram = growth * (x @ (x * self.beta).T)
         spikes, potential, total = WithoutMatrix.apply(
             nn.functional.linear(x, self.fc.weight), self.fc.bias, x @ self.hebb, gram,
             self.alpha, self.eta, factors, self.neuron, hebbian,
