@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
@@ -115,24 +115,30 @@ def generators(device: torch.device) -> dict[str, torch.Generator]:
     return found
 
 
+def _unchanged(images: Tensor) -> Tensor:
+    return images
+
+
 def train_epoch(
     model: PlasticNetwork,
-    images: Float[Tensor, "n *pixels"],
+    images: Shaped[Tensor, "n *pixels"],
     labels: Int[Tensor, " n"],
     batch_size: int,
     step: Callable[[], None],
     rule: Rule,
+    shown: Callable[[Tensor], Tensor] = _unchanged,
 ) -> dict[str, float]:
     """One pass over a training set in random order.
 
     Args:
         model: the network.
-        images: inputs, in [0, 1].
+        images: inputs, in [0, 1] once `shown` has seen them.
         labels: their classes.
         batch_size: samples a step; an incomplete last batch is left out, since the trace is a mean
             over the batch.
         step: what the optimisers do once the gradients are there; the gradients are new each time.
         rule: for messages.
+        shown: makes of a batch of images what the network is given; by default nothing.
 
     Returns:
         train_loss, train_accuracy as seen before each step, train_spikes: mean number of spikes of
@@ -147,7 +153,7 @@ def train_epoch(
     watch = LossWatch(rule)
     seen = torch.zeros(2, dtype=torch.float64, device=labels.device)
     for batch in progress(batches, len(batches), "train"):
-        response: Response = model(images[batch])
+        response: Response = model(shown(images[batch]))
         loss = squared_error(response.output, labels[batch])
         model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -162,10 +168,11 @@ def train_epoch(
 @torch.no_grad()
 def evaluate(
     model: PlasticNetwork,
-    images: Float[Tensor, "n *pixels"],
+    images: Shaped[Tensor, "n *pixels"],
     labels: Int[Tensor, " n"],
     batch_size: int,
     protocol: Protocol = "published",
+    shown: Callable[[Tensor], Tensor] = _unchanged,
 ) -> dict[str, float]:
     """Accuracy on a test set, its samples in order; the traces are given back unchanged.
 
@@ -175,6 +182,7 @@ def evaluate(
         labels: their classes.
         batch_size: samples a batch, which the trace is a mean over; "single" takes one.
         protocol: what the trace does, see `PROTOCOLS`.
+        shown: makes of a batch of images what the network is given; by default nothing.
 
     Returns:
         accuracy: share of right decisions; spikes: mean number of spikes of a hidden neuron in a
@@ -186,7 +194,7 @@ def evaluate(
     with model.traces(frozen=protocol == "frozen"):
         pairs = zip(torch.split(images, size), torch.split(labels, size), strict=True)
         for x, y in progress(pairs, -(-len(labels) // size), protocol):
-            response: Response = model(x)
+            response: Response = model(shown(x))
             right = (response.output.argmax(1) == y).sum()
             spikes = response.spike_counts[-2].mean() * len(y)
             steps = torch.full_like(spikes, response.steps * len(y))

@@ -3,6 +3,7 @@
 The environment variable GOLDEN names another folder of vectors with the same names and keys.
 """
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -12,8 +13,18 @@ import pytest
 import torch
 
 from hybrid_plasticity import reference
+from hybrid_plasticity.classification.cifar10.model_cifar10 import WIRING as CIFAR10
+from hybrid_plasticity.classification.fashion_mnist.model_fashion_mnist import (
+    WIRING as FASHION_MNIST,
+)
+from hybrid_plasticity.classification.mnist.model_mnist import WIRING as MNIST
+from hybrid_plasticity.convolutional import Classifier
+from hybrid_plasticity.convolutional_reference import PlainClassifier
 from hybrid_plasticity.few_shot_learning.meta import loss_of
 from hybrid_plasticity.few_shot_learning.network import HybridNet
+from hybrid_plasticity.multitask_learning.masks import Mask
+from hybrid_plasticity.multitask_learning.reference import plain_forward
+from hybrid_plasticity.multitask_learning.shared_parameters import SETTINGS as MULTITASK
 from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer
 from hybrid_plasticity.training import squared_error
@@ -147,3 +158,81 @@ def test_few_shot(rule):
     assert set(names) >= {"alpha", "fc1.weight", "conv1.weight", "conv4.bias"}
     for name in names:
         check(model.get_parameter(name).grad, golden[f"grad/{name}"], name)
+
+
+# -------------------------------------------------------------------------------- classification
+
+
+CLASSIFICATION = {"mnist": MNIST, "fashion_mnist": FASHION_MNIST, "cifar10": CIFAR10}
+
+
+@pytest.mark.parametrize("kind", [Classifier, PlainClassifier])
+@pytest.mark.parametrize("dataset", CLASSIFICATION)
+def test_classification(dataset, kind):
+    """The programs' own wirings, with the channels and neurons of the vectors."""
+    golden = load(f"classification_{dataset}")
+    wiring = CLASSIFICATION[dataset]
+    convs = [golden[f"param/conv{i}.weight"] for i in range(1, len(wiring.channels) + 1)]
+    connected = [golden[f"param/fc{i}.weight"] for i in range(1, len(wiring.hidden) + 2)]
+    wiring = dataclasses.replace(
+        wiring,
+        channels=tuple(len(weight) for weight in convs),
+        hidden=tuple(len(weight) for weight in connected[:-1]),
+    )
+    assert wiring.neuron == neuron(golden, reset=wiring.neuron.reset)
+    assert wiring.hebbian.decay == golden["w_decay"]
+    assert (wiring.tau_w, wiring.steps) == (golden["tau_w"], golden["time_window"])
+    model = kind(wiring).double().eval()
+    layers = {f"conv{i}": f"convs.{i - 1}" for i in range(1, len(convs) + 1)}
+    layers |= {f"fc{i}": f"layers.{i - 1}" for i in range(1, len(connected) + 1)}
+    fill(model, layers, golden)
+    plastic = model.plastic_layers()[0]
+    plastic.hebb = golden[f"hebb{wiring.plastic}"]
+    response = model(golden["images"])
+    check(response.output, golden["output"])
+    check(plastic.hebb, golden[f"hebb{wiring.plastic}_after"])
+    if "last_step" in golden:
+        assert response.steps - 1 == golden["last_step"]
+    loss = squared_error(response.output, golden["labels"])
+    check(loss.detach(), golden["loss"])
+    loss.backward()
+    check_gradients(model, layers, golden)
+
+
+# ------------------------------------------------------------------------------------ multitask
+
+
+@pytest.mark.parametrize("form", ["fast", "plain", "outer products"])
+@pytest.mark.parametrize("rule", ["hp", "gp"])
+def test_multitask(rule, form):
+    golden = load(f"multitask_{rule}")
+    settings = dataclasses.replace(MULTITASK, sizes=(784, 20, 18, 10))
+    assert (settings.theta, settings.decay) == (golden["thresh"], golden["decay"])
+    assert (settings.w_decay, settings.tau_w) == (golden["w_decay"], golden["t_tau"])
+    assert settings.steps == golden["time_window"]
+    model = settings.network(rule).double()
+    names = {"fc1.weight": "first.weight", "fc2.weight": "second.weight", "fc3.weight": "readout"}
+    if rule == "hp":
+        for name in ("alpha", "beta", "eta"):
+            names |= {f"{name}1": f"first.{name}", f"{name}2": f"second.{name}"}
+    with torch.no_grad():
+        for published, own in names.items():
+            model.get_parameter(own).copy_(golden[f"param/{published}"])
+    masks = [golden[f"mask{i}"] for i in (1, 2, 3)]
+    if form == "fast":
+        entries = [Mask(mask.T.bool().contiguous(), torch.device("cpu")) for mask in masks]
+        output = model(golden["images"].T.contiguous(), model.connections(entries))
+    else:
+        plain = plain_forward(model, golden["images"], masks, form == "outer products")
+        for trace, number in zip(plain.traces, (1, 2), strict=True):
+            check(trace.detach(), golden[f"hebb{number}_after"])
+        output = plain.output
+    check(output, golden["output"])
+    loss = squared_error(output, golden["labels"])
+    check(loss.detach(), golden["loss"])
+    loss.backward()
+    compared = [key[5:] for key in golden if key.startswith("grad/")]
+    assert set(compared) >= {"fc1.weight", "fc2.weight", "fc3.weight"}
+    for published in compared:
+        gradient = model.get_parameter(names[published]).grad
+        check(gradient, golden[f"grad/{published}"], published)

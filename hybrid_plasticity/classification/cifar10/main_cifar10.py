@@ -1,0 +1,35 @@
+"""CIFAR-10 by five spiking convolutions and three layers, the second with a Hebbian trace.
+
+    python hybrid_plasticity/classification/cifar10/main_cifar10.py
+    python hybrid_plasticity/classification/cifar10/main_cifar10.py --rule gp
+
+120 epochs of SGD at full width, on images cropped and flipped at random: a GPU's work. Then the
+tests by all protocols.
+"""
+
+from hybrid_plasticity.classification.cifar10.model_cifar10 import WIRING
+from hybrid_plasticity.convolutional import Experiment, run_experiment
+from shared.options import script
+
+EXPERIMENT = Experiment(
+    session="hp_classification_cifar10",
+    dataset="cifar10",
+    wiring=WIRING,
+    published=0.911,
+    epochs=120,
+    batch_size=50,
+    alpha=1e-3,
+    beta=1e-3,
+    random_local=True,
+    shifted=True,
+    optimiser="sgd",
+    lr=0.08,
+    schedule="cosine",
+    augmented=True,
+    means=(0.4914, 0.4822, 0.4465),  # of the training set, as the spreads: standard deviations
+    spreads=(0.2470, 0.2435, 0.2616),
+    quick_width=0.125,
+)
+
+if __name__ == "__main__":
+    script(lambda: run_experiment(EXPERIMENT, __doc__))

@@ -1,0 +1,1 @@
+"""MNIST by spiking convolutions with a Hebbian trace behind them."""

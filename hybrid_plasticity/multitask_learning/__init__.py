@@ -1,0 +1,1 @@
+"""Many tasks one after the other: hybrid plasticity, global plasticity, spiking EWC."""

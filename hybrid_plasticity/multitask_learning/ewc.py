@@ -1,0 +1,159 @@
+"""Elastic weight consolidation: weights that mattered for earlier tasks are held near their values.
+
+    penalty = lambda / 2  sum over earlier tasks k  sum over weights  F_k (w - w_k)^2
+
+F_k is the diagonal of the Fisher information at the weights w_k that task k ended with: the mean
+over samples of the squared gradient of log p(y | x), p the softmax of the outputs and y the class
+that the network itself predicts. Sources: Kirkpatrick et al., Overcoming catastrophic forgetting in
+neural networks (2017); the paper's Methods for the predicted labels.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hybrid_plasticity.multitask_learning.masks import Mask
+from hybrid_plasticity.multitask_learning.network import Connection, TaskNetwork
+from hybrid_plasticity.multitask_learning.tasks import Images, Task
+
+Kind = Literal["sample", "batch"]
+
+
+class Penalty:
+    """The penalty of all earlier tasks: sums of F_k and of F_k w_k say all there is to know of it.
+
+    Args:
+        weights: the weight matrices.
+        strength: lambda.
+    """
+
+    def __init__(self, weights: Sequence[nn.Parameter], strength: float) -> None:
+        self._strength = strength
+        self._fisher = [torch.zeros_like(w, requires_grad=False) for w in weights]
+        self._pull = [torch.zeros_like(w, requires_grad=False) for w in weights]
+
+    @torch.no_grad()
+    def add_task(self, fisher: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+        """Hold the weights where they are now.
+
+        Args:
+            fisher: diagonal of the Fisher information, a tensor for each weight matrix.
+            weights: the matrices.
+        """
+        for total, pull, own, weight in zip(self._fisher, self._pull, fisher, weights, strict=True):
+            total += own
+            pull += own * weight
+
+    @torch.no_grad()
+    def add_gradient(self, weights: Sequence[nn.Parameter]) -> None:
+        """Add the penalty's gradient to the weights' gradients."""
+        for weight, fisher, pull in zip(weights, self._fisher, self._pull, strict=True):
+            assert weight.grad is not None
+            weight.grad.addcmul_(fisher, weight, value=self._strength)
+            weight.grad.sub_(pull, alpha=self._strength)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both sums."""
+        return {"fisher": self._fisher, "pull": self._pull}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        for own, saved in ((self._fisher, state["fisher"]), (self._pull, state["pull"])):
+            for to, value in zip(own, saved, strict=True):
+                to.copy_(value)
+
+
+class _Recorded:
+    """A connection that keeps its inputs and outputs."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def product(self, x: Float[Tensor, "n_in batch"]) -> Float[Tensor, "n_out batch"]:
+        self.x = x.detach()
+        self.y = self._connection.product(x)
+        return self.y
+
+
+def fisher_diagonal(
+    network: TaskNetwork,
+    task: Task,
+    masked: bool,
+    images: Images,
+    batch_size: int,
+    kind: Kind,
+) -> list[Tensor]:
+    """Diagonal of the Fisher information, a tensor for each weight matrix.
+
+    Args:
+        network: without traces.
+        task: whose permutation and masks count.
+        masked: the network sees its weights through the masks; elsewhere F is then 0.
+        images: all of them are used, in order.
+        batch_size: samples at a time.
+        kind: "sample" takes the mean of the samples' squared gradients; "batch" squares the
+            gradient of each batch's mean and divides their sum by the number of batches less one,
+            as the published program does.
+    """
+    totals = [torch.zeros_like(w, requires_grad=False) for w in network.weights()]
+    masks = task.masks if masked else None
+    take = _sample_squares if kind == "sample" else _batch_squares
+    for pixels, _ in images.batches(batch_size):
+        for total, squares in zip(totals, take(network, task.inputs(pixels), masks), strict=True):
+            total += squares
+    n_batches = -(-len(images.labels) // batch_size)
+    divisor = len(images.labels) if kind == "sample" else max(n_batches - 1, 1)
+    return [total / divisor for total in totals]
+
+
+def _log_likelihood(output: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
+    """Log p of the class that the network predicts."""
+    return functional.log_softmax(output, 1).max(1).values
+
+
+def _batch_squares(
+    network: TaskNetwork, x: Float[Tensor, "n_in batch"], masks: Sequence[Mask] | None
+) -> list[Tensor]:
+    mean = _log_likelihood(network(x, network.connections(masks))).mean()
+    return [grad.square() for grad in torch.autograd.grad(mean, network.weights())]
+
+
+def _sample_squares(
+    network: TaskNetwork, x: Float[Tensor, "n_in batch"], masks: Sequence[Mask] | None
+) -> list[Tensor]:
+    """Sums of the samples' squared gradients."""
+    records = [_Recorded(connection) for connection in network.connections(masks)]
+    total = _log_likelihood(network(x, records)).sum()
+    grads = torch.autograd.grad(total, [record.y for record in records])
+    found = []
+    for i, (record, grad) in enumerate(zip(records, grads, strict=True)):
+        squares = squared_gradients(record.x, grad, x.shape[1])
+        if masks is not None:
+            squares = masks[i].filled(squares.flatten()[masks[i].flat])
+        found.append(squares)
+    return found
+
+
+def squared_gradients(
+    x: Float[Tensor, "n_in columns"], grad: Float[Tensor, "n_out columns"], batch: int
+) -> Float[Tensor, "n_out n_in"]:
+    """The sum over samples of their squared weight gradients.
+
+    A sample's gradient is the sum over steps t of g[t] x[t]^T; its square is that over pairs of
+    steps of (g[t] g[u]) (x[t] x[u])^T: one product of matrices for all samples.
+
+    Args:
+        x: inputs, a column for each sample of each step, step after step.
+        grad: gradients of the products with the weights, in the same order.
+        batch: samples.
+    """
+    x, grad = x.view(len(x), -1, batch), grad.view(len(grad), -1, batch)
+    first, second = torch.triu_indices(x.shape[1], x.shape[1], device=x.device)
+    factors = (2.0 - (first == second).to(x.dtype))[:, None]  # (t, u) stands for (u, t) too
+    pre, post = x[:, first] * x[:, second], grad[:, first] * grad[:, second] * factors
+    squares: Tensor = post.flatten(1) @ pre.flatten(1).T
+    return squares

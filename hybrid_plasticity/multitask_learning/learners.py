@@ -1,0 +1,159 @@
+"""Who learns the weights: Adam on all of them, or on the few that a task uses."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hybrid_plasticity.multitask_learning.ewc import Penalty
+from hybrid_plasticity.multitask_learning.masks import Mask
+from hybrid_plasticity.multitask_learning.network import Connection, Masked, TaskNetwork
+from hybrid_plasticity.multitask_learning.tasks import Task
+
+_BETAS, _EPS = (0.9, 0.999), 1e-8  # Adam's
+# So many steps behind its last gradient a weight has stopped: 0.9^400 of a step is below what
+# changes it, in float64 too.
+_SETTLED = 400
+
+
+class MaskedLearner:
+    """Adam on the weights that a task's masks leave, exactly as on all weights.
+
+    Outside of the masks the gradient is 0, so that nothing but momentum moves a weight there, and
+    no task looks at it before the next one begins. What momentum does is therefore caught up with
+    at the end of the task; a step then costs a share of the weights only.
+
+    Args:
+        weights: all weight matrices.
+        lr: step size.
+    """
+
+    def __init__(self, weights: Sequence[nn.Parameter], lr: float) -> None:
+        self._weights, self._lr = list(weights), lr
+        self._steps = 0
+        self._first = [torch.zeros_like(w, requires_grad=False) for w in weights]
+        self._second = [torch.zeros_like(w, requires_grad=False) for w in weights]
+        self._masks: Sequence[Mask] = []
+        self._values: list[Tensor] = []
+
+    def begin(self, task: Task) -> None:
+        """Take up a task."""
+        self._masks = task.masks
+        self._values = [
+            weight.detach().view(-1)[mask.flat].requires_grad_()
+            for weight, mask in zip(self._weights, task.masks, strict=True)
+        ]
+        device = self._weights[0].device
+        self._adam = torch.optim.Adam(self._values, self._lr, _BETAS, _EPS, fused=True)
+        for value, mask, *moments in zip(
+            self._values, task.masks, self._first, self._second, strict=True
+        ):
+            self._adam.state[value] = {
+                "step": torch.tensor(float(self._steps), device=device),
+                "exp_avg": moments[0].view(-1)[mask.flat],
+                "exp_avg_sq": moments[1].view(-1)[mask.flat],
+            }
+        self._done = 0
+
+    def connections(self) -> list[Connection]:
+        """The weights as the task sees them."""
+        return [Masked(mask, value) for mask, value in zip(self._masks, self._values, strict=True)]
+
+    def step(self, loss: Tensor) -> None:
+        """Follow the gradient of the loss."""
+        self._adam.zero_grad()
+        torch.autograd.backward(loss, inputs=self._values)
+        self._adam.step()
+        self._done += 1
+
+    @torch.no_grad()
+    def end(self) -> None:
+        """Bring all weights and moments to where Adam on all of them would have brought them."""
+        for weight, first, second, mask, value in zip(
+            self._weights, self._first, self._second, self._masks, self._values, strict=True
+        ):
+            state = self._adam.state[value]
+            self._drift(weight.view(-1), first.view(-1), second.view(-1), mask)
+            weight.view(-1)[mask.flat] = value
+            first.view(-1)[mask.flat] = state["exp_avg"]
+            second.view(-1)[mask.flat] = state["exp_avg_sq"]
+        self._steps += self._done
+
+    def _drift(self, weight: Tensor, first: Tensor, second: Tensor, mask: Mask) -> None:
+        """Adam's steps of the task for weights outside of the mask; the others are overwritten."""
+        outside = first != 0
+        outside[mask.flat] = False
+        moving = outside.nonzero().flatten()
+        w, m, v = weight[moving], first[moving], second[moving]
+        looked_at = min(self._done, _SETTLED)
+        for step in range(self._steps + 1, self._steps + 1 + looked_at):
+            m *= _BETAS[0]
+            v *= _BETAS[1]
+            scale = (v / (1 - _BETAS[1] ** step)).sqrt_().add_(_EPS)
+            w.addcdiv_(m, scale, value=-self._lr / (1 - _BETAS[0] ** step))
+        rest = self._done - looked_at
+        second *= _BETAS[1] ** self._done
+        weight[moving], first[moving], second[moving] = (
+            w,
+            m * _BETAS[0] ** rest,
+            v * _BETAS[1] ** rest,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Steps and moments, between two tasks."""
+        return {"steps": self._steps, "first": self._first, "second": self._second}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        self._steps = state["steps"]
+        for own, saved in ((self._first, state["first"]), (self._second, state["second"])):
+            for to, value in zip(own, saved, strict=True):
+                to.copy_(value)
+
+
+class DenseLearner:
+    """Adam on all weights.
+
+    Args:
+        network: whose weights learn.
+        lr: step size.
+        masked: a task sees its weights through its masks.
+        penalty: what holds the weights near those of earlier tasks, or None.
+    """
+
+    def __init__(
+        self, network: TaskNetwork, lr: float, masked: bool, penalty: Penalty | None
+    ) -> None:
+        self._network, self._masked, self._penalty = network, masked, penalty
+        self._adam = torch.optim.Adam(network.weights(), lr, _BETAS, _EPS, fused=True)
+        self._task: Task | None = None
+
+    def begin(self, task: Task) -> None:
+        """Take up a task."""
+        self._task = task
+
+    def connections(self) -> list[Connection]:
+        """The weights as the task sees them."""
+        assert self._task is not None
+        return self._network.connections(self._task.masks if self._masked else None)
+
+    def step(self, loss: Tensor) -> None:
+        """Follow the gradient of the loss and of the penalty."""
+        weights = self._network.weights()
+        self._adam.zero_grad()
+        torch.autograd.backward(loss, inputs=weights)
+        if self._penalty is not None:
+            self._penalty.add_gradient(weights)
+        self._adam.step()
+
+    def end(self) -> None:
+        """Nothing is left to do behind a task."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Adam's state."""
+        return self._adam.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        self._adam.load_state_dict(state)

@@ -1,0 +1,80 @@
+"""What the programs of the multitask experiment share: the paper's settings, and the methods."""
+
+from dataclasses import dataclass
+
+from hybrid_plasticity.multitask_learning.network import TaskNetwork
+from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+
+TASKS = 50
+META_TASKS = 35
+EPOCHS = 10
+EWC_LAMBDA = 5000.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the paper fixes, and the traces' initial constants.
+
+    Attributes:
+        sizes: neurons of input, both hidden layers and output.
+        theta, decay: threshold of the neurons, share of their potential left after a step.
+        w_decay: share of the traces left after a step.
+        tau_w: time constant of the input's attenuation, in steps.
+        steps: time steps a presentation.
+        share: of the weights that a task's mask keeps.
+        batch_size: samples a step; the trace is a mean over them.
+        lr: step size of the weights (Adam).
+        lr_local: step size of alpha, beta and eta in meta training (Adam).
+        alpha, beta: these start uniform between 0 and this; eta starts at 0.
+    """
+
+    sizes: tuple[int, int, int, int] = (784, 1024, 1024, 10)
+    theta: float = 0.5
+    decay: float = 0.8
+    w_decay: float = 0.8
+    tau_w: float = 50.0
+    steps: int = 3
+    share: float = 0.03
+    batch_size: int = 100
+    lr: float = 5e-4
+    lr_local: float = 5e-5
+    alpha: float = 0.1
+    beta: float = 1e-3
+
+    def network(self, rule: Rule) -> TaskNetwork:
+        """The network under a rule, with its initial weights and constants."""
+        neuron, hebbian = Neuron(self.theta, self.decay), Hebbian(self.w_decay)
+        network = TaskNetwork(self.sizes, neuron, hebbian, self.tau_w, self.steps, rule)
+        network.draw_local(self.alpha, self.beta)
+        return network
+
+
+SETTINGS = Settings()
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is done against forgetting.
+
+    Attributes:
+        name: of the row.
+        masks: each task sees the weights through masks of its own.
+        rule: "hp" for a trace beside the weights; its alpha, beta and eta learn in meta training,
+            behind each of the first tasks and there only.
+        replay: meta training shows batches of all tasks seen, else of the task just learned.
+        ewc: the penalty of elastic weight consolidation.
+    """
+
+    name: str
+    masks: bool = True
+    rule: Rule = "gp"
+    replay: bool = False
+    ewc: bool = False
+
+
+HP = Method("hp", rule="hp", replay=True)
+HP_NO_REPLAY = Method("hp_no_replay", rule="hp")
+GP = Method("gp")
+FINETUNE = Method("finetune", masks=False)
+EWC = Method("ewc", masks=False, ewc=True)
+EWC_MASKS = Method("ewc_masks", ewc=True)

@@ -1,0 +1,1 @@
+"""Multitask learning by elastic weight consolidation."""

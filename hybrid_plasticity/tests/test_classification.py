@@ -1,0 +1,614 @@
+"""The convolutional classifiers: equal to the plain formulation, early exit, training, scripts."""
+
+import argparse
+import dataclasses
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hybrid_plasticity.classification.cifar10.main_cifar10 import EXPERIMENT as CIFAR10
+from hybrid_plasticity.classification.fashion_mnist.main_fashion_mnist import (
+    EXPERIMENT as FASHION_MNIST,
+)
+from hybrid_plasticity.classification.mnist.main_mnist import EXPERIMENT as MNIST
+from hybrid_plasticity.convolutional import (
+    Classifier,
+    Wiring,
+    build,
+    cropped_and_flipped,
+    initialise,
+    learners,
+    run_experiment,
+    saved_steps,
+)
+from hybrid_plasticity.convolutional_reference import PlainClassifier
+from hybrid_plasticity.plastic import Hebbian, Neuron
+from hybrid_plasticity.training import evaluate, squared_error, train_epoch
+from shared import datasets
+from shared.errors import UserError
+from shared.run import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+EXPERIMENTS = {"mnist": MNIST, "fashion_mnist": FASHION_MNIST, "cifar10": CIFAR10}
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def options(**changes) -> argparse.Namespace:
+    given = {"coding": "rank", "width": 1 / 32, "rule": "hp", "precision": "float32"}
+    return argparse.Namespace(**given | changes)
+
+
+def randomise(network: Classifier, seed: int) -> None:
+    """Weights that make neurons of every layer spike, and a trace and constants that count."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in network.parameters():
+            fan_in = value[0].numel() if value.ndim > 1 else 4
+            value.copy_(
+                torch.randn(value.shape, generator=generator, dtype=value.dtype) * 2 / fan_in**0.5
+            )
+        for layer in network.plastic_layers():
+            layer.alpha.fill_(0.2)
+            layer.beta.mul_(0.2)
+            layer.eta.mul_(0.2)
+            layer.hebb.copy_(torch.randn(layer.hebb.shape, generator=generator) * 0.1)
+
+
+def shown_to(network: Classifier, images: torch.Tensor, labels: torch.Tensor):
+    """Response and gradients by name."""
+    network.zero_grad()
+    response = network(images)
+    squared_error(response.output, labels).backward()
+    return response, {name: p.grad for name, p in network.named_parameters()}
+
+
+@st.composite
+def wirings(draw) -> Wiring:
+    n_convs, n_hidden = draw(st.integers(2, 4)), draw(st.integers(1, 2))
+    sizes = st.integers(1, 5)
+    return Wiring(
+        image=(draw(st.integers(1, 3)), draw(st.integers(8, 13))),
+        channels=tuple(draw(st.lists(sizes, min_size=n_convs, max_size=n_convs))),
+        pooled=tuple(sorted(draw(st.sets(st.integers(1, n_convs), max_size=2)))),
+        hidden=tuple(draw(st.lists(sizes, min_size=n_hidden, max_size=n_hidden))),
+        plastic=draw(st.integers(1, n_hidden + 1)),
+        neuron=Neuron(
+            theta=draw(st.floats(0.2, 0.6)),
+            decay=draw(st.floats(0.1, 0.9)),
+            reset=draw(st.sampled_from(["soft", "hard"])),
+        ),
+        hebbian=Hebbian(
+            decay=0.9,
+            scale=draw(st.sampled_from([1.0, -1.0])),
+            post=draw(st.sampled_from(["identity", "tanh"])),
+            limit=draw(st.sampled_from([None, 0.05, 2.0])),
+        ),
+        tau_w=draw(st.floats(2, 40)),
+        steps=draw(st.integers(1, 6)),
+        exit_share=draw(st.sampled_from([0.0, 0.4, 1.0])),
+        attenuate_plastic=draw(st.booleans()),
+        output_reset=draw(st.sampled_from(["soft", "hard", "none"])),
+        ceiling=draw(st.sampled_from([None, 1.1])),
+        coding=draw(st.sampled_from(["rank", "rate"])),
+    )
+
+
+# ------------------------------------------------------------------------ the plain formulation
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    wiring=wirings(),
+    rule=st.sampled_from(["hp", "gp"]),
+    batch=st.integers(1, 4),
+    seed=st.integers(0, 9),
+)
+def test_equal_to_plain(device, wiring, rule, batch, seed):
+    fast = Classifier(wiring, rule).double().to(device).eval()
+    randomise(fast, seed)
+    plain = PlainClassifier(wiring, rule).double().to(device).eval()
+    plain.load_state_dict(fast.state_dict())
+    generator = torch.Generator().manual_seed(seed)
+    side = wiring.image[1]
+    for _ in range(2):  # the second batch starts from the trace that the first one left
+        shape = (batch, wiring.image[0], side, side)
+        images = torch.rand(shape, generator=generator, dtype=torch.float64).to(device)
+        labels = torch.randint(10, (batch,), generator=generator).to(device)
+        found, gradients = shown_to(fast, images, labels)
+        wanted, true_gradients = shown_to(plain, images, labels)
+        assert found.steps == wanted.steps
+        torch.testing.assert_close(found.output, wanted.output, rtol=1e-9, atol=1e-9)
+        for counts, true_counts in zip(found.spike_counts, wanted.spike_counts, strict=True):
+            torch.testing.assert_close(counts, true_counts, rtol=0, atol=1e-9)
+        for name, gradient in true_gradients.items():
+            torch.testing.assert_close(gradients[name], gradient, rtol=1e-9, atol=1e-9)
+        for layer, other in zip(fast.plastic_layers(), plain.plastic_layers(), strict=True):
+            torch.testing.assert_close(layer.hebb, other.hebb, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_program_is_equal_to_plain_and_all_its_layers_learn(name):
+    wiring = dataclasses.replace(EXPERIMENTS[name].wiring.scaled(1 / 32), exit_share=1.0)
+    fast = Classifier(wiring).double().eval()
+    randomise(fast, 1)
+    plain = PlainClassifier(wiring).double().eval()
+    plain.load_state_dict(fast.state_dict())
+    images = torch.rand(3, *wiring.image, wiring.image[1], dtype=torch.float64)
+    found, gradients = shown_to(fast, images, torch.arange(3))
+    wanted, true_gradients = shown_to(plain, images, torch.arange(3))
+    assert found.steps == wanted.steps == wiring.steps
+    torch.testing.assert_close(found.output, wanted.output, rtol=1e-9, atol=1e-9)
+    for key, gradient in true_gradients.items():
+        assert gradient.abs().max() > 0, key
+        torch.testing.assert_close(gradients[key], gradient, rtol=1e-9, atol=1e-9)
+    assert all(counts.any() for counts in found.spike_counts)
+
+
+def test_the_first_convolution_is_computed_once():
+    network = Classifier(MNIST.wiring.scaled(1 / 64)).eval()
+    calls = [0] * len(network.convs)
+    for i, conv in enumerate(network.convs):
+        conv.register_forward_hook(lambda *_, i=i: calls.__setitem__(i, calls[i] + 1))
+    with network.all_steps():
+        network(torch.rand(2, 1, 28, 28))
+    assert calls == [1, 10, 10]
+
+
+def test_half_of_the_inputs_are_dropped_in_training_only():
+    network = Classifier(MNIST.wiring.scaled(1 / 32))
+    x, k = torch.ones(4, 4, 14, 14), 0.8
+    weight, bias = network.convs[1].weight, network.convs[1].bias
+    with torch.no_grad():
+        weight.zero_()
+        weight[0, :, 1, 1] = torch.tensor([1.0, 10.0, 100.0, 1000.0])
+        bias.zero_()
+    network.eval()
+    assert torch.allclose(network.convolved(1, x, k)[:, 0], torch.tensor(0.8 * 1111))
+    network.train()
+    seen = network.convolved(1, x, k)[:, 0] / (2 * k)  # digits 0 or 1: which channels were kept
+    digits = seen.detach().round().long()
+    kept = torch.stack([digits // 10**i % 10 for i in range(4)]).double()
+    assert set(kept.unique().tolist()) == {0.0, 1.0}
+    assert abs(kept.mean() - 0.5) < 0.05
+
+
+def test_bfloat16_only_rounds_currents():
+    network = Classifier(MNIST.wiring.scaled(1 / 16)).eval()
+    x = torch.randint(5, (2, 8, 14, 14)) / 4
+    exact = network.convolved(1, x, 0.9)
+    network.precision = torch.bfloat16
+    low = network.convolved(1, x, 0.9)
+    assert low.dtype == torch.float32
+    torch.testing.assert_close(low, exact, rtol=0.02, atol=0.02)
+    response, gradients = shown_to(network, torch.rand(2, 1, 28, 28), torch.arange(2))
+    assert response.output.dtype == torch.float32
+    for name, gradient in gradients.items():
+        assert gradient.dtype == torch.float32, name
+        assert gradient.isfinite().all(), name
+
+
+def test_neurons_without_reset_are_refused():
+    wiring = dataclasses.replace(MNIST.wiring, neuron=Neuron(0.3, 0.6, reset="none"))
+    with pytest.raises(ValueError, match="soft or a hard reset"):
+        Classifier(wiring)
+
+
+# ----------------------------------------------------------------------------------- early exit
+
+
+def steady(bias: float) -> Classifier:
+    """A network of MNIST's constants whose outputs get the same current at every step."""
+    network = Classifier(MNIST.wiring.scaled(1 / 64)).eval()
+    with torch.no_grad():
+        network.layers[-1].fc.weight.zero_()
+        network.layers[-1].fc.bias.fill_(bias)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("bias", "steps"),
+    [
+        (5.0, 2),  # above threshold at once, but the first step never ends it
+        (0.2, 2),  # potentials 0.2, 0.32
+        (0.15, 4),  # potentials 0.15, 0.24, 0.294, 0.3264
+        (0.1, 10),  # potentials stay below 0.25
+    ],
+)
+def test_a_presentation_ends_when_outputs_pass_the_threshold(bias, steps):
+    network, images = steady(bias), torch.rand(3, 1, 28, 28)
+    assert network(images).steps == steps
+    with network.all_steps():
+        assert network(images).steps == 10
+    assert network(images).steps == steps
+
+
+def test_the_share_has_to_be_passed():
+    network = steady(0.0)
+    potential = torch.full((10, 10), 0.2)
+    potential[:8, 3] = 0.4
+    assert not network.decided(potential)  # 0.8 is not above 0.8
+    potential[8, 0] = 0.4
+    assert network.decided(potential)
+    with network.all_steps():
+        assert not network.decided(potential)
+
+
+def test_saved_steps_are_reported():
+    network = steady(0.15)
+    pixels = torch.randint(256, (6, 1, 28, 28), dtype=torch.uint8)
+    labels = torch.zeros(6, dtype=torch.int64)
+    seen = evaluate(network, pixels, labels, 2, shown=MNIST.shown)
+    assert seen["steps"] == 4
+    assert saved_steps(seen["steps"], network) == pytest.approx(0.6)
+
+
+# ------------------------------------------------------------------------------------- training
+
+
+def test_initial_weights_are_the_published_ones():
+    """The vectors hold twice the weights that the published programs draw with seed 0."""
+    for name, experiment in EXPERIMENTS.items():
+        golden = np.load(GOLDEN / f"hp_classification_{name}.npz")
+        wiring = experiment.wiring
+        wiring = dataclasses.replace(
+            wiring,
+            channels=tuple(
+                len(golden[f"param/conv{i + 1}.weight"]) for i in range(len(wiring.channels))
+            ),
+            hidden=tuple(len(golden[f"param/fc{i + 1}.weight"]) for i in range(len(wiring.hidden))),
+        )
+        torch.set_default_dtype(torch.float64)
+        try:
+            torch.manual_seed(0)
+            network = Classifier(wiring)
+            if name == "cifar10":  # its published program makes these layers twice
+                for layer in network.layers:
+                    layer.fc.reset_parameters()
+            initialise(network, experiment)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        for i, conv in enumerate(network.convs):
+            weight = torch.from_numpy(golden[f"param/conv{i + 1}.weight"]) / 2
+            torch.testing.assert_close(conv.weight.detach(), weight, rtol=1e-12, atol=1e-15)
+        for j, layer in enumerate(network.layers):
+            weight = torch.from_numpy(golden[f"param/fc{j + 1}.weight"]) / 2
+            torch.testing.assert_close(layer.fc.weight.detach(), weight, rtol=1e-12, atol=1e-15)
+
+
+def test_initial_constants():
+    for experiment in (MNIST, FASHION_MNIST):
+        (layer,) = build(options(), experiment).plastic_layers()
+        assert layer.alpha.item() == pytest.approx(0.1)
+        assert torch.all(layer.beta == 1e-3)
+        assert not layer.eta.any()
+    (layer,) = build(options(), CIFAR10).plastic_layers()
+    assert layer.beta.shape == (1, 32)
+    for value in (layer.alpha, layer.beta):
+        assert 0 <= value.min() <= value.max() < 1e-3
+    assert layer.beta.unique().numel() > 20
+    assert not layer.eta.any()
+
+
+def test_both_rules_start_from_the_same_weights():
+    networks = []
+    for rule in ("hp", "gp"):
+        torch.manual_seed(3)
+        networks.append(build(options(rule=rule), CIFAR10).state_dict())
+    hybrid, plain = networks
+    assert set(hybrid) - set(plain) == {f"layers.1.{n}" for n in ("alpha", "beta", "eta", "hebb")}
+    assert all(torch.equal(plain[name], hybrid[name]) for name in plain)
+
+
+@pytest.mark.parametrize("rule", ["hp", "gp"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_optimisers_hold_each_parameter_once_by_role(name, rule):
+    experiment = EXPERIMENTS[name]
+    network = build(options(rule=rule), experiment)
+    made, schedules = learners(network, experiment, epochs=8)
+    held = [
+        p for learner in made.values() for group in learner.param_groups for p in group["params"]
+    ]
+    assert len(held) == len({id(p) for p in held}) == len(list(network.parameters()))
+    assert ("local_optimiser" in made) == (rule == "hp")
+    local = {
+        id(p) for layer in network.plastic_layers() for p in (layer.alpha, layer.beta, layer.eta)
+    }
+    for key, learner in made.items():
+        for group in learner.param_groups:
+            assert all((id(p) in local) == (key == "local_optimiser") for p in group["params"])
+    assert isinstance(made["optimiser"], torch.optim.SGD) == (name == "cifar10")
+    for learner in made.values():
+        learner.step()
+    sizes = []
+    for _ in range(81):
+        sizes.append({key: learner.param_groups[0]["lr"] for key, learner in made.items()})
+        for schedule in schedules.values():
+            schedule.step()
+    if rule == "gp":
+        return
+    if name == "mnist":
+        assert all(size == {"optimiser": 5e-4, "local_optimiser": 5e-4} for size in sizes)
+    elif name == "fashion_mnist":
+        assert [sizes[i]["local_optimiser"] for i in (39, 40, 80)] == pytest.approx(
+            [5e-4, 5e-5, 5e-6]
+        )
+        assert all(size["optimiser"] == size["local_optimiser"] for size in sizes)
+    else:
+        assert [sizes[i]["optimiser"] for i in (0, 4, 8)] == pytest.approx([0.08, 0.04, 0.0])
+        assert all(size["local_optimiser"] == 5e-4 for size in sizes)
+
+
+@pytest.mark.parametrize("rule", ["hp", "gp"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_two_steps_lower_the_loss(name, rule):
+    torch.manual_seed(0)
+    experiment = EXPERIMENTS[name]
+    network = build(options(rule=rule), experiment).eval()
+    made, _ = learners(network, experiment, epochs=1)
+    channels, side = experiment.wiring.image
+    images, labels = torch.rand(10, channels, side, side), torch.arange(10)
+    losses = []
+    for _ in range(3):
+        response, gradients = shown_to(network, images, labels)
+        losses.append(float(squared_error(response.output.detach(), labels)))
+        assert all(gradient.isfinite().all() for gradient in gradients.values())
+        for learner in made.values():
+            learner.step()
+    assert losses[2] < losses[0]
+
+
+def test_nothing_is_kept_alive_between_steps():
+    torch.manual_seed(0)
+    network = build(options(), MNIST)
+    pixels = torch.randint(256, (8, 1, 28, 28), dtype=torch.uint8)
+    made, _ = learners(network, MNIST, epochs=1)
+
+    def step():
+        for learner in made.values():
+            learner.step()
+
+    def living() -> list[tuple[int, ...]]:
+        gc.collect()
+        return sorted(tuple(x.shape) for x in gc.get_objects() if issubclass(type(x), torch.Tensor))
+
+    seen = []
+    for _ in range(3):
+        train_epoch(network, pixels, torch.arange(8), 4, step, "hp", MNIST.shown)
+        evaluate(network, pixels, torch.arange(8), 4, shown=MNIST.shown)
+        seen.append(living())
+    assert seen[0] == seen[1] == seen[2]
+    (layer,) = network.plastic_layers()
+    assert layer.hebb.grad_fn is None
+    assert not layer.hebb.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_augmented_images_are_crops_and_mirrored_crops(dtype):
+    pixels = torch.randint(1, 256, (120, 1, 8, 8)).to(dtype)
+    before = pixels.clone()
+    found = cropped_and_flipped(pixels, torch.Generator().manual_seed(0))
+    assert torch.equal(pixels, before)
+    assert found.shape == pixels.shape
+    assert found.dtype == dtype
+    again = cropped_and_flipped(pixels, torch.Generator().manual_seed(0))
+    assert torch.equal(found, again)
+    places = []
+    for original, image in zip(pixels, found, strict=True):
+        padded = torch.nn.functional.pad(original, (4,) * 4)
+        crops = {
+            (top, left, flip): crop.flip(2) if flip else crop
+            for top in range(9)
+            for left in range(9)
+            for flip in (0, 1)
+            for crop in [padded[:, top : top + 8, left : left + 8]]
+        }
+        places.append(next(place for place, crop in crops.items() if torch.equal(crop, image)))
+    assert [len({place[i] for place in places}) for i in range(3)] == [9, 9, 2]
+
+
+def test_networks_are_shown_intensities_those_of_cifar10_standardised():
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 3, 2, 2)
+    expected = torch.tensor([0.0, 0.2, 1.0]).view(3, 1, 1, 1).expand(3, 3, 2, 2)
+    torch.testing.assert_close(MNIST.shown(pixels[:, :1]), expected[:, :1])
+    shown = CIFAR10.shown(pixels)
+    assert shown.dtype == torch.float32
+    torch.testing.assert_close(shown[1, 1], torch.full((2, 2), (0.2 - 0.4822) / 0.2435))
+
+
+# -------------------------------------------------------------------------------------- scripts
+
+
+def run(name: str, *words: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
+    script = ROOT / "hybrid_plasticity" / "classification" / name / f"main_{name}.py"
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ,
+        "MPLBACKEND": "agg",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
+        "OMP_NUM_THREADS": "1",
+        **changes,
+    }
+    words = ("--threads", "1", *map(str, words))
+    command = [sys.executable, str(script), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+
+
+def check_run(folder: Path, rule: str, steps: int) -> None:
+    result = json.loads((folder / "result.json").read_text())
+    assert result["paper"] == "hybrid_plasticity"
+    assert result["experiment"].endswith("_quick")
+    metrics = result["metrics"]
+    protocols = {f"test_accuracy_last_{p}" for p in ("frozen", "single")}
+    assert protocols <= set(metrics) if rule == "hp" else not protocols & set(metrics)
+    for name, value in metrics.items():
+        if "accuracy" in name:
+            assert 0 <= value <= 1, name
+    assert 2 <= metrics["steps_last"] <= steps
+    assert metrics["steps_saved_last"] == pytest.approx(1 - metrics["steps_last"] / steps)
+    for figure in ("curves", "steps", *(["constants"] if rule == "hp" else [])):
+        assert (folder / f"{figure}.png").stat().st_size > 5000
+        assert (folder / f"{figure}.pdf").stat().st_size > 2000
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, result["epochs"] + 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "words", "experiment"),
+    [
+        ("mnist", "hp", (), "_width-0.25_quick"),
+        ("mnist", "hp", ("--width", "0.05", "--coding", "rate"), "_rate_width-0.05_quick"),
+        ("fashion_mnist", "gp", ("--width", "0.05"), "_gp_width-0.05_quick"),
+        ("fashion_mnist", "hp", ("--width", "0.05", "--precision", "bfloat16"),
+         "_width-0.05_bfloat16_quick"),
+    ],
+)  # fmt: skip
+def test_quick(name, rule, words, experiment, tmp_path):
+    done = run(name, "--quick", "--rule", rule, *words, "--out", tmp_path)
+    if name != "mnist" and "was not found" in done.stderr:
+        assert done.returncode == 2  # without a network there is no stand-in for Fashion-MNIST
+        return
+    assert done.returncode == 0, done.stderr
+    check_run(tmp_path, rule, steps=10)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["experiment"].startswith("hp_classification_")
+    assert result["experiment"].endswith(experiment)
+    assert "measured  published" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--width", "0"), "--width 0.0 must be above 0"),
+        (("--single-samples", "0"), "--single-samples 0 must be above 0"),
+        (("--epochs", "-1"), "--epochs -1 must be above 0"),
+        (("--coding", "rate"), "invalid choice: 'rate'"),
+        (("--rule", "lp"), "invalid choice: 'lp'"),
+    ],
+)
+def test_bad_options(words, sentence, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["main_cifar10.py", *words])
+    with pytest.raises((UserError, SystemExit)) as error:
+        run_experiment(CIFAR10, None)
+    assert sentence in str(error.value) + capsys.readouterr().err
+    if isinstance(error.value, SystemExit):
+        assert error.value.code == 2
+
+
+def test_a_missing_cifar10_is_one_sentence(tmp_path):
+    done = run("cifar10", "--quick", "--data-root", tmp_path, "--out", tmp_path / "run",
+               https_proxy="http://127.0.0.1:9")  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: CIFAR-10 was not found")
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def coloured(n: int, seed: int) -> datasets.Split:
+    rng = np.random.default_rng(seed)
+    return datasets.Split(
+        rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, n)
+    )
+
+
+@pytest.fixture
+def cifar10(monkeypatch):
+    """A set of CIFAR-10's form in the place of CIFAR-10, and a way to run the script on it."""
+    made = datasets.Dataset("cifar10", coloured(30, 0), coloured(0, 1), coloured(20, 2), 10)
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: made)
+    threads = torch.get_num_threads()
+
+    def start(folder: Path, *words: str, experiment=CIFAR10) -> None:
+        words = (
+            "main_cifar10.py",
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+            *words,
+            "--out",
+            str(folder),
+        )
+        monkeypatch.setattr(sys, "argv", list(words))
+        experiment = dataclasses.replace(experiment, batch_size=10)
+        run_experiment(experiment, CIFAR10.session)
+
+    yield start
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+def test_cifar10_quick(cifar10, tmp_path):
+    cifar10(tmp_path, "--quick", "--width", "0.03")
+    check_run(tmp_path, "hp", steps=8)
+
+
+NARROW = ("--width", "0.02", "--epochs", "4", "--single-samples", "3")
+
+
+def final_state(folder: Path) -> dict:
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
+
+
+def assert_same(one: object, other: object) -> None:
+    """Equal to the bit, through dicts and lists of tensors."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(cifar10, tmp_path, monkeypatch):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    cifar10(whole, *NARROW)
+    checkpoint = Run.checkpoint
+
+    def stop_behind_the_second(self, epoch, **state):
+        checkpoint(self, epoch, **state)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "checkpoint", stop_behind_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        cifar10(parts, *NARROW)
+    monkeypatch.setattr(Run, "checkpoint", checkpoint)
+    assert not (parts / "result.json").exists()
+    cifar10(parts, *NARROW)
+    assert_same(final_state(whole), final_state(parts))
+    metrics = [json.loads((f / "result.json").read_text())["metrics"] for f in (whole, parts)]
+    assert metrics[0] == metrics[1]
+    assert (whole / "metrics.jsonl").read_bytes() == (parts / "metrics.jsonl").read_bytes()
+
+
+def test_beta_stays_at_or_above_zero_where_it_is_clamped(cifar10, tmp_path):
+    negative = dataclasses.replace(CIFAR10, beta=-1e-3)
+    cifar10(tmp_path / "free", *NARROW, experiment=negative)
+    clamped = dataclasses.replace(negative, beta_at_least_zero=True)
+    cifar10(tmp_path / "clamped", *NARROW, experiment=clamped)
+    assert final_state(tmp_path / "free")["network"]["layers.1.beta"].min() < 0
+    assert final_state(tmp_path / "clamped")["network"]["layers.1.beta"].min() >= 0
+
+
+def test_a_loss_that_is_no_number_stops_the_run(cifar10, tmp_path):
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) at step .* rule hp"):
+        cifar10(tmp_path, *NARROW, experiment=dataclasses.replace(CIFAR10, lr=1e30))

@@ -1,0 +1,541 @@
+"""Multitask learning: the fast network against the plain one, learners, EWC, scores, scripts."""
+
+import argparse
+import gc
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from hybrid_plasticity.multitask_learning import ewc, network, scores
+from hybrid_plasticity.multitask_learning.learners import DenseLearner, MaskedLearner
+from hybrid_plasticity.multitask_learning.masks import Mask
+from hybrid_plasticity.multitask_learning.network import BatchTrace, TaskNetwork
+from hybrid_plasticity.multitask_learning.program import Course
+from hybrid_plasticity.multitask_learning.reference import plain_forward
+from hybrid_plasticity.multitask_learning.shared_parameters import EWC, HP, SETTINGS
+from hybrid_plasticity.multitask_learning.tasks import Images, Task
+from hybrid_plasticity.plastic import Hebbian, Neuron
+from hybrid_plasticity.training import squared_error
+from shared import datasets
+from shared.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "hybrid_plasticity" / "multitask_learning"
+CPU = torch.device("cpu")
+f32, f64 = torch.float32, torch.float64
+TOLERANCE = {f64: 1e-9, f32: 1e-5}
+
+
+def make_network(sizes, rule="hp", steps=3, dtype=torch.float64, seed=0):
+    """A network that spikes, with traces that matter."""
+    torch.manual_seed(seed)
+    made = TaskNetwork(sizes, Neuron(0.5, 0.8), Hebbian(0.8), 50.0, steps, rule)
+    with torch.no_grad():
+        for weight in made.weights():
+            weight.normal_(0.15, 1.5 / weight.shape[1] ** 0.5)
+        for value in made.local_parameters():
+            value.normal_(0, 0.5)
+    return made.to(dtype)
+
+
+def make_masks(model, share, device=CPU):
+    return [Mask(torch.rand(weight.shape) < share, device) for weight in model.weights()]
+
+
+def plain_masks(model, masks):
+    """The masks as matrices [n_in, n_out] of 0 and 1."""
+    return [mask.filled(torch.ones_like(mask.flat, dtype=torch.float64)).T.to(weight) for
+            mask, weight in zip(masks, model.weights(), strict=True)]  # fmt: skip
+
+
+def results(model, output, labels):
+    """Output and gradients of all parameters."""
+    model.zero_grad()
+    squared_error(output, labels).backward()
+    grads = {  # after a single step no trace has been read
+        name: torch.zeros_like(value) if value.grad is None else value.grad.clone()
+        for name, value in model.named_parameters()
+    }
+    return {"output": output.detach(), **grads}
+
+
+def assert_close(one, other, tolerance):
+    """Equal relative to an array's largest entry, or to a tenth of that of all arrays.
+
+    A gradient that is 0 because the whole trace is masked is the difference of two sums.
+    """
+    assert one.keys() == other.keys()
+    largest = {name: float(value.abs().max()) for name, value in one.items()}
+    floor = max(0.1 * max(largest.values()), 1e-3)
+    for name, expected in one.items():
+        atol = tolerance * max(largest[name], floor)
+        torch.testing.assert_close(
+            other[name], expected, rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+# ------------------------------------------------------------------ the network and its equations
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    st.tuples(*[st.integers(1, 40)] * 3),
+    st.integers(1, 9),
+    st.integers(1, 4),
+    # All weights: the trace counts nowhere, and what is left of two large sums is rounding.
+    st.sampled_from([(0.0, f32), (0.1, f32), (0.5, f32), (0.1, f64), (0.5, f64), (1.0, f64)]),
+    st.sampled_from(["hp", "gp"]),
+    st.integers(0, 1000),
+)
+def test_fast_network_is_the_plain_one(sizes, batch, steps, share_and_dtype, rule, seed):
+    share, dtype = share_and_dtype
+    model = make_network((*sizes, 10), rule, steps, dtype, seed)
+    x, labels = torch.rand(batch, sizes[0], dtype=dtype), torch.randint(10, (batch,))
+    masks = make_masks(model, share)
+    plain = plain_forward(model, x, plain_masks(model, masks)).output
+    expected = results(model, plain, labels)
+    fast = model(x.T, model.connections(masks))
+    assert_close(expected, results(model, fast, labels), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [f64, f32])
+def test_fast_network_is_the_plain_one_at_full_size(dtype):
+    torch.manual_seed(1)
+    model = SETTINGS.network("hp").to(dtype)
+    with torch.no_grad():
+        for layer in (model.first, model.second):
+            layer.weight *= 5
+            layer.beta *= 100
+    x = torch.rand(20, 784, dtype=dtype)
+    labels, masks = torch.randint(10, (20,)), make_masks(model, SETTINGS.share)
+    plain = plain_forward(model, x, plain_masks(model, masks))
+    assert plain.traces[1].abs().max() > 1e-3
+    expected = results(model, plain.output, labels)
+    fast = results(model, model(x.T, model.connections(masks)), labels)
+    assert_close(expected, fast, TOLERANCE[dtype])
+
+
+def test_without_masks_all_weights_count():
+    model = make_network((30, 20, 25, 10), "gp")
+    x, labels = torch.rand(7, 30, dtype=torch.float64), torch.randint(10, (7,))
+    ones = [torch.ones_like(weight.T) for weight in model.weights()]
+    expected = results(model, plain_forward(model, x, ones).output, labels)
+    fast = results(model, model(x.T, model.connections(None)), labels)
+    assert_close(expected, fast, 1e-9)
+
+
+def test_mean_of_outer_products_is_one_matrix_product():
+    model = make_network((30, 20, 25, 10))
+    x = torch.rand(7, 30, dtype=torch.float64)
+    masks = plain_masks(model, make_masks(model, 0.3))
+    one = plain_forward(model, x, masks)
+    other = plain_forward(model, x, masks, outer_products=True)
+    torch.testing.assert_close(one.output, other.output)
+    torch.testing.assert_close(one.traces, other.traces)
+
+
+def stepwise(model, x, masks):
+    """The output by the path for other devices, whatever the device."""
+    first, second, readout = model.connections(masks)
+    activity = x[:, None]
+    for layer, connection in ((model.first, first), (model.second, second)):
+        trace = BatchTrace(model.constants.hebbian, connection, layer.alpha, layer.beta.T)
+        activity, potential = network._steps(activity, model.constants, trace, layer.eta.T)
+    return readout.product(potential).T
+
+
+def test_path_of_other_devices_is_the_plain_network():
+    model = make_network((30, 20, 25, 10))
+    x, labels = torch.rand(7, 30, dtype=torch.float64), torch.randint(10, (7,))
+    masks = make_masks(model, 0.3)
+    expected = results(model, plain_forward(model, x, plain_masks(model, masks)).output, labels)
+    assert_close(expected, results(model, stepwise(model, x.T, masks), labels), 1e-9)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("rule", ["hp", "gp"])
+def test_network_on_a_gpu_is_the_plain_one(rule):
+    model = make_network((30, 20, 25, 10), rule)
+    x, labels = torch.rand(7, 30, dtype=torch.float64), torch.randint(10, (7,))
+    used = [torch.rand(weight.shape) < 0.3 for weight in model.weights()]
+    plain = plain_forward(model, x, [u.T.double() for u in used]).output
+    expected = results(model, plain, labels)
+    device = torch.device("cuda")
+    masks = [Mask(u, device) for u in used]
+    model.to(device)
+    output = model(x.T.to(device), model.connections(masks))
+    found = {name: value.cpu() for name, value in results(model, output, labels.cuda()).items()}
+    assert_close(expected, found, 1e-9)
+
+
+def test_single_trace_is_a_batch_of_one():
+    model, x = make_network((30, 20, 25, 10)), torch.rand(7, 30, dtype=torch.float64)
+    masks = make_masks(model, 0.3)
+    connections = model.connections(masks)
+    together = model(x.T, connections, "single")
+    alone = torch.cat([model(one[:, None], connections) for one in x])
+    torch.testing.assert_close(together, alone)
+    assert not torch.allclose(together, model(x.T, connections))
+
+
+def test_frozen_trace_is_alpha_zero():
+    model, x = make_network((30, 20, 25, 10)), torch.rand(7, 30, dtype=torch.float64)
+    connections = model.connections(make_masks(model, 0.3))
+    frozen = model(x.T, connections, "frozen")
+    assert not torch.allclose(frozen, model(x.T, connections))
+    with torch.no_grad():
+        model.first.alpha.zero_()
+        model.second.alpha.zero_()
+    torch.testing.assert_close(frozen, model(x.T, connections))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(st.integers(1, 30), st.integers(1, 30), st.integers(1, 9), st.floats(0, 1))
+def test_masked_product_and_correlation(n_out, n_in, batch, share):
+    torch.manual_seed(n_out)
+    used = torch.rand(n_out, n_in) < share
+    mask = Mask(used, CPU)
+    values = torch.rand(len(mask.flat), dtype=torch.float64, requires_grad=True)
+    x = torch.rand(n_in, batch, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(mask.product, (x, values))
+    dense = torch.zeros(n_out, n_in, dtype=torch.float64)
+    dense[used] = values.detach()
+    torch.testing.assert_close(mask.product(x, values).detach(), dense @ x.detach())
+    y = torch.rand(n_out, batch, dtype=torch.float64)
+    torch.testing.assert_close(mask.correlation(x.detach(), y), (y @ x.detach().T)[used])
+
+
+def test_constant_input_has_no_gradient():
+    model = make_network((30, 20, 25, 10))
+    x = torch.rand(30, 7, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ValueError, match="an input of one step has no gradient"):
+        model(x, model.connections(make_masks(model, 0.3)))
+
+
+@pytest.mark.parametrize("rule", ["hp", "gp"])
+def test_two_steps_lower_the_loss_and_nothing_is_kept(rule):
+    model, x = make_network((60, 50, 40, 10), rule), torch.rand(60, 20, dtype=torch.float64)
+    labels, masks = torch.randint(10, (20,)), make_masks(model, 0.5)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses, alive = [], []
+    for _ in range(6):
+        loss = squared_error(model(x, model.connections(masks)), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        assert all(value.grad.isfinite().all() for value in model.parameters())
+        optimiser.step()
+        losses.append(float(loss.detach()))
+        del loss
+        gc.collect()
+        alive.append(sum(issubclass(type(value), torch.Tensor) for value in gc.get_objects()))
+    assert losses[2] < losses[1] < losses[0]
+    assert alive[-1] == alive[2]
+
+
+# ------------------------------------------------------------------------------------- learners
+
+
+def make_tasks(model, n, share=0.2):
+    shapes = [tuple(weight.shape) for weight in model.weights()]
+    return [Task(0, number, shapes, share, CPU) for number in range(n)]
+
+
+def learn_in_turn(model, learner, tasks, steps):
+    generator = torch.Generator().manual_seed(3)
+    for task in tasks:
+        learner.begin(task)
+        for _ in range(steps):
+            x = torch.rand(30, 8, generator=generator, dtype=torch.float64)
+            labels = torch.randint(10, (8,), generator=generator)
+            learner.step(squared_error(model(x, learner.connections()), labels))
+        learner.end()
+
+
+@pytest.mark.parametrize("steps", [5, 450])
+def test_adam_on_few_weights_is_adam_on_all(steps):
+    found = []
+    for masked in (True, False):
+        model = make_network((30, 20, 25, 10), "gp")
+        learner = (
+            MaskedLearner(model.weights(), 1e-3)
+            if masked
+            else DenseLearner(model, 1e-3, masked=True, penalty=None)
+        )
+        learn_in_turn(model, learner, make_tasks(model, 4), steps)
+        found.append([weight.detach().clone() for weight in model.weights()])
+    torch.testing.assert_close(*found, rtol=0, atol=1e-11)
+
+
+def test_masked_learner_goes_on_from_its_state():
+    whole, parts = make_network((30, 20, 25, 10), "gp"), make_network((30, 20, 25, 10), "gp")
+    tasks = make_tasks(whole, 2)
+    one, other = MaskedLearner(whole.weights(), 1e-3), MaskedLearner(parts.weights(), 1e-3)
+    learn_in_turn(whole, one, tasks, 5)
+    learn_in_turn(parts, other, tasks, 5)
+    new = MaskedLearner(parts.weights(), 1e-3)
+    new.load_state_dict(other.state_dict())
+    learn_in_turn(whole, one, tasks, 5)
+    learn_in_turn(parts, new, tasks, 5)
+    for a, b in zip(whole.weights(), parts.weights(), strict=True):
+        assert torch.equal(a, b)
+
+
+# ------------------------------------------------------------------------------------------ EWC
+
+
+def digits(n):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (n, 1, 5, 6), dtype=np.uint8)
+    return Images(datasets.Split(pixels, rng.integers(0, 10, n)), CPU)
+
+
+def make_ewc_network():
+    model = make_network((30, 20, 25, 10), "gp", dtype=torch.float32)
+    return model, make_tasks(model, 1)[0], digits(12)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_fisher_is_the_mean_of_squared_gradients(masked):
+    model, task, images = make_ewc_network()
+    expected = [torch.zeros_like(weight) for weight in model.weights()]
+    for pixels in images.pixels:
+        connections = model.connections(task.masks if masked else None)
+        output = model(task.inputs(pixels[None]), connections)
+        loss = functional.nll_loss(functional.log_softmax(output, 1), output.argmax(1))
+        for total, grad in zip(expected, torch.autograd.grad(loss, model.weights()), strict=True):
+            total += grad.square() / len(images.pixels)
+    found = ewc.fisher_diagonal(model, task, masked, images, 5, "sample")
+    assert all(value.max() > 0 for value in found)
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+
+
+def test_fisher_of_batches_is_divided_by_their_number_less_one():
+    model, task, images = make_ewc_network()
+    expected = torch.zeros_like(model.first.weight)
+    for pixels, _ in images.batches(4):
+        output = model(task.inputs(pixels), model.connections(None))
+        loss = functional.nll_loss(functional.log_softmax(output, 1), output.argmax(1))
+        expected += torch.autograd.grad(loss, model.first.weight)[0].square() / 2
+    found = ewc.fisher_diagonal(model, task, False, images, 4, "batch")
+    torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_penalty_holds_each_task_where_it_was():
+    weight = torch.nn.Parameter(torch.rand(3, 4, dtype=torch.float64))
+    penalty = ewc.Penalty([weight], 10.0)
+    earlier = []
+    for _ in range(3):
+        fisher = torch.rand_like(weight).detach()
+        earlier.append((fisher, weight.detach().clone()))
+        penalty.add_task([fisher], [weight])
+        with torch.no_grad():
+            weight += torch.rand_like(weight)
+    value = 5.0 * sum((fisher * (weight - old) ** 2).sum() for fisher, old in earlier)
+    (expected,) = torch.autograd.grad(value, weight)
+    weight.grad = torch.zeros_like(weight)
+    penalty.add_gradient([weight])
+    torch.testing.assert_close(weight.grad, expected)
+
+
+# -------------------------------------------------------------------------------- tasks, scores
+
+
+def test_a_task_is_drawn_from_seed_and_number():
+    shapes = [(200, 100), (10, 200)]
+    task, same, other, next_one = (
+        Task(seed, number, shapes, 0.03, CPU) for seed, number in ((0, 0), (0, 0), (1, 0), (0, 1))
+    )
+    assert torch.equal(task.permutation, same.permutation)
+    assert sorted(task.permutation.tolist()) == list(range(100))
+    for a, b in zip(task.masks, same.masks, strict=True):
+        assert torch.equal(a.flat, b.flat)
+    assert len(task.masks[0].flat) / 20000 == pytest.approx(0.03, abs=0.005)
+    for different in (other, next_one):
+        assert not torch.equal(task.permutation, different.permutation)
+        assert not torch.equal(task.masks[0].flat, different.masks[0].flat)
+    pixels = torch.arange(100, dtype=torch.uint8)[None]
+    assert torch.equal(task.inputs(pixels)[:, 0] * 255, task.permutation.float())
+
+
+def test_scores():
+    nan = np.nan
+    matrix = np.array([[0.9, nan, nan], [0.95, 0.8, nan], [0.7, 0.85, 0.9]])
+    np.testing.assert_allclose(scores.mean_accuracies(matrix), [0.9, 0.875, 2.45 / 3])
+    assert scores.backward_transfer(matrix) == pytest.approx((-0.2 + 0.05) / 2)
+    np.testing.assert_allclose(scores.forgetting(matrix), [0.25, -0.05])
+    assert scores.backward_transfer(matrix[:1, :1]) is None
+
+
+@pytest.mark.parametrize("method", [HP, EWC])
+def test_a_loss_that_is_no_number_stops_the_run(method):
+    args = argparse.Namespace(
+        seed=0, tasks=1, epochs=1, meta_tasks=1, ewc_lambda=1.0, fisher="sample"
+    )
+    split = datasets.Split(np.zeros((200, 1, 28, 28), np.uint8), np.zeros(200, np.int64))
+    course = Course(args, method, datasets.Dataset("none", split, split, split, 10), CPU)
+    with torch.no_grad():
+        course.network.readout.fill_(torch.nan)
+    with pytest.raises(UserError, match=f"at step 1 of this epoch under the rule {method.rule}"):
+        course.learn(0)
+
+
+# ---------------------------------------------------------------------------------- the scripts
+
+MAINS = {"hp": "hp_model/main_hp.py", "gp": "gp_model/main_gp.py", "ewc": "spiking_ewc/main_ewc.py"}
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Call a script in this process: its exit code, and what it wrote."""
+    threads = torch.get_num_threads()
+
+    def run(script, *options):
+        path = SCRIPTS / MAINS[script]
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, options)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(path), run_name="__main__")
+        return ended.value.code, capsys.readouterr()
+
+    yield run
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+def result_of(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "name"),
+    [
+        ("hp", ("--meta-tasks", 1), "hp_multitask_hp_2tasks_meta-1_quick"),
+        ("hp", ("--method", "hp_no_replay"), "hp_multitask_hp_no_replay_2tasks_quick"),
+        ("gp", (), "hp_multitask_gp_2tasks_quick"),
+        ("gp", ("--method", "finetune"), "hp_multitask_finetune_2tasks_quick"),
+        ("ewc", ("--fisher", "batch"), "hp_multitask_ewc_2tasks_fisher-batch_quick"),
+        ("ewc", ("--method", "ewc_masks", "--ewc-lambda", 10),
+         "hp_multitask_ewc_masks_2tasks_lambda-10_quick"),
+    ],
+)  # fmt: skip
+def test_quick(script, options, name, call, tmp_path):
+    code, said = call(script, "--quick", "--tasks", 2, *options, "--out", tmp_path)
+    assert code == 0, said.err
+    result = result_of(tmp_path)
+    assert result["experiment"].replace("_mnist5k", "") == name
+    assert result["paper"] == "hybrid_plasticity"
+    figures = ["tasks", "matrix", "forgetting", *(["constants"] if script == "hp" else [])]
+    for figure in figures:
+        assert (tmp_path / f"{figure}.png").stat().st_size > 5000
+        assert (tmp_path / f"{figure}.pdf").stat().st_size > 2000
+    metrics = result["metrics"]
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    both = [rows[-1]["accuracy_1"], rows[-1]["accuracy_2"]]
+    assert metrics["test_accuracy_last"] == pytest.approx(np.mean(both))
+    transfer = rows[1]["accuracy_1"] - rows[0]["accuracy_1"]
+    assert metrics["backward_transfer"] == pytest.approx(transfer)
+    assert metrics["forgetting"] == pytest.approx(-transfer)
+    assert ("test_accuracy_last_single" in metrics) == (script == "hp")
+    assert ["meta_loss" in row for row in rows] == [script == "hp", name.startswith(
+        "hp_multitask_hp_no")]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--tasks", "0"), "--tasks 0 must be above 0"),
+        (("--epochs", "-1"), "--epochs -1 must be above 0"),
+        (("--ewc-lambda", "0"), "--ewc-lambda 0.0 must be above 0"),
+        (("--method", "hp"), "invalid choice: 'hp' (choose from"),
+        (("--fisher", "exact"), "invalid choice: 'exact'"),
+        (("--seed", "-1"), "--seed -1: a seed lies between"),
+        (("--device", "tpu"), "is not one of auto, cpu, cuda, cuda:N, mps"),
+    ],
+)
+def test_bad_input_ends_with_code_2_and_one_sentence(options, words, call, tmp_path):
+    code, said = call("ewc", "--quick", *options, "--out", tmp_path / "run")
+    assert code == 2
+    assert words in said.err
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_negative_meta_tasks_are_refused(call, tmp_path):
+    code, said = call("hp", "--quick", "--meta-tasks", "-1", "--out", tmp_path / "run")
+    assert code == 2
+    assert "--meta-tasks -1 must be 0 or above" in said.err
+
+
+def test_a_folder_of_other_options_is_refused(call, tmp_path):
+    options = ("--quick", "--tasks", 1, "--out", tmp_path)
+    assert call("gp", *options)[0] == 0
+    code, said = call("gp", "--method", "finetune", *options)
+    assert code == 2
+    assert "holds a run with --method gp, not finetune" in said.err
+
+
+def state_of(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
+
+
+def assert_same(one, other):
+    """Equal to the bit, through dicts and lists of tensors."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+def kill_in_third_task(script, options, folder):
+    environment = {
+        **os.environ,
+        "MPLBACKEND": "agg",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
+        "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
+    }
+    words = [sys.executable, str(SCRIPTS / MAINS[script]), *options, "--out", str(folder)]
+    with subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    ) as process:
+        deadline = time.monotonic() + 300
+        while not (folder / "checkpoint.previous.pt").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert not (folder / "result.json").exists()
+
+
+@pytest.mark.parametrize("script", ["hp", "ewc"])
+def test_a_killed_run_goes_on_bit_for_bit(script, call, tmp_path):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert call(script, "--quick", "--out", undisturbed)[0] == 0
+    kill_in_third_task(script, ["--quick"], killed)
+    code, said = call(script, "--quick", "--out", killed)
+    assert code == 0
+    assert "task   1" not in said.out
+    assert_same(state_of(undisturbed), state_of(killed))
+    assert result_of(undisturbed)["metrics"] == result_of(killed)["metrics"]
+    rows = [(folder / "metrics.jsonl").read_bytes() for folder in (undisturbed, killed)]
+    assert rows[0] == rows[1]
