@@ -11,30 +11,8 @@ from torch.nn import functional
 
 from hybrid_plasticity.convolutional import KEPT, Classifier
 from hybrid_plasticity.networks import Response, attenuation
-from hybrid_plasticity.plastic import Neuron, PlasticLayer, spike
-
-
-def integrated(neuron: Neuron, current: Tensor, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Potential and spikes of a step, from those of the step before."""
-    if neuron.reset == "soft":
-        v = neuron.decay * (v - neuron.theta * s) + current
-    elif neuron.reset == "hard":
-        v = neuron.decay * v * (1 - s) + current
-    else:
-        v = neuron.decay * v + current
-    return v, spike(v, neuron.theta, neuron.lens)
-
-
-def updated_trace(
-    layer: PlasticLayer, trace: Tensor, x: Float[Tensor, "batch n_in"], v: Tensor
-) -> Float[Tensor, "n_in n_out"]:
-    """The trace after a step with (attenuated) input x and potentials v."""
-    hebbian = layer.hebbian
-    above = v / layer.neuron.theta - layer.eta
-    post = torch.tanh(above) if hebbian.post == "tanh" else above
-    outer = torch.bmm((x * layer.beta).unsqueeze(2), post.unsqueeze(1))
-    trace = hebbian.decay * trace + hebbian.scale * outer.mean(0)
-    return trace if hebbian.limit is None else trace.clamp(-hebbian.limit, hebbian.limit)
+from hybrid_plasticity.plastic import Neuron, spike
+from hybrid_plasticity.reference import activity, integrated, updated_trace
 
 
 class PlainClassifier(Classifier):
@@ -52,7 +30,8 @@ class PlainClassifier(Classifier):
 
         def fired(i: int, neuron: Neuron, current: Tensor) -> Tensor:
             zeros = torch.zeros_like(current)
-            v[i], s[i] = integrated(neuron, current, v.get(i, zeros), s.get(i, zeros))
+            v[i] = integrated(current, v.get(i, zeros), s.get(i, zeros), neuron)
+            s[i] = spike(v[i], neuron.theta, neuron.lens)
             return s[i]
 
         for t in range(wiring.steps):
@@ -74,7 +53,8 @@ class PlainClassifier(Classifier):
                     current = current + layer.alpha * (x @ traces[j])
                 spikes = fired(i, layer.neuron, current)
                 if j in traces:
-                    traces[j] = updated_trace(layer, traces[j], x, v[i])
+                    post = activity(layer, v[i])
+                    traces[j] = updated_trace(traces[j], x * layer.beta, post, layer.hebbian)
                 x = spikes
                 counts[i] = counts.get(i, torch.zeros_like(x)) + x.detach()
             rate = rate + x

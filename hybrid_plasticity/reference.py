@@ -27,6 +27,14 @@ def updated_trace(
     return new if hebbian.limit is None else new.clamp(-hebbian.limit, hebbian.limit)
 
 
+def activity(
+    layer: PlasticLayer, potential: Float[Tensor, "batch n_out"]
+) -> Float[Tensor, "batch n_out"]:
+    """The postsynaptic factor f(V / theta - eta)."""
+    above = potential / layer.neuron.theta - layer.eta
+    return torch.tanh(above) if layer.hebbian.post == "tanh" else above
+
+
 def integrated(
     current: Float[Tensor, "..."],
     potential: Float[Tensor, "..."],
@@ -55,8 +63,7 @@ def layer_step(
     potential = integrated(current, potential, spikes, layer.neuron)
     fired = spike(potential, layer.neuron.theta, layer.neuron.lens)
     if trace is not None:
-        above = potential / layer.neuron.theta - layer.eta
-        post = torch.tanh(above) if layer.hebbian.post == "tanh" else above
+        post = activity(layer, potential)
         trace = updated_trace(trace, x * layer.beta, post, layer.hebbian)
     return potential, fired, trace
 
