@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hybrid_plasticity.figures import draw_constants, draw_curves
-from hybrid_plasticity.fully_connected import first_samples
 from hybrid_plasticity.networks import PlasticNetwork, Response, attenuation
 from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, Reset
 from hybrid_plasticity.training import (
@@ -682,6 +681,6 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
         experiment.dataset, args.data_root, validation=0, fallback=True
     )  # nothing is chosen by validation: the settings are the paper's, the epoch is the last
     if args.quick:
-        data = first_samples(data, QUICK_SAMPLES)
+        data = data.first(QUICK_SAMPLES)
     name = run_name(args, experiment, data.name)
     carry_out(args, name, device, lambda run: train(args, experiment, name, run, data, device))

@@ -206,17 +206,6 @@ def report(
     )
 
 
-def first_samples(data: datasets.Dataset, n: int) -> datasets.Dataset:
-    """The first n samples of every split."""
-
-    def cut(split: datasets.Split) -> datasets.Split:
-        return datasets.Split(split.inputs[:n], split.labels[:n])
-
-    return datasets.Dataset(
-        data.name, cut(data.train), cut(data.validation), cut(data.test), data.n_classes
-    )
-
-
 def run_experiment(experiment: Experiment, description: str | None) -> None:
     """Read the options of a script, load its data and run it.
 
@@ -245,7 +234,7 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
         experiment.dataset, args.data_root, validation=0, fallback=True
     )  # nothing is chosen by validation: the settings are the paper's, the epoch is the last
     if args.quick:
-        data = first_samples(data, QUICK_SAMPLES)
+        data = data.first(QUICK_SAMPLES)
     if data.name != experiment.dataset:
         name = name.replace(experiment.dataset, data.name)
     words = [name, *(["bernoulli"] if args.encoding == "bernoulli" else [])]

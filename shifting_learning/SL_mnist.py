@@ -313,17 +313,6 @@ def report(name: str, run: Run, data: datasets.Dataset, network: Network, test: 
     )
 
 
-def first_samples(data: datasets.Dataset, n: int) -> datasets.Dataset:
-    """The first n samples of every split."""
-
-    def cut(split: datasets.Split) -> datasets.Split:
-        return datasets.Split(split.inputs[:n], split.labels[:n])
-
-    return datasets.Dataset(
-        data.name, cut(data.train), cut(data.validation), cut(data.test), data.n_classes
-    )
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of this experiment."""
     add = parser.add_argument
@@ -381,7 +370,7 @@ def main() -> None:
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
     data = datasets.load(args.dataset, args.data_root, validation=args.validation, fallback=True)
     if args.quick:
-        data = first_samples(data, QUICK_SAMPLES)
+        data = data.first(QUICK_SAMPLES)
     session = "sl_fashion" if data.name == "fashion_mnist" else f"sl_{data.name}"
     words = [session, *([args.preprocess] if args.preprocess != "none" else [])]
     preset = presets_for(args.dataset, args.rule)[args.preset]

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from hybrid_plasticity.figures import draw_constants
-from hybrid_plasticity.fully_connected import first_samples
 from hybrid_plasticity.multitask_learning.ewc import Penalty, fisher_diagonal
 from hybrid_plasticity.multitask_learning.figures import draw_forgetting, draw_matrix, draw_tasks
 from hybrid_plasticity.multitask_learning.learners import DenseLearner, MaskedLearner
@@ -270,7 +269,7 @@ def run_experiment(methods: Sequence[Method], description: str | None) -> None:
     data = datasets.load("mnist", args.data_root, validation=0, fallback=True)
     name = experiment_name(args, method, data.name)
     if args.quick:
-        data = first_samples(data, QUICK_SAMPLES)
+        data = data.first(QUICK_SAMPLES)
         args.tasks, args.epochs = min(args.tasks, QUICK_TASKS), min(args.epochs, 1)
     carry_out(args, name, device, lambda run: train(args, method, name, run, data, device))
 

@@ -12,7 +12,6 @@ from hybrid_plasticity.fully_connected import (
     QUICK_LEVELS,
     QUICK_SAMPLES,
     Images,
-    first_samples,
     levels_tested,
 )
 from hybrid_plasticity.networks import FullyConnected
@@ -76,7 +75,7 @@ def test_checkpoint(
     network.to(device)
     data = datasets.load("fashion_mnist", args.data_root, validation=0)
     if args.quick:
-        data = first_samples(data, QUICK_SAMPLES)
+        data = data.first(QUICK_SAMPLES)
     levels = QUICK_LEVELS if args.quick else LEVELS
     metrics: dict[str, float | None] = {
         **levels_tested(network, Images(data.test, device), kinds, levels, SETTINGS.batch_size)

@@ -50,6 +50,14 @@ class Dataset:
     test: Split
     n_classes: int
 
+    def first(self, n: int) -> Dataset:
+        """The same set with the first n samples of every part only."""
+        train, validation, test = (
+            Split(part.inputs[:n], part.labels[:n])
+            for part in (self.train, self.validation, self.test)
+        )
+        return Dataset(self.name, train, validation, test, self.n_classes)
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
