@@ -127,6 +127,7 @@ def hp_fewshot(session: nox.Session) -> None:
     """Omniglot, 5-way 1-shot, by HP and GP."""
     for rule in ("hp", "gp"):
         _experiment(session, "hybrid_plasticity", f"few_shot_learning/main_run_{rule}.py")
+    _compare(session, "hp_fewshot")
 
 
 @nox.session
@@ -134,6 +135,7 @@ def hp_multitask(session: nox.Session) -> None:
     """50 pixel-shuffled MNIST tasks by HP, GP and spiking EWC."""
     for script in ("hp_model/main_hp.py", "gp_model/main_gp.py", "spiking_ewc/main_ewc.py"):
         _experiment(session, "hybrid_plasticity", f"multitask_learning/{script}")
+    _compare(session, "hp_multitask")
 
 
 @nox.session

@@ -2,6 +2,8 @@
 
     python hybrid_plasticity/compare.py hp_simple              the simple example's three rules
     python hybrid_plasticity/compare.py hp_tolerance_mnist     tolerance curves of HP and GP
+    python hybrid_plasticity/compare.py hp_fewshot             learning curves of HP and GP
+    python hybrid_plasticity/compare.py hp_multitask           figure 5: accuracy over tasks seen
 
 Reads <results>/<experiment>_<rule>[_<variant>]/seed*/. A curve is the mean over the seeds found.
 """
@@ -21,8 +23,11 @@ from shared.options import script
 from shared.report import load_results
 from shared.run import save_figure
 
-RULES = ("hp", "gp", "lp")
-COLORS = dict(zip(RULES, ("C0", "C1", "C2"), strict=True))
+# What may stand behind an experiment's name: rules, and the multitask experiment's methods.
+METHODS = ("hp", "gp", "lp", "hp_no_replay", "ewc_masks", "ewc", "finetune")
+# What these experiments call an epoch.
+UNITS = {"hp_fewshot": "thousand iterations", "hp_multitask": "tasks seen"}
+COLORS = {method: f"C{number}" for number, method in enumerate(METHODS)}
 
 
 def runs_of(results: pd.DataFrame, experiment: str) -> pd.DataFrame:
@@ -47,11 +52,28 @@ def draw_training(results: pd.DataFrame, title: str, names: Mapping[str, str]) -
         for number, table in enumerate(tables):
             draw_spikes(right, table, COLORS[rule], label if number == 0 else None)
     left.set(xlabel="epoch", ylabel="test accuracy (%)", title="band: all seeds")
-    right.set(title="each dot an epoch, rings the last", xscale="log")
+    right.set(title="each dot an epoch, rings the last")
     for axes in (left, right):
         axes.grid(alpha=0.3)
     left.legend()
     figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def draw_progress(results: pd.DataFrame, title: str, names: Mapping[str, str], unit: str) -> Figure:
+    """Test accuracy over epochs or tasks, a curve a method, thin lines for single seeds."""
+    figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
+    for method, name in names.items():
+        curves = []
+        for folder in runs_of(results, name)["folder"]:
+            table = pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch")
+            curves.append(100 * table["test_accuracy"])
+            axes.plot(curves[-1], color=COLORS[method], alpha=0.3, linewidth=0.8)
+        label = f"{method.replace('_', ' ')} ({len(curves)})"
+        axes.plot(pd.concat(curves, axis=1).mean(axis=1), color=COLORS[method], label=label)
+    axes.set(xlabel=unit, ylabel="test accuracy (%)", title=title)
+    axes.legend(title="method (seeds)", fontsize=8, title_fontsize=8)
+    axes.grid(alpha=0.3)
     return figure
 
 
@@ -103,7 +125,7 @@ def main() -> None:
     results = load_results(args.results)
     there = set(results["experiment"])
     ending = f"_{args.variant}" if args.variant else ""
-    names = {rule: f"{args.experiment}_{rule}{ending}" for rule in RULES}
+    names = {method: f"{args.experiment}_{method}{ending}" for method in METHODS}
     names = {rule: name for rule, name in names.items() if name in there}
     if not names:
         raise UserError(
@@ -112,8 +134,12 @@ def main() -> None:
         )
     out = args.out or args.results / "figures"
     title = args.experiment + ending
-    save_figure(draw_training(results, title, names), out / f"{title}_training")
-    save_figure(draw_tolerance(results, title, names), out / f"{title}_levels")
+    if args.experiment in UNITS:
+        figure = draw_progress(results, title, names, UNITS[args.experiment])
+        save_figure(figure, out / title)
+    else:
+        save_figure(draw_training(results, title, names), out / f"{title}_training")
+        save_figure(draw_tolerance(results, title, names), out / f"{title}_levels")
     print(f"{title}: {', '.join(names)} compared in {out}")
 
 

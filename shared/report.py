@@ -30,6 +30,10 @@ KEYS = ["experiment", "dataset", "epochs"]  # runs that differ in nothing else s
 HEADLINES = {
     "test_accuracy_last": "test, last epoch",
     "test_accuracy_selected": "test, epoch picked by validation",
+    "test_accuracy_last_frozen": "trace frozen",
+    "test_accuracy_last_single": "one image a batch",
+    "test_accuracy_gaussian_6": "Gaussian noise of variance 0.06",
+    "test_accuracy_gaussian_6_frozen": "that with the trace frozen",
     "success_rate": "runs that succeed",
     "test_count_error_last": "mean absolute error of the count",
 }
