@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hybrid_plasticity._presentation import ChangingInput, WithoutMatrix
+from hybrid_plasticity._presentation import ChangingInput, ConstantInput
 
 Rule = Literal["hp", "gp", "lp"]
 Reset = Literal["soft", "hard", "none"]
@@ -442,14 +442,14 @@ class PlasticLayer(nn.Module):
         """
         if self.rule == "gp":
             drive = nn.functional.linear(x, self.fc.weight)
-            spikes, potential, _ = WithoutMatrix.apply(
-                drive, self.fc.bias, None, None, None, None, factors, self.neuron, self.hebbian
+            spikes, potential, _, _ = ConstantInput.apply(
+                drive, self.fc.bias, *[None] * 7, factors, self.neuron, self.hebbian
             )
             return Presented(spikes, potential)
-        if not self.frozen and self.hebb.device.type == "cpu":
+        bounded = self.hebbian.post == "tanh"
+        if not self.frozen and self.hebb.device.type == "cpu" and (x.ndim == 3 or bounded):
             fused = self._present_constant if x.ndim == 2 else self._present_changing
-            if (shown := fused(x, factors)) is not None:
-                return shown
+            return fused(x, factors)
         return self._present_by_steps(x, factors)
 
     def _present_by_steps(self, x: Tensor, factors: Sequence[float]) -> Presented:
@@ -462,42 +462,61 @@ class PlasticLayer(nn.Module):
         assert state.potential is not None
         return Presented(torch.stack(spikes), state.potential)
 
-    def _present_constant(self, x: Tensor, factors: Sequence[float]) -> Presented | None:
-        """`present` without the trace's matrix, or None where the clamp might act."""
-        hebbian = self.hebbian
-        if hebbian.post != "tanh":  # f has no bound
-            return None
-        with torch.no_grad():
-            largest = float((x.abs().mean(0) * self.beta.abs()).max()) * abs(hebbian.scale)
-            bound = self._bound()
-            for k in factors:
-                bound = hebbian.decay * bound + k * largest
-                if hebbian.limit is not None and not bound <= hebbian.limit:
-                    return None
-        growth = hebbian.scale / len(x)
-        gram = growth * (x @ (x * self.beta).T)
-        spikes, potential, total = WithoutMatrix.apply(
-            nn.functional.linear(x, self.fc.weight), self.fc.bias, x @ self.hebb, gram,
-            self.alpha, self.eta, factors, self.neuron, hebbian,
+    def _present_constant(self, x: Tensor, factors: Sequence[float]) -> Presented:
+        """`present` with a matrix for those rows of the trace only whose clamp may act."""
+        hebbian, growth = self.hebbian, self.hebbian.scale / len(x)
+        clamped, bound = self._near_limit(x, factors)
+        trace, below = self.hebb, x
+        rows: tuple[Tensor | None, ...] = (None, None, None)
+        if clamped is not None:
+            rows = (x[:, clamped], trace[clamped], self.beta[:, clamped])
+            below = x.index_fill(1, clamped, 0)
+        gram = growth * (below @ (below * self.beta).T)
+        spikes, potential, total, last_rows = ConstantInput.apply(
+            nn.functional.linear(x, self.fc.weight), self.fc.bias, below @ trace, gram,
+            self.alpha, self.eta, *rows, factors, self.neuron, hebbian,
         )  # fmt: skip
         with torch.no_grad():
             left = hebbian.decay ** len(factors)
-            pre = (x * self.beta).T
-            self.hebb = torch.addmm(self.hebb, pre, total, beta=left, alpha=growth)
+            pre = (below * self.beta).T
+            self.hebb = torch.addmm(trace, pre, total, beta=left, alpha=growth)
+            if clamped is not None:
+                self.hebb[clamped] = last_rows
         self._known_bound = (self._trace_version(), bound)
         return Presented(spikes, potential)
 
-    def _present_changing(self, x: Tensor, factors: Sequence[float]) -> Presented | None:
-        """`present` with the trace's matrix, or None where the clamp acted."""
+    @torch.no_grad()
+    def _near_limit(
+        self, x: Float[Tensor, "batch n_in"], factors: Sequence[float]
+    ) -> tuple[Int[Tensor, " rows"] | None, float]:
+        """Presynaptic neurons whose part of the trace may reach the limit, with a bounded f.
+
+        Returns:
+            Their numbers, None for none, and what no entry of the trace will pass.
+        """
+        hebbian = self.hebbian
+        grown = x.abs().mean(0) * self.beta[0].abs() * abs(hebbian.scale)
+
+        def largest(before: Tensor, grown: Tensor) -> Tensor:
+            most = now = before
+            for k in factors:
+                now = hebbian.decay * now + k * grown
+                most = torch.maximum(most, now)
+            return most
+
+        bound = float(largest(torch.tensor(self._bound()), grown.max().cpu()))
+        if hebbian.limit is None or bound <= hebbian.limit:
+            return None, bound
+        low, high = torch.aminmax(self.hebb, dim=1)
+        each = largest(torch.maximum(-low, high), grown)
+        return (~(each <= hebbian.limit)).nonzero()[:, 0], hebbian.limit
+
+    def _present_changing(self, x: Tensor, factors: Sequence[float]) -> Presented:
+        """`present` with the trace as a matrix."""
         spikes, potential, traces = ChangingInput.apply(
             x, nn.functional.linear(x, self.fc.weight), self.fc.bias, self.hebb, self.alpha,
             self.beta, self.eta, factors, self.neuron, self.hebbian,
         )  # fmt: skip
-        limit = self.hebbian.limit
-        if limit is not None:
-            low, high = torch.aminmax(traces)
-            if not (-limit <= float(low) and float(high) <= limit):
-                return None
         self.hebb = traces[-1].clone()  # not a view, which would keep all steps
         return Presented(spikes, potential)
 

@@ -3,9 +3,6 @@
 import argparse
 import dataclasses
 import gc
-import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -37,7 +34,6 @@ from shared import datasets
 from shared.errors import UserError
 from shared.run import Run
 
-ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden"
 EXPERIMENTS = {"mnist": MNIST, "fashion_mnist": FASHION_MNIST, "cifar10": CIFAR10}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -429,39 +425,21 @@ def test_networks_are_shown_intensities_those_of_cifar10_standardised():
 # -------------------------------------------------------------------------------------- scripts
 
 
-def run(name: str, *words: str | Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    script = ROOT / "hybrid_plasticity" / "classification" / name / f"main_{name}.py"
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "MPLBACKEND": "agg",
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
-        "OMP_NUM_THREADS": "1",
-        **changes,
-    }
-    words = ("--threads", "1", *map(str, words))
-    command = [sys.executable, str(script), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+def main(name: str) -> str:
+    return f"classification/{name}/main_{name}.py"
 
 
-def check_run(folder: Path, rule: str, steps: int) -> None:
-    result = json.loads((folder / "result.json").read_text())
-    assert result["paper"] == "hybrid_plasticity"
+def check_run(scripts, folder: Path, rule: str, steps: int) -> dict[str, object]:
+    figures = ["curves", "steps", *(["constants"] if rule == "hp" else [])]
+    result = scripts.assert_finished(folder, figures)
     assert result["experiment"].endswith("_quick")
+    assert len(scripts.rows(folder)) == result["epochs"]
     metrics = result["metrics"]
     protocols = {f"test_accuracy_last_{p}" for p in ("frozen", "single")}
     assert protocols <= set(metrics) if rule == "hp" else not protocols & set(metrics)
-    for name, value in metrics.items():
-        if "accuracy" in name:
-            assert 0 <= value <= 1, name
     assert 2 <= metrics["steps_last"] <= steps
     assert metrics["steps_saved_last"] == pytest.approx(1 - metrics["steps_last"] / steps)
-    for figure in ("curves", "steps", *(["constants"] if rule == "hp" else [])):
-        assert (folder / f"{figure}.png").stat().st_size > 5000
-        assert (folder / f"{figure}.pdf").stat().st_size > 2000
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == list(range(1, result["epochs"] + 1))
+    return result
 
 
 @pytest.mark.parametrize(
@@ -474,14 +452,14 @@ def check_run(folder: Path, rule: str, steps: int) -> None:
          "_width-0.05_bfloat16_quick"),
     ],
 )  # fmt: skip
-def test_quick(name, rule, words, experiment, tmp_path):
-    done = run(name, "--quick", "--rule", rule, *words, "--out", tmp_path)
+def test_quick(name, rule, words, experiment, scripts, tmp_path):
+    options = ("--quick", "--threads", 1, "--rule", rule, *words, "--out", tmp_path)
+    done = scripts.run(main(name), *options)
     if name != "mnist" and "was not found" in done.stderr:
         assert done.returncode == 2  # without a network there is no stand-in for Fashion-MNIST
         return
     assert done.returncode == 0, done.stderr
-    check_run(tmp_path, rule, steps=10)
-    result = json.loads((tmp_path / "result.json").read_text())
+    result = check_run(scripts, tmp_path, rule, steps=10)
     assert result["experiment"].startswith("hp_classification_")
     assert result["experiment"].endswith(experiment)
     assert "measured  published" in done.stdout
@@ -497,22 +475,15 @@ def test_quick(name, rule, words, experiment, tmp_path):
         (("--rule", "lp"), "invalid choice: 'lp'"),
     ],
 )
-def test_bad_options(words, sentence, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["main_cifar10.py", *words])
-    with pytest.raises((UserError, SystemExit)) as error:
-        run_experiment(CIFAR10, None)
-    assert sentence in str(error.value) + capsys.readouterr().err
-    if isinstance(error.value, SystemExit):
-        assert error.value.code == 2
+def test_bad_options(words, sentence, call, scripts, tmp_path):
+    scripts.assert_refused(call(main("cifar10"), *words, "--out", tmp_path / "run"), sentence)
+    assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_cifar10_is_one_sentence(tmp_path):
-    done = run("cifar10", "--quick", "--data-root", tmp_path, "--out", tmp_path / "run",
-               https_proxy="http://127.0.0.1:9")  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: CIFAR-10 was not found")
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_a_missing_cifar10_is_one_sentence(scripts, tmp_path):
+    options = ("--quick", "--data-root", tmp_path, "--out", tmp_path / "run")
+    done = scripts.run_offline(main("cifar10"), *options)
+    scripts.assert_refused(done, "error: CIFAR-10 was not found")
 
 
 def coloured(n: int, seed: int) -> datasets.Split:
@@ -523,11 +494,10 @@ def coloured(n: int, seed: int) -> datasets.Split:
 
 
 @pytest.fixture
-def cifar10(monkeypatch):
+def cifar10(monkeypatch, torch_as_before):
     """A set of CIFAR-10's form in the place of CIFAR-10, and a way to run the script on it."""
     made = datasets.Dataset("cifar10", coloured(30, 0), coloured(0, 1), coloured(20, 2), 10)
     monkeypatch.setattr(datasets, "load", lambda *_, **__: made)
-    threads = torch.get_num_threads()
 
     def start(folder: Path, *words: str, experiment=CIFAR10) -> None:
         words = (
@@ -544,41 +514,18 @@ def cifar10(monkeypatch):
         experiment = dataclasses.replace(experiment, batch_size=10)
         run_experiment(experiment, CIFAR10.session)
 
-    yield start
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
+    return start
 
 
-def test_cifar10_quick(cifar10, tmp_path):
+def test_cifar10_quick(cifar10, scripts, tmp_path):
     cifar10(tmp_path, "--quick", "--width", "0.03")
-    check_run(tmp_path, "hp", steps=8)
+    check_run(scripts, tmp_path, "hp", steps=8)
 
 
 NARROW = ("--width", "0.02", "--epochs", "4", "--single-samples", "3")
 
 
-def final_state(folder: Path) -> dict:
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
-
-
-def assert_same(one: object, other: object) -> None:
-    """Equal to the bit, through dicts and lists of tensors."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for a, b in zip(one, other, strict=True):
-            assert_same(a, b)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
-
-
-def test_a_stopped_run_goes_on_bit_for_bit(cifar10, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_bit_for_bit(cifar10, scripts, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     cifar10(whole, *NARROW)
     checkpoint = Run.checkpoint
@@ -594,19 +541,16 @@ def test_a_stopped_run_goes_on_bit_for_bit(cifar10, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "checkpoint", checkpoint)
     assert not (parts / "result.json").exists()
     cifar10(parts, *NARROW)
-    assert_same(final_state(whole), final_state(parts))
-    metrics = [json.loads((f / "result.json").read_text())["metrics"] for f in (whole, parts)]
-    assert metrics[0] == metrics[1]
-    assert (whole / "metrics.jsonl").read_bytes() == (parts / "metrics.jsonl").read_bytes()
+    scripts.assert_same_run(parts, whole)
 
 
-def test_beta_stays_at_or_above_zero_where_it_is_clamped(cifar10, tmp_path):
+def test_beta_stays_at_or_above_zero_where_it_is_clamped(cifar10, scripts, tmp_path):
     negative = dataclasses.replace(CIFAR10, beta=-1e-3)
     cifar10(tmp_path / "free", *NARROW, experiment=negative)
     clamped = dataclasses.replace(negative, beta_at_least_zero=True)
     cifar10(tmp_path / "clamped", *NARROW, experiment=clamped)
-    assert final_state(tmp_path / "free")["network"]["layers.1.beta"].min() < 0
-    assert final_state(tmp_path / "clamped")["network"]["layers.1.beta"].min() >= 0
+    assert scripts.state(tmp_path / "free")["network"]["layers.1.beta"].min() < 0
+    assert scripts.state(tmp_path / "clamped")["network"]["layers.1.beta"].min() >= 0
 
 
 def test_a_loss_that_is_no_number_stops_the_run(cifar10, tmp_path):

@@ -1,14 +1,9 @@
 """Few-shot learning: the fast formulation against the plain one, meta-learning, the programs."""
 
 import gc
-import json
 import math
 import os
 import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +28,6 @@ from hybrid_plasticity.few_shot_learning.meta import Settings, Trainer, gradient
 from hybrid_plasticity.few_shot_learning.network import HybridNet, loss_of
 from shared.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-REAL = Path(os.environ.get("SNN_DATA") or ROOT.parent / "shared" / "data")
-HAS_REAL = (REAL / "omniglot").is_dir() or (REAL / "omniglot-py").is_dir()
 SMALL = (4, 5, 3, 6)
 LOCAL = ("alpha", "beta", "eta")
 
@@ -483,78 +475,15 @@ def test_accuracies_have_wilsons_interval():
 
 # ------------------------------------------------------------------------------------ the scripts
 
-MADE = """
-    import runpy, sys
-    import numpy as np
-    from shared import datasets
-
-    rng = np.random.default_rng(0)
-    fields = (rng.random((130, 1, 3, 3)) < 0.5).repeat(35, 2).repeat(35, 3)
-    images = (fields & (rng.random((130, 20, 105, 105)) < 0.5)).astype(np.uint8)
-    made = datasets.Omniglot(images, tuple(map(str, range(130))))
-    datasets.load_omniglot = lambda root=None: made
-    sys.argv = sys.argv[1:]
-    runpy.run_path(sys.argv[0], run_name="__main__")
-"""  # runs a script on characters that are made here
+MADE = Path(__file__).with_name("on_made_characters.py")
+MAINS = {rule: f"few_shot_learning/main_run_{rule}.py" for rule in ("hp", "gp")}
+ON_MADE = {rule: (MADE, MADE.parents[1] / script) for rule, script in MAINS.items()}
 
 
-def command(rule, *options, made=True):
-    script = ROOT / "hybrid_plasticity" / "few_shot_learning" / f"main_run_{rule}.py"
-    head = ["-c", textwrap.dedent(MADE)] if made else []
-    return [sys.executable, *head, str(script), *map(str, options)]
-
-
-def environment(**changes):
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ,
-        "MPLBACKEND": "agg",
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
-        "OMP_NUM_THREADS": "1",  # threads that wait for a busy core hold small networks up
-        **changes,
-    }
-
-
-def run(rule, *options, made=True, **changes):
-    return subprocess.run(
-        command(rule, *options, made=made),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=environment(**changes),
-    )
-
-
-def result_of(folder):
-    return json.loads((folder / "result.json").read_text())
-
-
-def state_of(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
-
-
-def assert_same(one, other):
-    """Equal to the bit, through dicts and lists of tensors."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for a, b in zip(one, other, strict=True):
-            assert_same(a, b)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
-
-
-def assert_quick_run(folder, done, name):
+def assert_quick_run(scripts, folder, done, name):
     assert done.returncode == 0, done.stderr
-    result = result_of(folder)
+    result = scripts.assert_finished(folder, ["curves", "local"])
     assert result["experiment"] == name
-    assert result["paper"] == "hybrid_plasticity"
     assert result["dataset"] == "omniglot"
     metrics = result["metrics"]
     low, accuracy, high = (
@@ -563,11 +492,7 @@ def assert_quick_run(folder, done, name):
     assert 0 <= low <= accuracy <= high <= 1
     assert metrics["iterations"] == 30
     assert metrics["test_episodes"] == 100
-    for figure in ("curves", "local"):
-        assert (folder / f"{figure}.png").stat().st_size > 5000
-        assert (folder / f"{figure}.pdf").stat().st_size > 2000
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    rows = scripts.rows(folder)
     assert [row["iterations"] for row in rows] == [10, 20, 30]
     assert all(math.isfinite(value) for row in rows for value in row.values())
     assert "measured  published" in done.stdout
@@ -588,64 +513,33 @@ def assert_quick_run(folder, done, name):
         ),
     ],
 )
-def test_quick(rule, options, name, chance, published, tmp_path):
-    done = run(rule, "--quick", *options, "--out", tmp_path)
-    result = assert_quick_run(tmp_path, done, name)
+def test_quick(rule, options, name, chance, published, call, scripts, tmp_path):
+    done = call(*ON_MADE[rule], "--quick", *options, "--out", tmp_path)
+    result = assert_quick_run(scripts, tmp_path, done, name)
     assert result["metrics"]["chance"] == chance
     assert result["published"] == published
 
 
-@pytest.mark.skipif(not HAS_REAL, reason="Omniglot is not below SNN_DATA")
-def test_quick_on_the_real_characters(tmp_path):
-    done = run("hp", "--quick", "--out", tmp_path, "--data-root", REAL, made=False)
-    assert_quick_run(tmp_path, done, "hp_fewshot_hp_quick")
+def test_quick_on_the_real_characters(scripts, tmp_path):
+    beside = scripts.folder.parents[1] / "shared" / "data"
+    root = Path(os.environ.get("SNN_DATA") or beside)
+    if not any((root / name).is_dir() for name in ("omniglot", "omniglot-py")):
+        pytest.skip("Omniglot is not below SNN_DATA")
+    done = scripts.run(MAINS["hp"], "--quick", "--data-root", root, "--out", tmp_path)
+    assert_quick_run(scripts, tmp_path, done, "hp_fewshot_hp_quick")
 
 
-QUICK = ("--quick", "--deterministic")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    done = run("hp", *QUICK, "--out", folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+# Episodes of two characters take half of five characters' time.
+REPEATED = (*ON_MADE["hp"], "--quick", "--ways", 2, "--deterministic")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_run_goes_on_bit_for_bit(number, undisturbed, tmp_path):
-    with subprocess.Popen(
-        command("hp", *QUICK, "--out", tmp_path),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-    ) as process:
-        deadline = time.monotonic() + 300
-        while not (tmp_path / "checkpoint.previous.pt").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(number)
-        _, words = process.communicate(timeout=60)
-    if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert "the same command goes on from the last checkpoint" in words
-    assert not (tmp_path / "result.json").exists()
-    done = run("hp", *QUICK, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert_same(state_of(tmp_path), state_of(undisturbed))
-    assert (tmp_path / "metrics.jsonl").read_bytes() == (undisturbed / "metrics.jsonl").read_bytes()
-    assert result_of(tmp_path)["metrics"] == result_of(undisturbed)["metrics"]
+def test_a_stopped_run_goes_on_bit_for_bit(number, scripts, undisturbed, tmp_path):
+    scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED)
 
 
-def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(undisturbed, tmp_path):
-    for folder, seed in (("same", "0"), ("other", "1")):
-        done = run("hp", *QUICK, "--seed", seed, "--out", tmp_path / folder)
-        assert done.returncode == 0, done.stderr
-    assert_same(state_of(tmp_path / "same"), state_of(undisturbed))
-    other = state_of(tmp_path / "other")["network"]["conv1.weight"]
-    assert not torch.equal(other, state_of(undisturbed)["network"]["conv1.weight"])
+def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(scripts, undisturbed, tmp_path):
+    scripts.assert_seed_decides(undisturbed, tmp_path, "conv1.weight", *REPEATED)
 
 
 def test_iterations_and_epochs_say_the_same():
@@ -677,29 +571,19 @@ def test_iterations_and_epochs_say_the_same():
         (("--test-episodes", 0), "--test-episodes 0 must be above 0"),
     ],
 )
-def test_bad_input_ends_with_code_2_and_one_sentence(options, words, tmp_path):
-    done = run("hp", "--quick", *options, "--out", tmp_path / "run")
-    assert done.returncode == 2, done.stderr
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_bad_input_ends_with_code_2_and_one_sentence(options, words, call, scripts, tmp_path):
+    done = call(*ON_MADE["hp"], "--quick", *options, "--out", tmp_path / "run")
+    scripts.assert_refused(done, words)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_missing_omniglot_names_the_path_and_what_to_do(tmp_path):
-    # Port 9 refuses connections at once: no network, without waiting for one.
-    done = run(
-        *("hp", "--quick", "--data-root", tmp_path, "--out", tmp_path / "run"),
-        made=False,
-        https_proxy="http://127.0.0.1:9",
-        http_proxy="http://127.0.0.1:9",
-    )
-    assert done.returncode == 2, done.stderr
-    assert str(tmp_path / "omniglot") in done.stderr
+def test_a_missing_omniglot_names_the_path_and_what_to_do(scripts, tmp_path):
+    options = ("--quick", "--data-root", tmp_path, "--out", tmp_path / "run")
+    done = scripts.run_offline(MAINS["hp"], *options)
+    scripts.assert_refused(done, str(tmp_path / "omniglot"))
     assert "--data-root or SNN_DATA" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_another_rules_checkpoint_is_refused(undisturbed):
-    done = run("hp", *QUICK, "--ways", 4, "--out", undisturbed)
-    assert done.returncode == 2
-    assert "holds a run with --ways 5, not 4" in done.stderr
+def test_another_runs_checkpoint_is_refused(scripts, undisturbed):
+    done = scripts.run(*REPEATED, "--ways", 4, "--out", undisturbed)
+    scripts.assert_refused(done, "holds a run with --ways 2, not 4")

@@ -1,26 +1,18 @@
 """The simple example and fault tolerance as a user runs them."""
 
+import signal
+
 import pytest
 import torch
 
 SIMPLE, TOLERANCE = "simple_example", "tolerance_learning"
 MNIST = f"{TOLERANCE}/main_mnist_hp.py"  # runs everywhere: MNIST has a stand-in
-
-
-@pytest.fixture(scope="module")
-def undisturbed(scripts, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    done = scripts.run(MNIST, "--quick", "--deterministic", "--out", folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+REPEATED = (MNIST, "--quick", "--deterministic")
 
 
 def test_tolerance(scripts, undisturbed):
-    result = scripts.result(undisturbed)
+    result = scripts.assert_finished(undisturbed, ["curves", "distortions", "constants"])
     assert result["experiment"] == f"hp_tolerance_{result['dataset']}_hp_quick"
-    scripts.assert_finished(
-        undisturbed, result["experiment"], ["curves", "distortions", "constants"]
-    )
     metrics = result["metrics"]
     for kind in ("crop", "gaussian", "salt", "pepper", "s&p", "speckle"):
         for ending in ("", "_frozen"):
@@ -31,29 +23,15 @@ def test_tolerance(scripts, undisturbed):
 
 
 def test_a_killed_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path):
-    options = (MNIST, "--quick", "--deterministic")
-    scripts.kill_after_a_checkpoint(tmp_path, *options)
-    assert not (tmp_path / "result.json").exists()
-    done = scripts.run(*options, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
+    # A quick run has two epochs, so it is killed behind the first.
+    scripts.assert_goes_on(undisturbed, tmp_path, signal.SIGKILL, *REPEATED, behind="checkpoint.pt")
     state = scripts.state(tmp_path)
     assert {"network", "optimiser", "local_optimiser", "generator"} <= state.keys()
     assert "layers.0.hebb" in state["network"]
-    scripts.assert_same(state, scripts.state(undisturbed))
-    metrics = "metrics.jsonl"
-    assert (tmp_path / metrics).read_bytes() == (undisturbed / metrics).read_bytes()
-    assert scripts.result(tmp_path)["metrics"] == scripts.result(undisturbed)["metrics"]
 
 
 def test_same_seed_same_bytes_and_another_seed_other_ones(scripts, undisturbed, tmp_path):
-    for folder, seed in (("same", 0), ("other", 1)):
-        options = ("--quick", "--deterministic", "--seed", seed, "--out", tmp_path / folder)
-        done = scripts.run(MNIST, *options)
-        assert done.returncode == 0, done.stderr
-    scripts.assert_same(scripts.state(tmp_path / "same"), scripts.state(undisturbed))
-    weights = scripts.state(tmp_path / "other")["network"]["layers.0.fc.weight"]
-    before = scripts.state(undisturbed)["network"]["layers.0.fc.weight"]
-    assert not torch.equal(weights, before)
+    scripts.assert_seed_decides(undisturbed, tmp_path, "layers.0.fc.weight", *REPEATED)
 
 
 @pytest.mark.parametrize("rule", ["hp", "gp", "lp"])
@@ -64,9 +42,8 @@ def test_simple_example(rule, scripts, has_fashion_mnist, tmp_path):
         scripts.assert_refused(done, "Fashion-MNIST was not found")
         return
     assert done.returncode == 0, done.stderr
-    scripts.assert_finished(
-        tmp_path, f"hp_simple_{rule}_bernoulli_quick", ["curves", "distortions"]
-    )
+    result = scripts.assert_finished(tmp_path, ["curves", "distortions"])
+    assert result["experiment"] == f"hp_simple_{rule}_bernoulli_quick"
     assert (tmp_path / "constants.png").exists() == (rule != "gp")
     assert "0.883" in done.stdout or rule != "hp"
 
@@ -94,9 +71,8 @@ def test_saved_networks_are_tested_and_compared(scripts, has_fashion_mnist, tmp_
         after_training = scripts.result(trained["hp"])["metrics"]
         for name, value in scripts.result(out)["metrics"].items():
             assert after_training[name] == value, name
-    done = scripts.run(
-        f"{TOLERANCE}/test_fashion_crop.py", "--quick", "--rule", "gp", "--checkpoint", checkpoint
-    )
+    words = ("--quick", "--rule", "gp", "--checkpoint", checkpoint, "--out", tmp_path / "refused")
+    done = scripts.run(f"{TOLERANCE}/test_fashion_crop.py", *words)
     scripts.assert_refused(done, "holds a network of the rule hp: pass --rule hp")
     names = ("hp_tolerance_fashion_mnist", "--variant", "quick", "--results", tmp_path)
     done = scripts.run("compare.py", *names)

@@ -2,14 +2,7 @@
 
 import argparse
 import gc
-import json
-import os
-import runpy
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,8 +24,6 @@ from hybrid_plasticity.training import squared_error
 from shared import datasets
 from shared.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPTS = ROOT / "hybrid_plasticity" / "multitask_learning"
 CPU = torch.device("cpu")
 f32, f64 = torch.float32, torch.float64
 TOLERANCE = {f64: 1e-9, f32: 1e-5}
@@ -394,148 +385,79 @@ def test_a_loss_that_is_no_number_stops_the_run(method):
 
 # ---------------------------------------------------------------------------------- the scripts
 
-MAINS = {"hp": "hp_model/main_hp.py", "gp": "gp_model/main_gp.py", "ewc": "spiking_ewc/main_ewc.py"}
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Call a script in this process: its exit code, and what it wrote."""
-    threads = torch.get_num_threads()
-
-    def run(script, *options):
-        path = SCRIPTS / MAINS[script]
-        monkeypatch.setattr(sys, "argv", [str(path), *map(str, options)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(path), run_name="__main__")
-        return ended.value.code, capsys.readouterr()
-
-    yield run
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-
-
-def result_of(folder):
-    return json.loads((folder / "result.json").read_text())
+HP_MAIN = "multitask_learning/hp_model/main_hp.py"
+GP_MAIN = "multitask_learning/gp_model/main_gp.py"
+EWC_MAIN = "multitask_learning/spiking_ewc/main_ewc.py"
 
 
 @pytest.mark.parametrize(
     ("script", "options", "name"),
     [
-        ("hp", ("--meta-tasks", 1), "hp_multitask_hp_2tasks_meta-1_quick"),
-        ("hp", ("--method", "hp_no_replay"), "hp_multitask_hp_no_replay_2tasks_quick"),
-        ("gp", (), "hp_multitask_gp_2tasks_quick"),
-        ("gp", ("--method", "finetune"), "hp_multitask_finetune_2tasks_quick"),
-        ("ewc", ("--fisher", "batch"), "hp_multitask_ewc_2tasks_fisher-batch_quick"),
-        ("ewc", ("--method", "ewc_masks", "--ewc-lambda", 10),
+        (HP_MAIN, ("--meta-tasks", 1), "hp_multitask_hp_2tasks_meta-1_quick"),
+        (HP_MAIN, ("--method", "hp_no_replay"), "hp_multitask_hp_no_replay_2tasks_quick"),
+        (GP_MAIN, (), "hp_multitask_gp_2tasks_quick"),
+        (GP_MAIN, ("--method", "finetune"), "hp_multitask_finetune_2tasks_quick"),
+        (EWC_MAIN, ("--fisher", "batch"), "hp_multitask_ewc_2tasks_fisher-batch_quick"),
+        (EWC_MAIN, ("--method", "ewc_masks", "--ewc-lambda", 10),
          "hp_multitask_ewc_masks_2tasks_lambda-10_quick"),
     ],
 )  # fmt: skip
-def test_quick(script, options, name, call, tmp_path):
-    code, said = call(script, "--quick", "--tasks", 2, *options, "--out", tmp_path)
-    assert code == 0, said.err
-    result = result_of(tmp_path)
+def test_quick(script, options, name, call, scripts, tmp_path):
+    done = call(script, "--quick", "--tasks", 2, *options, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    is_hybrid = script == HP_MAIN
+    figures = ["tasks", "matrix", "forgetting", *(["constants"] if is_hybrid else [])]
+    result = scripts.assert_finished(tmp_path, figures)
     assert result["experiment"].replace("_mnist5k", "") == name
-    assert result["paper"] == "hybrid_plasticity"
-    figures = ["tasks", "matrix", "forgetting", *(["constants"] if script == "hp" else [])]
-    for figure in figures:
-        assert (tmp_path / f"{figure}.png").stat().st_size > 5000
-        assert (tmp_path / f"{figure}.pdf").stat().st_size > 2000
-    metrics = result["metrics"]
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [row["epoch"] for row in rows] == [1, 2]
+    metrics, rows = result["metrics"], scripts.rows(tmp_path)
+    assert len(rows) == 2
     both = [rows[-1]["accuracy_1"], rows[-1]["accuracy_2"]]
     assert metrics["test_accuracy_last"] == pytest.approx(np.mean(both))
     transfer = rows[1]["accuracy_1"] - rows[0]["accuracy_1"]
     assert metrics["backward_transfer"] == pytest.approx(transfer)
     assert metrics["forgetting"] == pytest.approx(-transfer)
-    assert ("test_accuracy_last_single" in metrics) == (script == "hp")
-    assert ["meta_loss" in row for row in rows] == [script == "hp", name.startswith(
+    assert ("test_accuracy_last_single" in metrics) == is_hybrid
+    assert ["meta_loss" in row for row in rows] == [is_hybrid, name.startswith(
         "hp_multitask_hp_no")]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("script", "options", "words"),
     [
-        (("--tasks", "0"), "--tasks 0 must be above 0"),
-        (("--epochs", "-1"), "--epochs -1 must be above 0"),
-        (("--ewc-lambda", "0"), "--ewc-lambda 0.0 must be above 0"),
-        (("--method", "hp"), "invalid choice: 'hp' (choose from"),
-        (("--fisher", "exact"), "invalid choice: 'exact'"),
-        (("--seed", "-1"), "--seed -1: a seed lies between"),
-        (("--device", "tpu"), "is not one of auto, cpu, cuda, cuda:N, mps"),
+        (EWC_MAIN, ("--tasks", "0"), "--tasks 0 must be above 0"),
+        (EWC_MAIN, ("--epochs", "-1"), "--epochs -1 must be above 0"),
+        (EWC_MAIN, ("--ewc-lambda", "0"), "--ewc-lambda 0.0 must be above 0"),
+        (EWC_MAIN, ("--method", "hp"), "invalid choice: 'hp' (choose from"),
+        (EWC_MAIN, ("--fisher", "exact"), "invalid choice: 'exact'"),
+        (EWC_MAIN, ("--seed", "-1"), "--seed -1: a seed lies between"),
+        (EWC_MAIN, ("--device", "tpu"), "is not one of auto, cpu, cuda, cuda:N, mps"),
+        (HP_MAIN, ("--meta-tasks", "-1"), "--meta-tasks -1 must be 0 or above"),
     ],
 )
-def test_bad_input_ends_with_code_2_and_one_sentence(options, words, call, tmp_path):
-    code, said = call("ewc", "--quick", *options, "--out", tmp_path / "run")
-    assert code == 2
-    assert words in said.err
+def test_bad_input_ends_with_code_2_and_one_sentence(
+    script, options, words, call, scripts, tmp_path
+):
+    done = call(script, "--quick", *options, "--out", tmp_path / "run")
+    scripts.assert_refused(done, words)
     assert not (tmp_path / "run" / "result.json").exists()
-
-
-def test_negative_meta_tasks_are_refused(call, tmp_path):
-    code, said = call("hp", "--quick", "--meta-tasks", "-1", "--out", tmp_path / "run")
-    assert code == 2
-    assert "--meta-tasks -1 must be 0 or above" in said.err
 
 
 def test_a_folder_of_other_options_is_refused(call, tmp_path):
     options = ("--quick", "--tasks", 1, "--out", tmp_path)
-    assert call("gp", *options)[0] == 0
-    code, said = call("gp", "--method", "finetune", *options)
-    assert code == 2
-    assert "holds a run with --method gp, not finetune" in said.err
+    assert call(GP_MAIN, *options).returncode == 0
+    done = call(GP_MAIN, "--method", "finetune", *options)
+    assert done.returncode == 2
+    assert "holds a run with --method gp, not finetune" in done.stderr
 
 
-def state_of(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["state"]
-
-
-def assert_same(one, other):
-    """Equal to the bit, through dicts and lists of tensors."""
-    assert type(one) is type(other)
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            assert_same(one[key], other[key])
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other)
-        for a, b in zip(one, other, strict=True):
-            assert_same(a, b)
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    else:
-        assert one == other
-
-
-def kill_in_third_task(script, options, folder):
-    environment = {
-        **os.environ,
-        "MPLBACKEND": "agg",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
-        "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
-    }
-    words = [sys.executable, str(SCRIPTS / MAINS[script]), *options, "--out", str(folder)]
-    with subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    ) as process:
-        deadline = time.monotonic() + 300
-        while not (folder / "checkpoint.previous.pt").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-    assert not (folder / "result.json").exists()
-
-
-@pytest.mark.parametrize("script", ["hp", "ewc"])
-def test_a_killed_run_goes_on_bit_for_bit(script, call, tmp_path):
+@pytest.mark.parametrize("script", [HP_MAIN, EWC_MAIN])
+def test_a_killed_run_goes_on_bit_for_bit(script, call, scripts, tmp_path):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    assert call(script, "--quick", "--out", undisturbed)[0] == 0
-    kill_in_third_task(script, ["--quick"], killed)
-    code, said = call(script, "--quick", "--out", killed)
-    assert code == 0
-    assert "task   1" not in said.out
-    assert_same(state_of(undisturbed), state_of(killed))
-    assert result_of(undisturbed)["metrics"] == result_of(killed)["metrics"]
-    rows = [(folder / "metrics.jsonl").read_bytes() for folder in (undisturbed, killed)]
-    assert rows[0] == rows[1]
+    assert call(script, "--quick", "--out", undisturbed).returncode == 0
+    # A checkpoint a task: it is killed in the third, the last.
+    scripts.stopped_run(killed, signal.SIGKILL, script, "--quick")
+    assert not (killed / "result.json").exists()
+    done = call(script, "--quick", "--out", killed)
+    assert done.returncode == 0, done.stderr
+    assert "task   1" not in done.stdout
+    scripts.assert_same_run(killed, undisturbed)

@@ -1,0 +1,230 @@
+"""What the papers' tests share: running a script as a user does, and looking at what it wrote.
+
+Torch is imported where it is needed only: the tests of `shared` run without it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent
+# Port 9 refuses connections at once: no network, without waiting for one.
+NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+
+
+class Scripts:
+    """Runs the scripts of a paper and looks at the folders of their runs.
+
+    Args:
+        folder: the paper's folder, whose name is the paper's; scripts are named from there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paper = folder.name
+
+    # -- running
+
+    def command(self, script: str | Path, *options: object) -> list[str]:
+        return [sys.executable, str(self.folder / script), *map(str, options)]
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+        return {
+            **os.environ,
+            "MPLBACKEND": "agg",
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
+            "OMP_NUM_THREADS": "1",  # threads that wait for a busy core hold small networks up
+            **changes,
+        }
+
+    def run(
+        self, script: str | Path, *options: object, **changes: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script to its end; keywords change its environment."""
+        return subprocess.run(
+            self.command(script, *options),
+            capture_output=True,
+            text=True,
+            timeout=500,
+            env=self.environment(**changes),
+        )
+
+    def run_offline(self, script: str | Path, *options: object) -> subprocess.CompletedProcess[str]:
+        return self.run(script, *options, **NO_NETWORK)
+
+    def stopped_run(
+        self,
+        folder: Path,
+        number: signal.Signals,
+        script: str | Path,
+        *options: object,
+        behind: str = "checkpoint.previous.pt",
+    ) -> tuple[int, str]:
+        """Send a run a signal while it trains on behind a checkpoint, by default its second.
+
+        Args:
+            folder: of the run, its --out.
+            number: the signal.
+            script: the script.
+            options: its options but --out.
+            behind: the signal is sent as soon as this file is there.
+
+        Returns:
+            Exit code and what it wrote to standard error.
+        """
+        with subprocess.Popen(
+            self.command(script, *options, "--out", folder),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment(),
+        ) as process:
+            try:
+                deadline = time.monotonic() + 300
+                while not (folder / behind).exists():
+                    assert process.poll() is None, process.communicate()[1]
+                    assert time.monotonic() < deadline
+                    time.sleep(0.005)
+                process.send_signal(number)
+                _, words = process.communicate(timeout=60)
+            finally:
+                process.kill()  # where an assertion failed it would run on
+        return process.returncode, words
+
+    # -- what a run wrote
+
+    def result(self, folder: Path) -> dict[str, Any]:
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+        return result
+
+    def rows(self, folder: Path) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+    def state(self, folder: Path) -> dict[str, Any]:
+        import torch
+
+        content: dict[str, dict[str, Any]] = torch.load(folder / "checkpoint.pt", weights_only=True)
+        return content["state"]
+
+    # -- assertions
+
+    def assert_finished(self, folder: Path, figures: list[str]) -> dict[str, Any]:
+        """A result with figures, numbered epochs, and accuracies that are shares.
+
+        Returns:
+            The result.
+        """
+        result = self.result(folder)
+        assert result["paper"] == self.paper
+        assert (folder / result["figure"]).exists()
+        for figure in figures:
+            assert (folder / f"{figure}.png").stat().st_size > 5000
+            assert (folder / f"{figure}.pdf").stat().st_size > 2000
+        for name, value in result["metrics"].items():
+            if "accuracy" in name and value is not None:
+                assert 0 <= value <= 1, name
+        rows = self.rows(folder)
+        assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+        return result
+
+    def assert_refused(self, done: subprocess.CompletedProcess[str], words: str) -> None:
+        """Exit code 2 and one sentence that holds the words."""
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1 or done.stderr.startswith("usage:")
+
+    def assert_same(self, one: Any, other: Any) -> None:
+        """Equal to the bit, through dicts and lists of tensors."""
+        import torch
+
+        assert type(one) is type(other)
+        if isinstance(one, dict):
+            assert one.keys() == other.keys()
+            for key in one:
+                self.assert_same(one[key], other[key])
+        elif isinstance(one, list | tuple):
+            assert len(one) == len(other)
+            for a, b in zip(one, other, strict=True):
+                self.assert_same(a, b)
+        elif isinstance(one, torch.Tensor):
+            assert torch.equal(one, other)
+        else:
+            assert one == other
+
+    def assert_same_run(self, folder: Path, other: Path) -> None:
+        """Runs with equal last checkpoints and metrics, those of every epoch to the byte."""
+        self.assert_same(self.state(folder), self.state(other))
+        rows = [(path / "metrics.jsonl").read_bytes() for path in (folder, other)]
+        assert rows[0] == rows[1]
+        assert self.result(folder)["metrics"] == self.result(other)["metrics"]
+
+    def assert_goes_on(
+        self,
+        undisturbed: Path,
+        folder: Path,
+        number: signal.Signals,
+        script: str | Path,
+        *options: object,
+        behind: str = "checkpoint.previous.pt",
+    ) -> None:
+        """A run that a signal stopped ends, given again, as the undisturbed one did.
+
+        Args:
+            undisturbed: folder of the run of that script and those options.
+            folder: where to do it again.
+            number, script, options, behind: as in `stopped_run`.
+        """
+        code, words = self.stopped_run(folder, number, script, *options, behind=behind)
+        if number == signal.SIGINT:
+            assert code == 130
+            assert "the same command goes on from the last checkpoint" in words
+        else:
+            assert code == -number, words
+        assert not (folder / "result.json").exists()
+        done = self.run(script, *options, "--out", folder)
+        assert done.returncode == 0, done.stderr
+        self.assert_same_run(folder, undisturbed)
+
+    def assert_seed_decides(
+        self, undisturbed: Path, folder: Path, weights: str, script: str | Path, *options: object
+    ) -> None:
+        """Seed 0 gives the undisturbed run's bytes, seed 1 other weights of that name."""
+        import torch
+
+        states = []
+        for seed in (0, 1):
+            out = folder / f"seed{seed}"
+            done = self.run(script, *options, "--seed", seed, "--out", out)
+            assert done.returncode == 0, done.stderr
+            states.append(self.state(out))
+        before = self.state(undisturbed)
+        self.assert_same(states[0], before)
+        assert not torch.equal(states[1]["network"][weights], before["network"][weights])
+
+
+@pytest.fixture(scope="session")
+def scripts_of() -> Callable[[str], Scripts]:
+    """The scripts of a paper, by the name of its folder."""
+    return lambda paper: Scripts(ROOT / paper)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    request: pytest.FixtureRequest, scripts: Scripts, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Folder of a run to its end of the script and options that the test's file calls REPEATED."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = scripts.run(*request.module.REPEATED, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
