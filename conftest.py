@@ -88,6 +88,8 @@ class Scripts:
             stderr=subprocess.PIPE,
             text=True,
             env=self.environment(),
+            # A test run in the background of a shell ignores Ctrl-C, and its children would too.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             try:
                 deadline = time.monotonic() + 300
