@@ -91,6 +91,7 @@ def draw_constants(before: Mapping[str, Tensor], after: Mapping[str, Tensor], ti
                 values = state[f"{layer}.{name}"].flatten().cpu().numpy()
                 plot.hist(values, bins=40, histtype="step", label=label)
             plot.set(xlabel=name, ylabel="neurons", yscale="log")
+            plot.locator_params(axis="x", nbins=5)
             plot.legend(fontsize=7)
         alphas = [float(state[f"{layer}.alpha"].mean()) for state in (before, after)]
         row[0].set_title(f"{layer}: alpha {alphas[0]:.3f}, then {alphas[1]:.3f}", fontsize=9)
