@@ -1,7 +1,7 @@
 """Tests of shifting_learning.Dataset: coding, preprocessing and the generator of Spike trials.
 
-The generator is tested against the statistics that the specification lists (section "The Spike
-set"), which were measured on the published file; none of the tests needs that file.
+The generator is tested against statistics that were measured on the published file of the Spike
+set; none of the tests needs that file.
 """
 
 from __future__ import annotations
