@@ -25,7 +25,7 @@ class ConstantInput(torch.autograd.Function):
 
     Args of `forward`:
         drive: x W^T [steps, batch, n_out], [batch, n_out] where x is the same at every step.
-        bias: [n_out] or None.
+        bias: [n_out].
         start: x H[0] of the neurons below the limit [batch, n_out]; None where there is no trace,
             as for gram, alpha and eta.
         gram: G [batch, batch].
@@ -48,7 +48,7 @@ class ConstantInput(torch.autograd.Function):
     def forward(
         ctx: Any,
         drive: Tensor,
-        bias: Tensor | None,
+        bias: Tensor,
         start: Tensor | None,
         gram: Tensor | None,
         alpha: Tensor | None,
@@ -67,8 +67,7 @@ class ConstantInput(torch.autograd.Function):
         traces = _traces(rows, steps, drive)
         for t, k in enumerate(factors):
             v = torch.mul(drive if same else drive[t], k, out=potentials[t])
-            if bias is not None:
-                v.add_(bias)
+            v.add_(bias)
             if start is not None:
                 assert gram is not None
                 assert alpha is not None
@@ -89,7 +88,7 @@ class ConstantInput(torch.autograd.Function):
                 torch.mul(post, k, out=sums[t])
                 if t:
                     sums[t].add_(sums[t - 1], alpha=hebbian.decay)
-        ctx.constants = (factors, neuron, hebbian, bias is not None, same)
+        ctx.constants = (factors, neuron, hebbian, same)
         ctx.save_for_backward(potentials, spikes, sums, traces, start, gram, alpha, eta, x, beta)
         last_sum = sums[-1] if start is not None else sums
         last_rows = traces[-1] if rows is not None else traces
@@ -98,7 +97,7 @@ class ConstantInput(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        factors, neuron, hebbian, has_bias, same = ctx.constants
+        factors, neuron, hebbian, same = ctx.constants
         potentials, spikes, sums, traces, start, gram, alpha, eta, x, beta = ctx.saved_tensors
         d_spikes, d_last, _, _ = grads
         d_drive = torch.zeros_like(d_last if same else potentials)
@@ -126,8 +125,7 @@ class ConstantInput(torch.autograd.Function):
                 d_v.add_(_post_gradient(d_post, v, eta, d_eta, neuron, hebbian))
                 d_sum.mul_(hebbian.decay)
             (d_drive if same else d_drive[t]).add_(d_v, alpha=k)
-            if has_bias:
-                d_bias.add_(d_v)
+            d_bias.add_(d_v)
             if d_alpha is not None:
                 d_alpha += (k * hebbian.decay**t) * torch.dot(d_v.flatten(), start.flatten())
                 if t:
@@ -140,10 +138,8 @@ class ConstantInput(torch.autograd.Function):
                 if x is not None:
                     d_trace = _recall_gradient(d_trace, d_alpha, x, d_v, traces, t, weight, k)
             later = d_v
-        d_bias_ = d_bias.sum(0) if has_bias else None
-        return (
-            d_drive, d_bias_, None, d_gram, d_alpha, d_eta, None, None, d_beta, None, None, None
-        )  # fmt: skip
+        found = (d_drive, d_bias.sum(0), None, d_gram, d_alpha, d_eta, None, None, d_beta)
+        return (*found, None, None, None)
 
 
 class ChangingInput(torch.autograd.Function):
@@ -152,7 +148,7 @@ class ChangingInput(torch.autograd.Function):
     Args of `forward`:
         x: inputs [steps, batch, n_in].
         drive: x W^T [steps, batch, n_out].
-        bias: [n_out] or None.
+        bias: [n_out].
         start: H[0] [n_in, n_out], without a gradient.
         alpha: [1].
         beta: [1, n_in].
@@ -169,7 +165,7 @@ class ChangingInput(torch.autograd.Function):
         ctx: Any,
         x: Tensor,
         drive: Tensor,
-        bias: Tensor | None,
+        bias: Tensor,
         start: Tensor,
         alpha: Tensor,
         beta: Tensor,
@@ -182,22 +178,21 @@ class ChangingInput(torch.autograd.Function):
         traces = _traces(start, len(factors), drive)
         for t, k in enumerate(factors):
             v = torch.mul(drive[t], k, out=potentials[t])
-            if bias is not None:
-                v.add_(bias)
+            v.add_(bias)
             v.addmm_(x[t], traces[t], alpha=float(alpha) * k)
             if t:
                 _carry_potential(v, potentials[t - 1], spikes[t - 1], neuron)
             torch.gt(v, neuron.theta, out=spikes[t])
             post = hebbian.activity(v, neuron.theta, eta)
             _grow(traces, t, x[t], beta, post, k, hebbian)
-        ctx.constants = (factors, neuron, hebbian, bias is not None)
+        ctx.constants = (factors, neuron, hebbian)
         ctx.save_for_backward(x, potentials, spikes, traces, alpha, beta, eta)
         ctx.mark_non_differentiable(traces)
         return spikes, potentials[-1].clone(), traces
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        factors, neuron, hebbian, has_bias = ctx.constants
+        factors, neuron, hebbian = ctx.constants
         x, potentials, spikes, traces, alpha, beta, eta = ctx.saved_tensors
         d_spikes, d_last, _ = grads
         weight = float(alpha)
@@ -221,8 +216,7 @@ class ChangingInput(torch.autograd.Function):
             d_x[t].addmm_(d_v, traces[t].T, alpha=weight * k)
             d_trace = _recall_gradient(d_trace, d_alpha, x[t], d_v, traces, t, weight, k)
             later = d_v
-        d_bias_ = d_bias.sum(0) if has_bias else None
-        return d_x, d_drive, d_bias_, None, d_alpha, d_beta, d_eta, None, None, None
+        return d_x, d_drive, d_bias.sum(0), None, d_alpha, d_beta, d_eta, None, None, None
 
 
 def _traces(start: Tensor | None, steps: int, like: Tensor) -> Tensor:

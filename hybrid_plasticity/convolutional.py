@@ -15,7 +15,7 @@ Source: the paper's Methods and its programs for figures 2 and 3.
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -46,6 +46,8 @@ from shared.run import Run, carry_out
 
 Rule = Literal["hp", "gp"]
 Coding = Literal["rank", "rate"]
+
+Shown = Callable[[Tensor], Tensor]
 
 CLASSES = 10
 KEPT = 0.5  # share of a convolution's inputs that dropout leaves
@@ -384,13 +386,14 @@ class Experiment:
     codings: tuple[Coding, ...] = ("rank",)
     quick_width: float = 0.25
 
-    def shown(
-        self, pixels: UInt8[Tensor, "batch channels side side"]
-    ) -> Float[Tensor, "batch channels side side"]:
-        """What the network is given of a batch of pixels, float32."""
-        intensities = pixels.float() / 255
-        means, spreads = (intensities.new_tensor(x) for x in (self.means, self.spreads))
-        return (intensities - means[:, None, None]) / spreads[:, None, None]
+    def shown(self, device: torch.device) -> Shown:
+        """Makes of a batch of uint8 pixels on a device what the network is given, float32."""
+        # On the device once: made for each batch, they would hold a GPU up.
+        means, spreads = (
+            torch.tensor(values, device=device)[:, None, None]
+            for values in (self.means, self.spreads)
+        )
+        return lambda pixels: (pixels.float() / 255 - means) / spreads
 
 
 QUICK_SAMPLES = 200
@@ -493,7 +496,7 @@ def scored(
     network: Classifier, test: Images, experiment: Experiment, protocol: Protocol = "published"
 ) -> dict[str, float]:
     """`evaluate` on a test set."""
-    size, shown = experiment.batch_size, experiment.shown
+    size, shown = experiment.batch_size, experiment.shown(test.pixels.device)
     return evaluate(network, test.pixels, test.labels, size, protocol, shown)
 
 
@@ -521,8 +524,10 @@ def train(
                 for layer in network.plastic_layers():
                     layer.beta.clamp_(min=0)
 
+    as_shown = experiment.shown(device)
+
     def shown(pixels: Tensor) -> Tensor:
-        return experiment.shown(cropped_and_flipped(pixels) if experiment.augmented else pixels)
+        return as_shown(cropped_and_flipped(pixels) if experiment.augmented else pixels)
 
     for epoch in range(first, args.epochs):
         row = train_epoch(
@@ -553,7 +558,7 @@ def report(
     test: Images,
 ) -> None:
     """Test under all protocols and without early exit, draw the figures and write the result."""
-    as_published = args.rule == "hp" and args.width == 1
+    as_published = (args.rule, args.width, args.precision) == ("hp", 1, "float32")
     rows = run.metrics()
     last = rows[-1]
     metrics: dict[str, float | None] = {

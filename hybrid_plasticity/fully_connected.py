@@ -118,13 +118,18 @@ def levels_tested(
     protocols: tuple[Protocol, ...] = (
         ("published", "frozen") if network.plastic_layers() else ("published",)
     )
+
+    def accuracy(pixels: Tensor, protocol: Protocol) -> float:
+        return evaluate(network, pixels, test.labels, batch_size, protocol)["accuracy"]
+
+    clean = {protocol: accuracy(test.pixels, protocol) for protocol in protocols}
     found = {}
     for kind in kinds:
         for level in levels:
             pixels = distort(test.pixels, kind, level)
-            for protocol in protocols:
-                seen = evaluate(network, pixels, test.labels, batch_size, protocol)
-                found[level_metric(kind, level, protocol)] = seen["accuracy"]
+            for protocol in protocols:  # level 0 of every kind is the clean image
+                value = accuracy(pixels, protocol) if level else clean[protocol]
+                found[level_metric(kind, level, protocol)] = value
     return found
 
 

@@ -13,7 +13,7 @@ eta, the sliding threshold of each postsynaptic neuron. From batch to batch H go
 gradient. Source: the paper's Methods, hybrid plasticity model.
 
 The mean of outer products is one matrix product, and often not even that is needed:
-of an input that stays the same, `ConstantInputTrace` needs no matrix.
+of an input that stays the same, `PlasticLayer.present` forms no matrix.
 """
 
 import math
@@ -136,11 +136,11 @@ class Hebbian:
 
     def updated(
         self,
-        trace: Float[Tensor, "n_in n_out"] | None,
+        trace: Float[Tensor, "n_in n_out"],
         pre: Float[Tensor, "batch n_in"],
         post: Float[Tensor, "batch n_out"],
     ) -> Float[Tensor, "n_in n_out"]:
-        """The trace after a step; None as a trace of zeros.
+        """The trace after a step.
 
         Args:
             trace: the trace so far.
@@ -148,10 +148,7 @@ class Hebbian:
             post: postsynaptic activity f.
         """
         growth = self.scale / len(pre)
-        if trace is None:
-            new = (pre * growth).T @ post
-        else:
-            new = torch.addmm(trace, pre.T, post, beta=self.decay, alpha=growth)
+        new = torch.addmm(trace, pre.T, post, beta=self.decay, alpha=growth)
         return new if self.limit is None else new.clamp(-self.limit, self.limit)
 
 
@@ -160,24 +157,22 @@ class MatrixTrace:
 
     Args:
         hebbian: what the trace is made of.
-        start: the trace before the presentation [n_in, n_out], None for zeros.
+        start: the trace before the presentation [n_in, n_out].
         beta: drive of each presynaptic neuron [1, n_in].
     """
 
     def __init__(
         self,
         hebbian: Hebbian,
-        start: Float[Tensor, "n_in n_out"] | None,
+        start: Float[Tensor, "n_in n_out"],
         beta: Float[Tensor, "1 n_in"],
     ) -> None:
         self.hebbian, self.beta = hebbian, beta
         self._trace = start
 
-    def recall(
-        self, x: Float[Tensor, "batch n_in"], k: float
-    ) -> Float[Tensor, "batch n_out"] | None:
-        """The current (k x) H before its factor alpha, None while the trace is zero."""
-        return None if self._trace is None else k * (x @ self._trace)
+    def recall(self, x: Float[Tensor, "batch n_in"], k: float) -> Float[Tensor, "batch n_out"]:
+        """The current (k x) H before its factor alpha."""
+        return k * (x @ self._trace)
 
     def learn(
         self, x: Float[Tensor, "batch n_in"], k: float, post: Float[Tensor, "batch n_out"]
@@ -186,83 +181,9 @@ class MatrixTrace:
         self._trace = self.hebbian.updated(self._trace, x * (k * self.beta), post)
         return self
 
-    def matrix(self) -> Float[Tensor, "n_in n_out"] | None:
-        """The trace, with its gradient; None for zeros."""
-        return self._trace
-
-
-class ConstantInputTrace:
-    """The trace of one presentation whose input stays the same, without a matrix.
-
-    As long as the clamp is idle, with G = (x beta) x^T of shape (batch, batch),
-
-        x H[t] = w^t x H[0] + c / B G R[t],    R[t+1] = w R[t] + k(t) f[t],
-
-    so x H[0] and G are taken once, each step needs a (batch, batch) product where the matrix needs
-    two of (n_in, n_out), and no copy of H is kept for the gradient. Where a bound on |H| passes the
-    limit, `learn` goes over to a `MatrixTrace`, which clamps.
-
-    Args:
-        hebbian: what the trace is made of.
-        start: the trace before the presentation [n_in, n_out].
-        beta: drive of each presynaptic neuron [1, n_in].
-        bound: no entry of `start` is larger.
-    """
-
-    def __init__(
-        self,
-        hebbian: Hebbian,
-        start: Float[Tensor, "n_in n_out"],
-        beta: Float[Tensor, "1 n_in"],
-        bound: float,
-    ) -> None:
-        self.hebbian, self.beta, self.bound = hebbian, beta, bound
-        self._start = start
-        self._steps = 0
-        self._x: Tensor | None = None
-        self._sum: Tensor | None = None  # R
-
-    def _look_at(self, x: Tensor) -> None:
-        if self._x is None:
-            self._x = x
-            self._x_start = x @ self._start
-            self._gram = ((self.hebbian.scale / len(x)) * x) @ (x * self.beta).T
-            with torch.no_grad():
-                self._size = float((x.abs().mean(0) * self.beta.abs()).max())
-        elif x is not self._x:
-            raise ValueError("the input of this layer was said to be the same tensor at every step")
-
-    def recall(self, x: Float[Tensor, "batch n_in"], k: float) -> Float[Tensor, "batch n_out"]:
-        """The current (k x) H before its factor alpha."""
-        self._look_at(x)
-        decay = self.hebbian.decay**self._steps
-        if self._sum is None:
-            return k * self._x_start
-        return torch.addmm(self._x_start, self._gram, self._sum, beta=k * decay, alpha=k)
-
-    def learn(
-        self, x: Float[Tensor, "batch n_in"], k: float, post: Float[Tensor, "batch n_out"]
-    ) -> "MatrixTrace | ConstantInputTrace":
-        """The trace after a step: its input was k x, its postsynaptic activity post."""
-        self._look_at(x)
-        hebbian = self.hebbian
-        largest = 1.0 if hebbian.post == "tanh" else float(post.detach().abs().max())
-        bound = hebbian.decay * self.bound + abs(hebbian.scale) * k * self._size * largest
-        if hebbian.limit is not None and not bound <= hebbian.limit:
-            return MatrixTrace(hebbian, self.matrix(), self.beta).learn(x, k, post)
-        self.bound = bound
-        self._steps += 1
-        new = k * post
-        self._sum = new if self._sum is None else torch.add(new, self._sum, alpha=hebbian.decay)
-        return self
-
     def matrix(self) -> Float[Tensor, "n_in n_out"]:
         """The trace, with its gradient."""
-        if self._x is None or self._sum is None:
-            return self._start
-        growth, decay = self.hebbian.scale / len(self._x), self.hebbian.decay**self._steps
-        pre = (self._x * self.beta).T
-        return torch.addmm(self._start, pre, self._sum, beta=decay, alpha=growth)
+        return self._trace
 
 
 class FrozenTrace:
@@ -295,7 +216,7 @@ class FrozenTrace:
         return self._start
 
 
-Trace = MatrixTrace | ConstantInputTrace | FrozenTrace
+Trace = MatrixTrace | FrozenTrace
 
 
 class State(NamedTuple):
@@ -337,7 +258,6 @@ class PlasticLayer(nn.Module):
         hebbian: constants of the trace.
         rule: "hp" learns weights and alpha, beta, eta by gradient; "gp" has no trace; "lp" has a
             trace and learns nothing else: weights and constants stay as they are.
-        bias: the neurons have a bias.
 
     Attributes:
         fc: the weights, `nn.Linear`.
@@ -360,12 +280,11 @@ class PlasticLayer(nn.Module):
         neuron: Neuron,
         hebbian: Hebbian,
         rule: Rule = "hp",
-        bias: bool = True,
     ) -> None:
         super().__init__()
         self.neuron, self.hebbian, self.rule = neuron, hebbian, rule
         self.frozen = False
-        self.fc = nn.Linear(n_in, n_out, bias)
+        self.fc = nn.Linear(n_in, n_out)
         if rule != "gp":
             self.alpha = nn.Parameter(torch.zeros(1))
             self.beta = nn.Parameter(torch.zeros(1, n_in))
@@ -383,20 +302,12 @@ class PlasticLayer(nn.Module):
             if name in ("alpha", "beta", "eta") and value.requires_grad
         ]
 
-    def start(self, constant_input: bool = False) -> State:
-        """The state before a presentation.
-
-        Args:
-            constant_input: the layer will be given the same tensor at every step.
-        """
-        if self.rule == "gp":
-            return State(None, None, None, None, None)
-        trace: Trace
+    def start(self) -> State:
+        """The state before a presentation."""
+        trace: Trace | None = None
         if self.frozen:
             trace = FrozenTrace(self.hebb)
-        elif constant_input and self.hebb.device.type == "cpu":
-            trace = ConstantInputTrace(self.hebbian, self.hebb, self.beta, self._bound())
-        else:  # the bound would make a GPU wait at every step
+        elif self.rule != "gp":
             trace = MatrixTrace(self.hebbian, self.hebb, self.beta)
         return State(None, None, trace, None, None)
 
@@ -416,12 +327,10 @@ class PlasticLayer(nn.Module):
         """
         drive = state.drive if x is state.x else nn.functional.linear(x, self.fc.weight)
         assert drive is not None
-        current = k * drive if self.fc.bias is None else torch.add(self.fc.bias, drive, alpha=k)
+        current = torch.add(self.fc.bias, drive, alpha=k)
         trace = state.trace
         if trace is not None:
-            recalled = trace.recall(x, k)
-            if recalled is not None:
-                current = current + self.alpha * recalled
+            current = current + self.alpha * trace.recall(x, k)
         potential, spikes = self.neuron.integrate(current, state.potential, state.spikes)
         if trace is not None:
             trace = trace.learn(x, k, self.hebbian.activity(potential, self.neuron.theta, self.eta))
@@ -453,7 +362,7 @@ class PlasticLayer(nn.Module):
         return self._present_by_steps(x, factors)
 
     def _present_by_steps(self, x: Tensor, factors: Sequence[float]) -> Presented:
-        state = self.start(constant_input=x.ndim == 2)
+        state = self.start()
         spikes = []
         for t, k in enumerate(factors):
             fired, state = self(x if x.ndim == 2 else x[t], k, state)
@@ -538,9 +447,5 @@ class PlasticLayer(nn.Module):
     def keep(self, state: State) -> None:
         """Carry the trace of a presentation on to the next, without its gradient."""
         if state.trace is not None:
-            trace = state.trace.matrix()
-            assert trace is not None
             # A new tensor: the backward pass of this presentation may still need the old one.
-            self.hebb = trace.detach()
-            if isinstance(state.trace, ConstantInputTrace):
-                self._known_bound = (self._trace_version(), state.trace.bound)
+            self.hebb = state.trace.matrix().detach()

@@ -18,12 +18,6 @@ Protocol = Literal["published", "frozen", "single"]
 
 CHECK_EVERY = 50  # steps between looks at the losses; each look makes a GPU wait
 
-PROTOCOLS: dict[Protocol, str] = {
-    "published": "the trace goes on through the test set, batches as in training",
-    "frozen": "the trace stays as training left it",
-    "single": "the trace goes on through the test set, one sample a batch",
-}
-
 
 def check_loss(loss: float, step: int, rule: Rule) -> None:
     """Stop a run whose loss is no number any more.
@@ -181,7 +175,8 @@ def evaluate(
         images: inputs.
         labels: their classes.
         batch_size: samples a batch, which the trace is a mean over; "single" takes one.
-        protocol: what the trace does, see `PROTOCOLS`.
+        protocol: "published", the trace goes on through the test set, batches as in training;
+            "frozen", it stays as training left it; "single", it goes on, one sample a batch.
         shown: makes of a batch of images what the network is given; by default nothing.
 
     Returns:

@@ -178,6 +178,28 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint that `Run.save` wrote: its epoch, seconds and state.
+
+    Raises:
+        RunError: it is damaged or no checkpoint of a run.
+    """
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # checks every part's CRC, which torch does not
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"bad checksum of {damaged}")
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not {"epoch", "seconds", "state"} <= set(content):
+            raise ValueError("it is no checkpoint of a run")
+    except Exception as error:  # torch.load names no common class for damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"{path} is damaged ({reason})") from error
+    return content
+
+
 # ----------------------------------------------------------------------------------- the folder
 
 
@@ -358,25 +380,15 @@ class Run:
         return epoch
 
     def _read_checkpoint(self, path: Path) -> dict[str, Any]:
-        import torch
-
         try:
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()  # checks every part's CRC, which torch does not
-            if damaged is not None:
-                raise zipfile.BadZipFile(f"bad checksum of {damaged}")
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            if not {"epoch", "seconds", "state"} <= set(content):
-                raise ValueError("it is no checkpoint of a run")
-        except Exception as error:  # torch.load names no common class for damaged files
+            return read_checkpoint(path)
+        except RunError as error:
             advice = "pass --no-resume to start anew"
             if path == self.checkpoint_path and self.previous_checkpoint_path.exists():
                 advice = (
                     f"delete it to go on from {self.previous_checkpoint_path.name}, or {advice}"
                 )
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RunError(f"{path} is damaged ({reason}); {advice}") from error
-        return content
+            raise RunError(f"{error}; {advice}") from error
 
     def _keep_metrics_until(self, epoch: int) -> None:
         path = self.folder / "metrics.jsonl"

@@ -244,7 +244,7 @@ def test_saved_steps_are_reported():
     network = steady(0.15)
     pixels = torch.randint(256, (6, 1, 28, 28), dtype=torch.uint8)
     labels = torch.zeros(6, dtype=torch.int64)
-    seen = evaluate(network, pixels, labels, 2, shown=MNIST.shown)
+    seen = evaluate(network, pixels, labels, 2, shown=MNIST.shown(pixels.device))
     assert seen["steps"] == 4
     assert saved_steps(seen["steps"], network) == pytest.approx(0.6)
 
@@ -380,8 +380,8 @@ def test_nothing_is_kept_alive_between_steps():
 
     seen = []
     for _ in range(3):
-        train_epoch(network, pixels, torch.arange(8), 4, step, "hp", MNIST.shown)
-        evaluate(network, pixels, torch.arange(8), 4, shown=MNIST.shown)
+        train_epoch(network, pixels, torch.arange(8), 4, step, "hp", MNIST.shown(pixels.device))
+        evaluate(network, pixels, torch.arange(8), 4, shown=MNIST.shown(pixels.device))
         seen.append(living())
     assert seen[0] == seen[1] == seen[2]
     (layer,) = network.plastic_layers()
@@ -416,8 +416,8 @@ def test_augmented_images_are_crops_and_mirrored_crops(dtype):
 def test_networks_are_shown_intensities_those_of_cifar10_standardised():
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 3, 2, 2)
     expected = torch.tensor([0.0, 0.2, 1.0]).view(3, 1, 1, 1).expand(3, 3, 2, 2)
-    torch.testing.assert_close(MNIST.shown(pixels[:, :1]), expected[:, :1])
-    shown = CIFAR10.shown(pixels)
+    torch.testing.assert_close(MNIST.shown(pixels.device)(pixels[:, :1]), expected[:, :1])
+    shown = CIFAR10.shown(pixels.device)(pixels)
     assert shown.dtype == torch.float32
     torch.testing.assert_close(shown[1, 1], torch.full((2, 2), (0.2 - 0.4822) / 0.2435))
 

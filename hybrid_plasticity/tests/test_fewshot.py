@@ -523,9 +523,11 @@ def test_quick(rule, options, name, chance, published, call, scripts, tmp_path):
 def test_quick_on_the_real_characters(scripts, tmp_path):
     beside = scripts.folder.parents[1] / "shared" / "data"
     root = Path(os.environ.get("SNN_DATA") or beside)
+    words = (MAINS["hp"], "--quick", "--data-root", root, "--out", tmp_path)
     if not any((root / name).is_dir() for name in ("omniglot", "omniglot-py")):
-        pytest.skip("Omniglot is not below SNN_DATA")
-    done = scripts.run(MAINS["hp"], "--quick", "--data-root", root, "--out", tmp_path)
+        scripts.assert_refused(scripts.run_offline(*words), "Omniglot was not found")
+        return
+    done = scripts.run(*words)
     assert_quick_run(scripts, tmp_path, done, "hp_fewshot_hp_quick")
 
 

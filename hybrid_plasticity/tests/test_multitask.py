@@ -167,7 +167,8 @@ def test_network_on_a_gpu_is_the_plain_one(rule):
     masks = [Mask(u, device) for u in used]
     model.to(device)
     output = model(x.T.to(device), model.connections(masks))
-    found = {name: value.cpu() for name, value in results(model, output, labels.cuda()).items()}
+    found = results(model, output, labels.to(device))
+    found = {name: value.cpu() for name, value in found.items()}
     assert_close(expected, found, 1e-9)
 
 

@@ -1,6 +1,7 @@
 """The plastic layer: fast forms against the plain formulation, and what the rules may change."""
 
 import gc
+import importlib
 
 import pytest
 import torch
@@ -307,13 +308,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_step_rule_and_cause():
         watch.add(torch.tensor(float("inf")))
 
 
-def test_an_input_that_was_said_to_stay_the_same_must():
-    layer = network().layers[0]
-    state = layer.start(constant_input=True)
-    images, _ = batch(0)
-    _, state = layer(images, 1.0, state)
-    with pytest.raises(ValueError, match="same tensor at every step"):
-        layer(images.clone(), 1.0, state)
+@pytest.mark.parametrize(
+    ("folder", "rule"),
+    [
+        *((f"simple_example.model_{rule}", rule) for rule in ("hp", "gp", "lp")),
+        *((f"tolerance_learning.model_{rule}", rule) for rule in ("hp", "gp")),
+    ],
+)
+def test_the_papers_model_files_build_the_network_of_their_rule(folder, rule):
+    model = importlib.import_module(f"hybrid_plasticity.{folder}").SNN_Model()
+    assert model.rule == rule
+    assert [layer.fc.weight.shape for layer in model.layers] == [(512, 784), (10, 512)]
+    assert len(model.plastic_layers()) == (0 if rule == "gp" else 2)
 
 
 def test_no_memory_is_kept_from_step_to_step():

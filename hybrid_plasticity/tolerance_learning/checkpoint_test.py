@@ -21,7 +21,7 @@ from shared import datasets
 from shared.device import prepare
 from shared.errors import UserError
 from shared.options import add_common_options
-from shared.run import Run, carry_out
+from shared.run import Run, carry_out, read_checkpoint
 
 
 def load_network(path: Path, rule: Rule) -> tuple[FullyConnected, int]:
@@ -37,24 +37,21 @@ def load_network(path: Path, rule: Rule) -> tuple[FullyConnected, int]:
     Raises:
         UserError: there is no such file, it is damaged, or it is of another rule or size.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content["state"]["network"]
-        epochs = int(content["epoch"])
-    except FileNotFoundError as error:
+    if not path.exists():
         raise UserError(
             f"there is no checkpoint {path}: train a network first, or name another --checkpoint"
-        ) from error
-    except Exception as error:  # torch.load names no common class for damaged files
-        raise UserError(
-            f"{path} is damaged or no checkpoint of a run: name another --checkpoint"
-        ) from error
+        )
+    try:
+        content = read_checkpoint(path)
+    except UserError as error:
+        raise UserError(f"{error}: name another --checkpoint") from error
+    state = content["state"].get("network", {})
     network = SETTINGS.network(rule)
     expected = {name: value.shape for name, value in network.state_dict().items()}
     found = {name: value.shape for name, value in state.items()}
     if found == expected:
         network.load_state_dict(state)
-        return network, epochs
+        return network, int(content["epoch"])
     if set(found) == set(SETTINGS.network("gp" if rule == "hp" else "hp").state_dict()):
         other = "gp" if rule == "hp" else "hp"
         raise UserError(f"{path} holds a network of the rule {other}: pass --rule {other}")
