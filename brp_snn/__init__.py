@@ -1,0 +1,1 @@
+"""BRP-SNN: hidden layers of spiking networks learn from the label, by fixed random matrices."""

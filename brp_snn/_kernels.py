@@ -1,0 +1,187 @@
+"""The membrane over many steps of a layer at once, forward and backward: numba, all cores.
+
+Arrays are [time, rows, height, width] with rows = batch times channels; a layer without space has
+height 1 and its units as width. Each function has a form of torch operations for other devices.
+"""
+
+from typing import Any
+
+import numba
+import torch
+from numba import config, njit, prange
+from torch import Tensor
+
+from brp_snn.models import Neuron
+
+
+@njit(parallel=True, cache=True)
+def _integrate(current, before, pooled, threshold, decay, ph, pw):  # type: ignore[no-untyped-def]
+    n_steps, n_rows, height, width = current.shape
+    scale = current.dtype.type(1.0 / (ph * pw))
+    zero = current.dtype.type(0)
+    for m in prange(n_rows):
+        for t in range(n_steps):
+            for h in range(height):
+                row = current[t, m, h]
+                last = current[t - 1, m, h] if t > 0 else before[m, h]
+                for w in range(width):
+                    left = zero if last[w] > threshold else last[w]
+                    row[w] += decay * left
+            for h in range(pooled.shape[2]):
+                out = pooled[t, m, h]
+                for w in range(pooled.shape[3]):
+                    n_spikes = 0
+                    for i in range(ph):
+                        for j in range(pw):
+                            if current[t, m, h * ph + i, w * pw + j] > threshold:
+                                n_spikes += 1
+                    out[w] = n_spikes * scale
+
+
+@njit(parallel=True, cache=True)
+def _teach(potential, signal, after, gradient, threshold, lens, decay):  # type: ignore[no-untyped-def]
+    n_steps, n_rows, height, width = potential.shape
+    zero = potential.dtype.type(0)
+    for m in prange(n_rows):
+        for t in range(n_steps - 1, -1, -1):
+            for h in range(height):
+                v, g, later = potential[t, m, h], signal[m, h], after[m, h]
+                for w in range(width):
+                    carried = decay * later[w]
+                    kept = zero if v[w] > threshold else carried
+                    near = abs(v[w] - threshold) < lens
+                    later[w] = kept + (g[w] - v[w] * carried if near else zero)
+                if gradient.size:
+                    for w in range(width):
+                        gradient[t, m, h, w] = later[w]
+
+
+@njit(parallel=True, cache=True)
+def _chain(potential, signal, threshold, lens, decay, ph, pw):  # type: ignore[no-untyped-def]
+    n_steps, n_rows, height, width = potential.shape
+    _, _, high, wide = signal.shape
+    zero = potential.dtype.type(0)
+    scale = potential.dtype.type(1.0 / (ph * pw))
+    for m in prange(n_rows):
+        for t in range(n_steps - 1, -1, -1):
+            for h in range(height):
+                for w in range(width):
+                    v = potential[t, m, h, w]
+                    inside = h < high * ph and w < wide * pw
+                    g = signal[t, m, h // ph, w // pw] * scale if inside else zero
+                    carried = decay * potential[t + 1, m, h, w] if t < n_steps - 1 else zero
+                    kept = zero if v > threshold else carried
+                    near = abs(v - threshold) < lens
+                    potential[t, m, h, w] = kept + (g - v * carried if near else zero)
+
+
+def _views(*tensors: Tensor) -> list[Any]:
+    """NumPy's views of the tensors; numba is told how many threads torch uses."""
+    numba.set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    return [tensor.numpy() for tensor in tensors]
+
+
+def _scalars(tensor: Tensor, *values: float) -> list[Any]:
+    """The values in the tensor's precision, so that kernels do not compute in a wider one."""
+    dtype = tensor.numpy().dtype.type
+    return [dtype(value) for value in values]
+
+
+def integrate(
+    current: Tensor, before: Tensor, pooled: Tensor, neuron: Neuron, pool: tuple[int, int]
+) -> None:
+    """Turn currents into membrane potentials, in place, and give the spikes' averages.
+
+    Args:
+        current: [time, rows, height, width]; holds the potentials afterwards.
+        before: [rows, height, width], potentials of the step before the first.
+        pooled: [time, rows, height // pool[0], width // pool[1]], takes the pooled spikes.
+        neuron: constants of the units.
+        pool: size of the average pooling.
+    """
+    if current.device.type == "cpu":
+        constants = _scalars(current, neuron.threshold, neuron.decay)
+        arrays = _views(current, before, pooled)
+        _integrate(*arrays, *constants, *pool)  # type: ignore[call-arg]
+    else:
+        integrate_by_torch(current, before, pooled, neuron, pool)
+
+
+def teach(
+    potential: Tensor, signal: Tensor, after: Tensor, neuron: Neuron, *, look: bool = False
+) -> None:
+    """Gradient of the potentials where every step's spikes have the same gradient, the signal.
+
+    Args:
+        potential: [time, rows, height, width], potentials, of which the gradient takes the place.
+        signal: [rows, height, width], gradient of the spikes at every step.
+        after: [rows, height, width], gradient of the potential at the step behind the last; that
+            at the first step takes its place.
+        neuron: constants of the units.
+        look: leave the potentials as they are and only bring `after` to the first step.
+    """
+    if potential.device.type == "cpu":
+        constants = _scalars(potential, neuron.threshold, neuron.lens, neuron.decay)
+        gradient = potential.new_empty((0,) * 4) if look else potential
+        _teach(*_views(potential, signal, after, gradient), *constants)
+    else:
+        teach_by_torch(potential, signal, after, neuron, look=look)
+
+
+def chain(potential: Tensor, signal: Tensor, neuron: Neuron, pool: tuple[int, int]) -> None:
+    """Gradient of the potentials by the chain rule, in their place.
+
+    Args:
+        potential: [time, rows, height, width], potentials, of which the gradient takes the place.
+        signal: [time, rows, height // pool[0], width // pool[1]], gradient of the pooled spikes.
+        neuron: constants of the units.
+        pool: size of the average pooling.
+    """
+    if potential.device.type == "cpu":
+        constants = _scalars(potential, neuron.threshold, neuron.lens, neuron.decay)
+        arrays = _views(potential, signal)
+        _chain(*arrays, *constants, *pool)  # type: ignore[call-arg]
+    else:
+        chain_by_torch(potential, signal, neuron, pool)
+
+
+def integrate_by_torch(
+    current: Tensor, before: Tensor, pooled: Tensor, neuron: Neuron, pool: tuple[int, int]
+) -> None:
+    """`integrate` on any device."""
+    last = before
+    for potential in current:
+        potential += neuron.decay * last * (last <= neuron.threshold)
+        last = potential
+    spikes = (current > neuron.threshold).to(current.dtype)
+    pooled.copy_(torch.nn.functional.avg_pool2d(spikes.flatten(0, 1), pool).view_as(pooled))
+
+
+def teach_by_torch(
+    potential: Tensor, signal: Tensor, after: Tensor, neuron: Neuron, *, look: bool = False
+) -> None:
+    """`teach` on any device."""
+    for v in reversed(potential.unbind(0)):
+        after.copy_(_gradient_before(v, signal, after, neuron))
+        if not look:
+            v.copy_(after)
+
+
+def chain_by_torch(
+    potential: Tensor, signal: Tensor, neuron: Neuron, pool: tuple[int, int]
+) -> None:
+    """`chain` on any device."""
+    (ph, pw), (height, width) = pool, potential.shape[2:]
+    after = torch.zeros_like(potential[0])
+    for v, g in zip(reversed(potential.unbind(0)), reversed(signal.unbind(0)), strict=True):
+        spread = (g / (ph * pw)).repeat_interleave(ph, 1).repeat_interleave(pw, 2)
+        rest = (0, width - spread.shape[2], 0, height - spread.shape[1])
+        after = _gradient_before(v, torch.nn.functional.pad(spread, rest), after, neuron)
+        v.copy_(after)
+
+
+def _gradient_before(v: Tensor, signal: Tensor, after: Tensor, neuron: Neuron) -> Tensor:
+    """Gradient of a step's potential from the spikes' gradient and that of the next potential."""
+    carried = neuron.decay * after
+    near = (v - neuron.threshold).abs() < neuron.lens
+    return carried * (v <= neuron.threshold) + (signal - v * carried) * near

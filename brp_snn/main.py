@@ -1,0 +1,298 @@
+"""Spiking networks by reward propagation (BRP), and by the modes it is compared with.
+
+    python brp_snn/main.py                                      MNIST by BRP
+    python brp_snn/main.py --train-mode DFA                     by direct feedback alignment
+    python brp_snn/main.py --topology FC_1000_FC_10             without convolutions
+    python brp_snn/main.py --dataset CIFAR10aug                 mirrored colour images
+    python brp_snn/main.py --rate --train-mode DRTP             a rate network, as in DRTP's paper
+
+Modes: what the hidden layers' spikes are taught by, at every step, is
+
+    BRP, DRTP   the label, through fixed random weights
+    DFA, sDFA   the output's error, or its sign, through fixed random weights
+    FA          what comes back layer by layer through fixed random weights
+    BP          the chain rule
+    shallow     nothing: only the output layer learns
+
+The output layer always takes its true gradient. A tenth of the training set is held out: it picks
+the epoch of the "selected" accuracy. The accuracy of the last epoch is the result.
+"""
+
+import argparse
+import copy
+from typing import Any, get_args
+
+import torch
+
+from brp_snn.angles import angles
+from brp_snn.figures import draw_angles, draw_curves
+from brp_snn.models import GRAMMAR, Activation, Network, NetworkBuilder, Neuron, RateNetwork
+from brp_snn.module import MODES
+from brp_snn.setup import LOADERS, Data, Input, load
+from brp_snn.train import LOSSES, OPTIMIZERS, Presentation, Task
+from shared.device import prepare
+from shared.errors import UserError
+from shared.options import add_common_options, check_positive, script
+from shared.run import Run, carry_out
+
+EPOCHS = 100
+QUICK_SAMPLES = 300
+ANGLE_SAMPLES = 200
+
+# The network of each data set, where --topology does not say.
+TOPOLOGIES = {
+    "MNIST": "CONV_32_5_1_2_FC_1000_FC_10",
+    "FashionMNIST": "CONV_32_5_1_2_FC_1000_FC_10",
+    "CIFAR10": "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_10",
+    "CIFAR10aug": "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_10",
+}
+
+# Test errors of rate networks that DRTP's paper gives (mean over its trials), as accuracies: MNIST
+# by topology, frozen convolutions ("frozen") or not, and mode.
+PUBLISHED_RATE = {
+    "FC_500_FC_10": {"BP": 0.9828, "FA": 0.9808, "DFA": 0.9741, "DRTP": 0.9542},
+    "FC_1000_FC_10": {"BP": 0.9824, "FA": 0.9810, "DFA": 0.9788, "DRTP": 0.9597},
+    "FC_500_FC_500_FC_10": {"BP": 0.9838, "FA": 0.9805, "DFA": 0.9565, "DRTP": 0.9543},
+    "FC_1000_FC_1000_FC_10": {"BP": 0.9833, "FA": 0.9810, "DFA": 0.9654, "DRTP": 0.9596},
+    "CONV_32_5_1_2_FC_1000_FC_10": {"BP": 0.9901, "FA": 0.9862, "DFA": 0.9762, "DRTP": 0.9819},
+    "CONV_32_5_1_2_FC_1000_FC_10 frozen": {
+        "BP": 0.9869,
+        "FA": 0.9845,
+        "DFA": 0.9834,
+        "DRTP": 0.9813,
+    },
+}
+
+
+def published(args: argparse.Namespace) -> dict[str, float] | None:
+    """The published accuracy of a run's configuration, where there is one."""
+    if not (args.rate and args.dataset == "MNIST") or args.quick:
+        return None
+    frozen = " frozen" if args.freeze_conv_layers else ""
+    mode = "DRTP" if args.train_mode == "BRP" else args.train_mode
+    found = PUBLISHED_RATE.get(args.topology + frozen, {}).get(mode)
+    return None if found is None else {"test_accuracy_last": found}
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_common_options(parser, "brp_mnist", EPOCHS)
+    parser.add_argument(
+        "--cpu", dest="device", action="store_const", const="cpu", help="the same as --device cpu"
+    )
+    parser.add_argument(
+        "--cont",
+        dest="resume",
+        action=argparse.BooleanOptionalAction,
+        help="other names of --resume and --no-resume",
+    )
+    parser.add_argument("--dataset", choices=tuple(LOADERS), default="MNIST", help="(MNIST)")
+    parser.add_argument("--train-mode", choices=MODES, default="BRP", help="see above (BRP)")
+    parser.add_argument(
+        "--topology", help=f"{GRAMMAR} (the data set's, of MNIST {TOPOLOGIES['MNIST']})"
+    )
+    parser.add_argument(
+        "--rate", action="store_true", help="continuous units instead of spiking ones"
+    )
+    training = parser.add_argument_group("training")
+    training.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="Adam", help="(Adam)")
+    training.add_argument(
+        "--loss", choices=tuple(LOSSES), help="of the readout (MSE; BCE with --rate)"
+    )
+    training.add_argument("--lr", type=float, default=1e-4, help="step size (paper: 1e-4)")
+    training.add_argument("--batch-size", type=int, default=50, help="(paper: 50)")
+    training.add_argument("--test-batch-size", type=int, default=250, help="(250)")
+    training.add_argument(
+        "--trials", type=int, default=1, help="runs one after the other, of seed, seed + 1, ... (1)"
+    )
+    training.add_argument(
+        "--dropout",
+        type=float,
+        default=0.0,
+        help="share of hidden fully connected units silent in a presentation (paper: 0)",
+    )
+    training.add_argument(
+        "--freeze-conv-layers", action="store_true", help="convolutions keep their random weights"
+    )
+    training.add_argument(
+        "--fc-zero-init", action="store_true", help="fully connected layers start from zero weights"
+    )
+    units = parser.add_argument_group("units and input")
+    units.add_argument("--spike_window", type=int, default=20, help="time steps (paper: 20)")
+    units.add_argument("--thresh", type=float, default=0.5, help="threshold (paper: 0.5)")
+    units.add_argument(
+        "--lens", type=float, default=0.5, help="half width of the surrogate (paper: 0.5)"
+    )
+    units.add_argument(
+        "--decay", type=float, default=0.2, help="potential left after a step (paper: 0.2)"
+    )
+    units.add_argument(
+        "--randKill",
+        type=float,
+        default=1.0,
+        help="x[t] = 1 where value > U(0, 1) * randKill; not used for event frames (1)",
+    )
+    for option, default in (("conv", "tanh"), ("hidden", "tanh"), ("output", "sigmoid")):
+        units.add_argument(
+            f"--{option}-act",
+            choices=get_args(Activation),
+            default=default,
+            help=f"activation of {option} units with --rate; a spiking unit's activation is its "
+            f"spike ({default})",
+        )
+    parser.add_argument("--codename", help="a word behind the name of the run and its folder")
+    args = parser.parse_args()
+    args.topology = args.topology or TOPOLOGIES[args.dataset]
+    args.loss = args.loss or ("BCE" if args.rate else "MSE")
+    return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that cannot be.
+
+    Raises:
+        UserError: one of them is out of its range.
+    """
+    check_positive(
+        epochs=args.epochs,
+        trials=args.trials,
+        batch_size=args.batch_size,
+        test_batch_size=args.test_batch_size,
+        lr=args.lr,
+        spike_window=args.spike_window,
+        randKill=args.randKill,
+    )
+    if not 0 <= args.dropout < 1:
+        raise UserError(f"--dropout {args.dropout} must be at least 0 and below 1")
+
+
+def make_network(args: argparse.Namespace, data: Data) -> Network:
+    """The network that the options ask for.
+
+    Raises:
+        UserError: the topology does not parse, does not fit the data, or ends in another number of
+            outputs than the data set has.
+    """
+    common = {
+        "dropout": args.dropout,
+        "freeze_conv_layers": args.freeze_conv_layers,
+        "fc_zero_init": args.fc_zero_init,
+    }
+    network: Network
+    if args.rate:
+        acts = {
+            f"{name}_act": getattr(args, f"{name}_act") for name in ("conv", "hidden", "output")
+        }
+        network = RateNetwork(args.topology, data.shape, args.train_mode, **acts, **common)
+    else:
+        neuron = Neuron(args.thresh, args.lens, args.decay)
+        network = NetworkBuilder(args.topology, data.shape, args.train_mode, neuron, **common)
+    n_outputs = data.train.targets.shape[1]
+    if network.n_classes != n_outputs:
+        raise UserError(
+            f"--topology {args.topology} ends with {network.n_classes} outputs, but "
+            f"{data.name} has {n_outputs}: end it with FC_{n_outputs}"
+        )
+    return network
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """Name of the experiment: what differs from the default stands behind it."""
+    words = ["brp", args.dataset.lower(), *(["rate"] if args.rate else []), args.train_mode]
+    if args.topology != TOPOLOGIES[args.dataset]:
+        words.append(args.topology.replace("_", "-"))
+    if args.spike_window != 20:
+        words.append(f"T{args.spike_window}")
+    words += [word for word, given in (("frozen", args.freeze_conv_layers),) if given]
+    words += [args.codename] if args.codename else []
+    return "_".join([*words, "quick"] if args.quick else words)
+
+
+def gradient_angles(task: Task, args: argparse.Namespace) -> dict[str, float]:
+    """Angle of each layer's gradient to BP's on the first training samples, in degrees."""
+    part = task.data.train.first(ANGLE_SAMPLES)
+    generator = torch.Generator(part.targets.device).manual_seed(args.seed)
+    shown = Input(task.data, part.inputs, args.randKill, False, generator)
+    spikes = shown(0, shown.steps(args.spike_window))
+    found = angles(task.network, spikes, part.targets, task.loss)
+    return {f"angle_{i}": value for i, value in enumerate(found[:-1], 1) if value == value}
+
+
+def run_trial(args: argparse.Namespace, run: Run, device: torch.device) -> None:
+    """Train and test one network.
+
+    Raises:
+        UserError: data or network cannot be had as asked.
+    """
+    data = load(args.dataset, args.data_root, device)
+    if args.quick:
+        data = data.first(QUICK_SAMPLES)
+    network = make_network(args, data).to(device)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = OPTIMIZERS[args.optimizer](trained, lr=args.lr)
+    generator = torch.Generator(device).manual_seed(args.seed)
+    presentation = Presentation(args.spike_window, args.randKill, args.loss)
+    task = Task(network, data, presentation, optimizer, generator)
+    parts: dict[str, Any] = {
+        "network": network,
+        "optimizer": optimizer,
+        "generator": generator,
+        "order": torch.default_generator,
+    }
+    epochs = 2 if args.quick else args.epochs
+    for epoch in range(run.restore(**parts) + 1, epochs + 1):
+        row = task.train_epoch(args.batch_size)
+        row |= task.evaluate(data.validation, args.test_batch_size, "validation")
+        row |= task.evaluate(data.test, args.test_batch_size, "test")
+        if not args.rate and args.train_mode not in ("BP", "shallow"):
+            row |= gradient_angles(task, args)
+        run.log(epoch, row)
+        run.checkpoint(epoch, **parts)
+    rows = run.metrics()
+    title = f"{data.name}, {args.train_mode}, {args.topology}"
+    curves = run.save_figure(draw_curves(rows, title), "curves")
+    if "angle_1" in rows[-1]:
+        run.save_figure(draw_angles(rows, title), "angles")
+    run.finish(
+        experiment=name_of(args),
+        paper="brp_snn",
+        dataset=data.name,
+        epochs=epochs,
+        metrics=summary(rows),
+        published=published(args),
+        figure=curves,
+    )
+
+
+def summary(rows: list[dict[str, float]]) -> dict[str, float | None]:
+    """The last epoch's numbers, and the test accuracy of the epoch that validation picks."""
+    last = rows[-1]
+    found: dict[str, float | None] = {}
+    if "test_accuracy" in last:
+        picked = max(rows, key=lambda row: row["validation_accuracy"])
+        found = {
+            "test_accuracy_last": last["test_accuracy"],
+            "test_accuracy_selected": picked["test_accuracy"],
+            "train_accuracy_last": last["train_accuracy"],
+        }
+    found |= {"test_loss_last": last["test_loss"], "train_loss_last": last["train_loss"]}
+    return found | {f"{name}_last": last[name] for name in last if name.startswith("angle_")}
+
+
+def main() -> None:
+    """Do the trials."""
+    args = parse()
+    check(args)
+    for trial in range(args.trials):
+        own = copy.copy(args)
+        own.seed = args.seed + trial
+        own.out = args.out / f"seed{own.seed}" if args.out and args.trials > 1 else args.out
+        device = prepare(own.device, own.seed, own.threads, own.deterministic)
+        carry_out(own, name_of(own), device, lambda run: run_trial(own, run, device))  # noqa: B023
+
+
+if __name__ == "__main__":
+    script(main)

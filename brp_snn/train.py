@@ -1,0 +1,160 @@
+"""Training and testing of spiking and rate networks, by every mode."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from brp_snn import layerwise
+from brp_snn.models import Network, RateNetwork
+from brp_snn.setup import EVALUATION_SEED, Data, Input, Part
+from shared.errors import UserError
+from shared.run import progress
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "SGD": torch.optim.SGD,
+    "NAG": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True),
+    "Adam": lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True),
+    "RMSprop": torch.optim.RMSprop,
+}
+
+LOSSES: dict[str, layerwise.Loss] = {
+    "MSE": functional.mse_loss,
+    # A readout of exactly 0 or 1 would have an infinite gradient.
+    "BCE": lambda y, targets: functional.binary_cross_entropy(y.clamp(1e-4, 1 - 1e-4), targets),
+    "CE": functional.cross_entropy,
+}
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How samples are shown to a network.
+
+    Attributes:
+        window: time steps; recordings have their own length.
+        rand_kill: factor of the random thresholds of the input.
+        loss: name in `LOSSES`.
+    """
+
+    window: int
+    rand_kill: float
+    loss: str
+
+
+class Task:
+    """A network on a data set.
+
+    Args:
+        network: spiking or rate.
+        data: the data set.
+        presentation: how samples are shown.
+        optimizer: steps along the gradients; None where the network is only tested.
+        generator: of the input's random thresholds in training.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        data: Data,
+        presentation: Presentation,
+        optimizer: torch.optim.Optimizer | None,
+        generator: torch.Generator,
+    ) -> None:
+        self.network, self.data, self.presentation = network, data, presentation
+        self.optimizer, self.generator = optimizer, generator
+        self.loss = LOSSES[presentation.loss]
+
+    def _input(self, inputs: Tensor, training: bool, generator: torch.Generator) -> Input:
+        return Input(self.data, inputs, self.presentation.rand_kill, training, generator)
+
+    def learn(self, inputs: Tensor, targets: Tensor) -> layerwise.Outcome:
+        """Fill the gradients for a batch; the outcome is that before the step."""
+        shown = self._input(inputs, True, self.generator)
+        if not isinstance(self.network, RateNetwork):
+            steps = shown.steps(self.presentation.window)
+            return layerwise.gradients(self.network, shown, steps, targets, self.loss)
+        output = self.network(shown.values, targets)
+        value = self.loss(output, targets)
+        self.network.zero_grad()
+        torch.autograd.backward(value)
+        return layerwise.Outcome(value.detach(), output.detach())
+
+    def answer(self, inputs: Tensor, generator: torch.Generator) -> Float[Tensor, "batch outputs"]:
+        """The readout for a batch."""
+        shown = self._input(inputs, False, generator)
+        if isinstance(self.network, RateNetwork):
+            output: Tensor = self.network(shown.values)
+            return output
+        steps = shown.steps(self.presentation.window)
+        return layerwise.readout(self.network, shown, steps, len(inputs))
+
+    def train_epoch(self, batch_size: int) -> dict[str, float]:
+        """One pass over the training part in random order.
+
+        Returns:
+            train_loss and the scores of `scores` as seen before each step, named train_...
+
+        Raises:
+            UserError: the loss is no number any more.
+        """
+        assert self.optimizer is not None
+        self.network.train()
+        part = self.data.train
+        order = torch.randperm(len(part)).to(part.targets.device)
+        batches = torch.split(order, batch_size)
+        total, sums = torch.zeros((), device=order.device), Scores(self.data.task)
+        for batch in progress(batches, len(batches), "train"):
+            targets = part.targets[batch]
+            outcome = self.learn(part.inputs[batch], targets)
+            self.optimizer.step()
+            total += outcome.loss * len(batch)
+            sums.add(outcome.output, targets)
+        mean = float(total) / len(part)
+        if not math.isfinite(mean):
+            raise UserError(
+                f"the loss became {mean}: lower --lr; the last checkpoint is from before it"
+            )
+        return {"train_loss": mean, **sums.named("train")}
+
+    @torch.no_grad()
+    def outputs(self, part: Part, batch_size: int) -> Float[Tensor, "n outputs"]:
+        """The readouts for all samples of a part, with the same random draws in every call."""
+        self.network.eval()
+        generator = torch.Generator(part.targets.device).manual_seed(EVALUATION_SEED)
+        batches = torch.split(part.inputs, batch_size)
+        found = [self.answer(batch, generator) for batch in progress(batches, len(batches), "test")]
+        return torch.cat(found)
+
+    def evaluate(self, part: Part, batch_size: int, name: str) -> dict[str, float]:
+        """Loss and scores on a part, named name_..."""
+        outputs = self.outputs(part, batch_size)
+        sums = Scores(self.data.task)
+        sums.add(outputs, part.targets)
+        return {f"{name}_loss": float(self.loss(outputs, part.targets)), **sums.named(name)}
+
+
+class Scores:
+    """Share of right decisions for classes; nothing beyond the loss for values.
+
+    Args:
+        task: "classes" or "values".
+    """
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        self.right: Any = 0
+        self.seen = 0
+
+    def add(self, outputs: Tensor, targets: Tensor) -> None:
+        """Add a batch of readouts."""
+        self.right += (outputs.argmax(1) == targets.argmax(1)).sum()
+        self.seen += len(outputs)
+
+    def named(self, name: str) -> dict[str, float]:
+        """The scores, named name_..."""
+        return {f"{name}_accuracy": int(self.right) / self.seen} if self.task == "classes" else {}
