@@ -13,7 +13,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
-PAPERS = ("shifting_learning", "hybrid_plasticity")  # papers whose code is here
+PAPERS = ("shifting_learning", "brp_snn", "hybrid_plasticity")  # papers whose code is here
 TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3")
 ENVIRONMENT = {
     "MPLBACKEND": "agg",  # figures go to files
@@ -90,6 +90,28 @@ def test_shifting_learning(session: nox.Session) -> None:
     """Tests of shifting learning."""
     _install(session, "shifting_learning")
     _test(session, "shifting_learning")
+
+
+# ----------------------------------------------------------------------------------- BRP-SNN
+
+
+@nox.session
+def brp_mnist(session: nox.Session) -> None:
+    """MNIST by BRP; `-- --train-mode DFA` or another mode, `-- --rate` without spikes."""
+    _experiment(session, "brp_snn", "main.py")
+
+
+@nox.session
+def brp_cifar10(session: nox.Session) -> None:
+    """Mirrored CIFAR-10 by BRP; hours on two cores, meant for a GPU."""
+    _experiment(session, "brp_snn", "main.py", "--dataset", "CIFAR10aug")
+
+
+@nox.session
+def test_brp_snn(session: nox.Session) -> None:
+    """Tests of BRP-SNN."""
+    _install(session, "brp_snn")
+    _test(session, "brp_snn")
 
 
 # ------------------------------------------------------------------------- hybrid plasticity

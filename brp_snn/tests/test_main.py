@@ -1,0 +1,121 @@
+"""The program `main.py`, run as a user runs it."""
+
+import signal
+
+import pytest
+import torch
+
+from brp_snn.module import MODES
+from brp_snn.setup import Data, Input, Part
+
+NETWORK = ("--topology", "FC_40_FC_10")
+REPEATED = ("main.py", "--quick", "--dropout", 0.2, *NETWORK)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rate", [False, True])
+def test_every_mode_lowers_the_loss_of_training(mode, rate):
+    from brp_snn.models import NetworkBuilder, RateNetwork
+    from brp_snn.train import Presentation, Task
+
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 3
+    pixels = torch.zeros(60, 1, 6, 6)
+    for label in range(3):
+        pixels[labels == label, :, 2 * label : 2 * label + 2] = 0.9
+    part = Part(pixels, torch.nn.functional.one_hot(labels, 3).float())
+    data = Data("bars", part, part, part, "values", (1, 6, 6), lambda x, training: x)
+    kind = RateNetwork if rate else NetworkBuilder
+    network = kind("CONV_4_3_1_1_FC_20_FC_3", (1, 6, 6), mode)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
+    task = Task(network, data, Presentation(10, 1.0, "MSE"), optimizer, torch.Generator())
+    rows = [task.train_epoch(20) for _ in range(25)]
+    assert rows[-1]["train_loss"] < 0.7 * rows[0]["train_loss"]
+    if mode != "shallow":  # random features need not tell the bars apart
+        assert task.evaluate(part, 30, "test")["test_accuracy"] > 0.6
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_pixels_spike_as_often_as_they_are_bright():
+    part = Part(torch.full((1, 1, 100, 100), 0.3), torch.zeros(1, 2))
+    data = Data("grey", part, part, part, "values", (1, 100, 100), lambda x, training: x)
+    shown = Input(data, part.inputs, 1.0, True, torch.Generator().manual_seed(0))
+    spikes = shown(0, 8)
+    assert shown.steps(8) == 8
+    assert set(spikes.unique().tolist()) == {0.0, 1.0}
+    assert float(spikes.mean()) == pytest.approx(0.3, abs=0.01)
+    halved = Input(data, part.inputs, 0.5, True, torch.Generator().manual_seed(0))
+    assert float(halved(0, 8).mean()) == pytest.approx(0.6, abs=0.01)
+
+
+def test_frames_are_shown_one_a_step():
+    frames = torch.arange(2 * 3 * 5 * 4 * 4).reshape(2, 3, 5, 4, 4)
+    part = Part(frames, torch.zeros(2, 2))
+    data = Data("film", part, part, part, "frames", (3, 4, 4), lambda x, training: x.float())
+    shown = Input(data, frames, 1.0, False, torch.Generator())
+    assert shown.steps(20) == 5
+    torch.testing.assert_close(shown(1, 3)[1, 0], frames[0, :, 2].float())
+
+
+def test_quick_run_with_convolutions(scripts, tmp_path):
+    done = scripts.run(
+        "main.py", "--quick", "--topology", "CONV_4_5_1_2_FC_30_FC_10", "--out", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    result = scripts.assert_finished(tmp_path, ["curves", "angles"])
+    assert result["experiment"] == "brp_mnist_BRP_CONV-4-5-1-2-FC-30-FC-10_quick"
+    rows = scripts.rows(tmp_path)
+    for part in ("train", "test"):
+        assert {f"{part}_loss", f"{part}_accuracy"} <= rows[0].keys()
+    assert 0 < rows[0]["angle_1"] < 180
+
+
+def test_quick_run_of_a_rate_network_in_two_trials(scripts, tmp_path):
+    options = ("--quick", "--rate", "--train-mode", "DRTP", "--trials", 2, *NETWORK)
+    done = scripts.run("main.py", *options, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = [scripts.assert_finished(tmp_path / f"seed{seed}", ["curves"]) for seed in (0, 1)]
+    assert [result["seed"] for result in results] == [0, 1]
+    assert results[0]["metrics"] != results[1]["metrics"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, number):
+    scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
+
+
+def test_the_seed_decides(scripts, undisturbed, tmp_path):
+    scripts.assert_seed_decides(undisturbed, tmp_path, "layers.0.fc.weight", *REPEATED)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--topology", "FC_20_DENSE_10"), "'DENSE' is no layer; a topology joins layers by _"),
+        (("--topology", "CONV_8_5_x_2_FC_10"), "'x' behind CONV is no number"),
+        (("--topology", "CONV_8_5_1"), "CONV at its end lacks numbers"),
+        (("--topology", "CONV_8_3_1_1"), "must end with FC_{units}"),
+        (("--topology", "FC_8_CONV_8_3_1_1_FC_10"), "CONV cannot follow FC"),
+        (("--topology", "CONV_4_29_1_0_FC_10"), "too small for its kernel and the pooling"),
+        (("--topology", "C_4_3_1_1_FC_10"), "C needs input of shape (channels, length)"),
+        (("--topology", "FC_20_FC_11"), "end it with FC_10"),
+        (("--decay", "1"), "--decay 1.0 must be at least 0 and below 1"),
+        (("--lens", "0"), "--lens 0.0 must be above 0"),
+        (("--lr", "-1"), "--lr -1.0 must be above 0"),
+        (("--dropout", "1"), "--dropout 1.0 must be at least 0 and below 1"),
+        (("--device", "cuda:99"), "--device cuda:99"),
+        (("--dataset", "ImageNet"), "invalid choice: 'ImageNet'"),
+    ],
+)
+def test_bad_options_are_refused(scripts, tmp_path, options, words):
+    done = scripts.run("main.py", "--quick", *options, "--out", tmp_path / "run")
+    scripts.assert_refused(done, words)
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_learning_that_explodes_is_reported(scripts, tmp_path):
+    options = ("--quick", "--rate", "--output-act", "linear", "--loss", "MSE", "--optimizer", "SGD")
+    done = scripts.run("main.py", *options, *NETWORK, "--lr", 1e30, "--out", tmp_path)
+    scripts.assert_refused(done, "lower --lr")
