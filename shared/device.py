@@ -100,6 +100,10 @@ def set_threads(n: int | None) -> None:
         return
     if n < 1:
         raise UserError(f"--threads {n}: at least one thread is needed")
+    if "numba" in sys.modules:
+        # Starting its threads, numba sets how many OpenMP takes everywhere in the process, torch's
+        # operations included: let it do so before torch is told.
+        sys.modules["numba"].get_num_threads()
     if "torch" in sys.modules or importlib.util.find_spec("torch"):
         import torch
 
