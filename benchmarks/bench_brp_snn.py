@@ -1,0 +1,329 @@
+"""BRP-SNN: time and memory of a training step, layer by layer against step by step.
+
+    python benchmarks/bench_brp_snn.py                  both networks, then growth with the steps
+    python benchmarks/bench_brp_snn.py --no-growth      both networks only
+
+The plain side runs the network a step at a time and lets autograd find the gradients, in every
+mode. Both sides take the same weights, Bernoulli input and targets, and fill the same gradients,
+which are there before the step. Readouts and gradients must agree to 1e-9 in float64 before
+anything is timed, and to 1e-5 in float32 at the timed size (see `differences`); then both are timed
+in float32, in turns. Memory is the peak of a step in a fresh process each, above parameters,
+gradients and input.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from measure import (
+    interleaved,
+    memory_in_fresh_process,
+    print_times,
+    record,
+    step_memory_mb,
+    write,
+)
+from torch import Tensor
+from torch.nn.functional import mse_loss, one_hot
+
+from brp_snn import layerwise
+from brp_snn.cost import Cost, Form, step_cost
+from brp_snn.models import NetworkBuilder
+from brp_snn.module import Mode
+from shared.device import keep_freed_memory, set_threads, torch_device
+from shared.options import script
+from shared.run import save_figure
+
+SIDES: tuple[Form, ...] = get_args(Form)
+TIMED: tuple[Mode, ...] = ("BRP", "BP", "FA", "DFA")
+SPEED_BARS: dict[Mode, float] = {"BRP": 1.4, "BP": 1.2}
+GPU_BAR = 5.0
+MEMORY_BAR = 1 / 3  # layerwise BRP in units of plain BRP
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5}
+BATCH, STEPS = 50, 20
+RATE = 0.13  # of input spikes; the mean pixel of MNIST
+GROWTH = (10, 20, 50, 100, 200)  # steps
+GROWING: tuple[tuple[Mode, Form], ...] = (
+    ("BRP", "layerwise"),
+    ("BP", "layerwise"),
+    ("BRP", "plain"),
+)
+PLAIN_LIMIT = 12e9  # bytes that the plain side may keep
+
+
+class Case(NamedTuple):
+    """A network and the shape of its input at one step."""
+
+    topology: str
+    shape: tuple[int, ...]
+
+
+CASES = {
+    "mnist": Case("CONV_32_5_1_2_FC_1000_FC_10", (1, 28, 28)),
+    "gesture": Case("CONV_32_5_1_2_FC_1000_FC_11", (2, 32, 32)),
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to do a training step.
+
+    Attributes:
+        step: does it; the gradients stay in the parameters.
+        found: does it and gives readout and gradients by name, to compare the sides by.
+    """
+
+    step: Callable[[], Tensor]
+    found: Callable[[], dict[str, Tensor]]
+
+
+def make_side(
+    case: Case,
+    mode: Mode,
+    form: Form,
+    device: torch.device,
+    *,
+    batch: int = BATCH,
+    steps: int = STEPS,
+    dtype: torch.dtype = torch.float32,
+    stored_input: bool = True,
+) -> Side:
+    """A side with its network, input and gradients.
+
+    Args:
+        case: network and shape.
+        mode: the learning mode.
+        form: plain or layerwise.
+        device: where it runs.
+        batch: samples.
+        steps: steps of a presentation.
+        dtype: of weights and activity.
+        stored_input: the input is drawn beforehand; else in the step, where it is asked for.
+    """
+    torch.manual_seed(0)
+    network = NetworkBuilder(case.topology, case.shape, mode).to(device, dtype)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    labels = torch.arange(batch, device=device) % network.n_classes
+    targets = one_hot(labels, network.n_classes).to(dtype)
+    generator = torch.Generator(device).manual_seed(1)
+
+    def fresh(start: int, stop: int) -> Tensor:
+        empty = torch.empty(stop - start, batch, *case.shape, device=device, dtype=dtype)
+        return empty.bernoulli_(RATE, generator=generator)
+
+    stored = fresh(0, steps) if stored_input else None
+
+    def draw(start: int, stop: int) -> Tensor:
+        return fresh(start, stop) if stored is None else stored[start:stop]
+
+    def step() -> Tensor:
+        if form == "layerwise":
+            return layerwise.gradients(network, draw, steps, targets, mse_loss).output
+        network.zero_grad(set_to_none=False)
+        output: Tensor = network(draw(0, steps).movedim(0, 2), targets)
+        mse_loss(output, targets).backward()
+        return output.detach()
+
+    def found() -> dict[str, Tensor]:
+        readout = step()
+        gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+        return {"readout": readout, **gradients}
+
+    return Side(step, found)
+
+
+def differences(
+    case: Case, mode: Mode, device: torch.device, dtype: torch.dtype, batch: int
+) -> dict[str, float]:
+    """Largest differences of the two sides, relative to the largest entry of each array.
+
+    Raises:
+        AssertionError: one is above the tolerance of the dtype.
+    """
+    plain, fast = (
+        make_side(case, mode, form, device, batch=batch, dtype=dtype).found() for form in SIDES
+    )
+    found = {}
+    for key, value in plain.items():
+        largest = float(value.abs().max()) or 1.0
+        found[key] = float((fast[key] - value).abs().max()) / largest
+        assert found[key] < TOLERANCES[dtype], f"{mode}: {key} differs by {found[key]}"
+    return found
+
+
+def bench(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Compare, time and weigh both sides of every network and mode."""
+    rows: dict[str, Any] = {}
+    for name in args.cases:
+        for mode in args.modes:
+            rows[f"{name} {mode}"] = bench_one(name, mode, args, device)
+    return rows
+
+
+def bench_one(name: str, mode: Mode, args: argparse.Namespace, device: torch.device) -> Any:
+    """Compare, time and weigh both sides of one network in one mode."""
+    case = CASES[name]
+    exact = differences(case, mode, device, torch.float64, 4)
+    rounded = differences(case, mode, device, torch.float32, BATCH)
+    steps = {form: make_side(case, mode, form, device).step for form in SIDES}
+    times = interleaved(steps, device, args.rounds, dict.fromkeys(SIDES, 2))
+    memory = {form: memory_of_step(args, name, mode, form) for form in SIDES}
+    speed = times["plain"]["wall_median"] / times["layerwise"]["wall_median"]
+    share = memory["layerwise"] / memory["plain"]
+    speed_bar = GPU_BAR if device.type == "cuda" else SPEED_BARS.get(mode)
+    print(f"\n{name} {mode}")
+    print_times(times, memory)
+    print(f"  layerwise is {speed:.2f} times faster (bar {speed_bar}) in {share:.2f} of the memory "
+          f"(bar {f'{MEMORY_BAR:.2f}' if mode == 'BRP' else None}); largest relative difference "
+          f"{max(exact.values()):.1e} in float64, {max(rounded.values()):.1e} in float32",
+          flush=True)  # fmt: skip
+    return {
+        "topology": case.topology,
+        "batch": BATCH,
+        "steps": STEPS,
+        "differences": exact,
+        "differences_float32": rounded,
+        "seconds": times,
+        "step_memory_mb": memory,
+        "speed_ratio": speed,
+        "bar": speed_bar,
+        "memory_ratio": share,
+        "memory_bar": MEMORY_BAR if mode == "BRP" else None,
+        "analytic": {form: as_row(cost(case, mode, form)) for form in SIDES},
+    }
+
+
+def cost(case: Case, mode: Mode, form: Form, steps: int = STEPS) -> Cost:
+    """Operations and memory by count."""
+    return step_cost(*case, mode, form, batch=BATCH, steps=steps)
+
+
+def as_row(found: Cost) -> dict[str, float]:
+    """A cost for bench.json: multiply-accumulates by kind, and MB."""
+    kinds = ("forward", "weights", "through", "signals")
+    return {kind: getattr(found, kind) for kind in kinds} | {"kept_mb": found.kept / 1e6}
+
+
+def memory_of_step(
+    args: argparse.Namespace, name: str, mode: Mode, form: Form, steps: int = STEPS
+) -> float:
+    """Peak memory of a step in a fresh process, in MB; its input is drawn in the step."""
+    options = ("--device", args.device)
+    options += ("--threads", str(args.threads)) if args.threads else ()
+    return memory_in_fresh_process(__file__, name, mode, form, str(steps), *options)
+
+
+def memory_of(name: str, mode: Mode, form: Form, steps: int, device: torch.device) -> float:
+    """Peak memory of a step beyond parameters and gradients, in MB; in a fresh process only."""
+    make = (CASES[name], mode, form, device)
+    small = make_side(*make, batch=2, steps=STEPS, stored_input=False).step
+    return step_memory_mb(make_side(*make, steps=steps, stored_input=False).step, small, device)
+
+
+def grow(args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Memory against the number of steps, measured and counted, for the MNIST network."""
+    found: dict[str, list[dict[str, float]]] = {}
+    for mode, form in GROWING:
+        rows = found[f"{mode} {form}"] = []
+        for steps in GROWTH:
+            counted = cost(CASES["mnist"], mode, form, steps).kept
+            if form == "layerwise" or counted < PLAIN_LIMIT:
+                measured = memory_of_step(args, "mnist", mode, form, steps)
+                rows.append({"steps": steps, "measured_mb": measured, "counted_mb": counted / 1e6})
+        print(f"{mode} {form}: " + ", ".join(
+            f"{row['measured_mb']:.0f} MB at T = {row['steps']}" for row in rows
+        ), flush=True)  # fmt: skip
+    return found
+
+
+def draw_memory(growth: dict[str, list[dict[str, float]]]) -> Figure:
+    """Memory against the number of steps: measured points, counted lines."""
+    figure, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    for i, (side, rows) in enumerate(growth.items()):
+        steps, measured, counted = np.array([tuple(row.values()) for row in rows]).T
+        axes.loglog(steps, measured, "o", color=f"C{i}", label=f"{side}, measured")
+        axes.loglog(steps, counted, "--", color=f"C{i}", label=f"{side}, counted")
+    axes.set(
+        xlabel="steps of a presentation, T",
+        ylabel="peak memory of a training step (MB)",
+        title="Memory against time (MNIST network, batch 50)",
+        xticks=GROWTH,
+        xticklabels=[str(steps) for steps in GROWTH],
+    )
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    return figure
+
+
+def draw_cost(rows: dict[str, Any]) -> Figure:
+    """Operations by kind, and memory counted and measured, of every mode and form."""
+    bars = [
+        (f"{mode}\n{form}", row["analytic"][form], row["step_memory_mb"][form])
+        for mode in TIMED
+        for form in SIDES
+        if (row := rows.get(f"mnist {mode}"))
+    ]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
+    at, bottom = np.arange(len(bars)), np.zeros(len(bars))
+    kinds = {"forward": "forward", "weights": "weight gradients",
+             "through": "backward through layers", "signals": "projected signals"}  # fmt: skip
+    for kind, label in kinds.items():
+        values = np.array([counted[kind] / 1e9 for _, counted, _ in bars])
+        left.bar(at, values, bottom=bottom, label=label)
+        bottom += values
+    left.set(ylabel="multiply-accumulates of a step (10⁹)", title="Operations, counted")
+    right.bar(at - 0.2, [counted["kept_mb"] for _, counted, _ in bars], 0.4, label="counted")
+    right.bar(at + 0.2, [measured for _, _, measured in bars], 0.4, label="measured")
+    right.set(ylabel="memory of a step (MB)", title="Memory")
+    for axes in (left, right):
+        axes.set_xticks(at, [name for name, _, _ in bars], fontsize=7)
+        axes.legend(fontsize=7)
+    figure.suptitle(f"MNIST network, batch {BATCH}, T = {STEPS}")
+    return figure
+
+
+def main() -> None:
+    """Read the options and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--cases", nargs="+", choices=tuple(CASES), default=list(CASES), help="(default: all)"
+    )
+    parser.add_argument(
+        "--modes", nargs="+", choices=TIMED, default=list(TIMED), help="(default: all)"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
+    parser.add_argument("--growth", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--device", default="auto", help="as in the experiments (default: auto)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/brp_snn"))
+    parser.add_argument("--memory-of", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    keep_freed_memory()  # for all sides alike
+    torch.set_flush_denormal(True)
+    set_threads(args.threads)
+    device = torch_device(args.device)
+    if args.memory_of:
+        name, mode, form, steps = args.memory_of
+        print(memory_of(name, mode, form, int(steps), device))
+        return
+    content = record(device) | {"cases": bench(args, device)}
+    if "mnist" in args.cases:
+        save_figure(draw_cost(content["cases"]), args.out / "cost")
+    if args.growth:
+        content["growth"] = grow(args)
+        save_figure(draw_memory(content["growth"]), args.out / "memory")
+    write(content, args.out)
+
+
+if __name__ == "__main__":
+    script(main)

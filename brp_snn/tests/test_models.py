@@ -1,0 +1,152 @@
+"""Topologies, units and blocks of the plain form."""
+
+import math
+
+import pytest
+import torch
+
+from brp_snn.function import ActFun
+from brp_snn.models import (
+    Layer,
+    NetworkBuilder,
+    Neuron,
+    RateNetwork,
+    TopologyError,
+    mem_update,
+    parse_topology,
+)
+from brp_snn.module import Teacher, TrainingHook
+from shared.errors import UserError
+
+
+def test_topologies_parse():
+    assert parse_topology("CONV_32_5_1_2_FC_1000_FC_10") == [
+        Layer("CONV", 32, 5, 1, 2),
+        Layer("FC", 1000),
+        Layer("FC", 10),
+    ]
+    assert parse_topology("C_100_3_1_1_FC_10")[0] == Layer("C", 100, 3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("topology", "shape", "sizes"),
+    [
+        ("CONV_32_5_1_2_FC_1000_FC_10", (1, 28, 28), [(32, 14, 14), (1000,), (10,)]),
+        ("CONV_4_3_2_1_CONV_6_3_1_0_FC_10", (3, 33, 32), [(4, 8, 8), (6, 3, 3), (10,)]),
+        ("C_100_3_1_1_FC_1000_FC_10", (1, 30), [(100, 10), (1000,), (10,)]),
+        ("FC_500_FC_26", (189,), [(500,), (26,)]),
+    ],
+)
+def test_shapes_follow_from_the_input(topology, shape, sizes):
+    network = NetworkBuilder(topology, shape)
+    assert [block.out_shape for block in network.blocks] == sizes
+    output = network(torch.ones(2, *shape[:1], 3, *shape[1:]), torch.zeros(2, sizes[-1][0]))
+    assert output.shape == (2, sizes[-1][0])
+
+
+@pytest.mark.parametrize(
+    ("topology", "shape", "words"),
+    [
+        ("", (4,), "'' is no layer"),
+        ("FC", (4,), "FC at its end lacks numbers"),
+        ("FC_0", (4,), "FC_0 must have units"),
+        ("CONV_4_3_0_1_FC_2", (1, 8, 8), "CONV_4_3_0_1 must have units, kernel and stride above"),
+        ("FC_-3", (4,), "'-3' behind FC is no number"),
+        ("CONV_4_3_1_1_FC_2", (1, 8), "CONV needs input of shape"),
+        ("C_4_5_1_0_FC_2", (1, 4), "too small for its kernel and the pooling"),
+        ("CONV_2_1_1_0_CONV_2_1_1_0_CONV_2_1_1_0_FC_2", (1, 4, 4), "too small"),
+    ],
+)
+def test_what_cannot_be_built_is_one_sentence(topology, shape, words):
+    with pytest.raises(TopologyError, match="--topology") as refusal:
+        NetworkBuilder(topology, shape)
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_unit_step_by_step():
+    neuron = Neuron(threshold=0.5, lens=0.5, decay=0.2)
+    potential = spikes = torch.zeros(1)
+    seen = []
+    for current in (0.4, 0.45, 0.3, 0.1):
+        potential, spikes = mem_update(torch.tensor([current]), potential, spikes, neuron)
+        seen.append((round(float(potential), 6), float(spikes)))
+    # 0.4; 0.2 * 0.4 + 0.45 spikes; nothing is left behind it; 0.2 * 0.3 + 0.1
+    assert seen == [(0.4, 0), (0.53, 1), (0.3, 0), (0.16, 0)]
+
+
+def test_the_surrogate_is_a_window_around_the_threshold():
+    potential = torch.tensor([-0.1, 0.0, 0.1, 0.5, 0.9, 1.0, 1.1], requires_grad=True)
+    spikes = ActFun.apply(potential, 0.5, 0.5)
+    assert spikes.tolist() == [0, 0, 0, 0, 1, 1, 1]  # at the threshold a unit is silent
+    spikes.sum().backward()
+    assert potential.grad.tolist() == [0, 0, 1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("values", [{"decay": 1.0}, {"decay": -0.1}, {"lens": 0.0}])
+def test_constants_that_make_no_unit_are_refused(values):
+    with pytest.raises(UserError, match=f"--{next(iter(values))}"):
+        Neuron(**values)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("BRP", [[2, 0], [0, 1]]),
+        ("DRTP", [[2, 0], [0, 1]]),
+        ("DFA", [[-0.5 * 2, 0.25], [0.5 * 2, -0.75]]),
+        ("sDFA", [[-2, 1], [2, -1]]),
+    ],
+)
+def test_teaching_signals(mode, expected):
+    teacher = Teacher(mode)
+    hook = TrainingHook(teacher, 2, (2,))
+    hook.fixed_fb_weights.copy_(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
+    teacher.present(torch.eye(2))
+    if mode in ("DFA", "sDFA"):
+        with pytest.raises(RuntimeError, match="needs the readout"):
+            teacher.signal(hook.fixed_fb_weights)
+    teacher.output = torch.tensor([[0.5, 0.25], [0.5, 0.25]])
+    activity = torch.zeros(2, 2, requires_grad=True)
+    hook(activity).sum().backward()
+    torch.testing.assert_close(activity.grad, torch.tensor(expected).float())
+
+
+def test_feedback_is_fixed_and_drawn_as_wide_as_he_asks():
+    network = NetworkBuilder("FC_400_FC_10", (784,), "BRP")
+    hook = network.blocks[0].hook
+    assert not hook.fixed_fb_weights.requires_grad
+    assert hook.fixed_fb_weights.shape == (10, 400)
+    bound = math.sqrt(6 / 400)
+    assert 0.95 * bound < float(hook.fixed_fb_weights.abs().max()) <= bound
+    assert float(network.blocks[0].weight.detach().abs().max()) <= math.sqrt(6 / 784)
+
+
+@pytest.mark.parametrize("kind", [NetworkBuilder, RateNetwork])
+def test_frozen_convolutions_and_zero_weights(kind):
+    network = kind(
+        "CONV_2_3_1_1_FC_5_FC_3", (1, 6, 6), "BP", freeze_conv_layers=True, fc_zero_init=True
+    )
+    assert [block.weight.requires_grad for block in network.blocks] == [False, True, True]
+    assert network.blocks[0].weight.abs().max() > 0
+    assert all(bool((block.weight == 0).all()) for block in network.blocks[1:])
+
+
+def test_dropout_silences_hidden_units_for_a_whole_presentation():
+    torch.manual_seed(0)
+    network = NetworkBuilder("FC_200_FC_3", (5,), dropout=0.25)
+    mask = network.blocks[0].mask(50)
+    assert mask.unique().tolist() == pytest.approx([0, 1 / 0.75])
+    assert float((mask == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+    assert network.blocks[1].mask(50) is None
+    assert network.eval().blocks[0].mask(50) is None
+
+
+def test_a_rate_network_applies_its_activations():
+    network = RateNetwork("FC_4_FC_2", (3,), "BP", hidden_act="relu", output_act="linear").double()
+    x = torch.randn(5, 3, dtype=torch.float64)
+    hidden, output = network.blocks
+    by_hand = torch.relu(x @ hidden.weight.T + hidden.bias) @ output.weight.T + output.bias
+    torch.testing.assert_close(network(x), by_hand)
+    with pytest.raises(ValueError, match="takes samples of shape"):
+        network(torch.zeros(5, 4, dtype=torch.float64))
