@@ -4,6 +4,7 @@
     python brp_snn/main.py --train-mode DFA                     by direct feedback alignment
     python brp_snn/main.py --topology FC_1000_FC_10             without convolutions
     python brp_snn/main.py --dataset CIFAR10aug                 mirrored colour images
+    python brp_snn/main.py --dataset tidigits --split speaker   digits spoken by unheard speakers
     python brp_snn/main.py --rate --train-mode DRTP             a rate network, as in DRTP's paper
 
 Modes: what the hidden layers' spikes are taught by, at every step, is
@@ -20,7 +21,8 @@ the epoch of the "selected" accuracy. The accuracy of the last epoch is the resu
 
 import argparse
 import copy
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
 
 import torch
 
@@ -28,27 +30,51 @@ from brp_snn.angles import angles
 from brp_snn.figures import draw_angles, draw_curves
 from brp_snn.models import GRAMMAR, Activation, Network, NetworkBuilder, Neuron, RateNetwork
 from brp_snn.module import MODES
-from brp_snn.setup import LOADERS, Data, Input, load
+from brp_snn.setup import LOADERS, SPLITS, Data, Input, Source, load
 from brp_snn.train import LOSSES, OPTIMIZERS, Presentation, Task
 from shared.device import prepare
 from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
 
-EPOCHS = 100
 QUICK_SAMPLES = 300
 ANGLE_SAMPLES = 200
 
-# The network of each data set, where --topology does not say.
-TOPOLOGIES = {
-    "MNIST": "CONV_32_5_1_2_FC_1000_FC_10",
-    "FashionMNIST": "CONV_32_5_1_2_FC_1000_FC_10",
-    "CIFAR10": "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_10",
-    "CIFAR10aug": "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_10",
+IMAGES = "CONV_32_5_1_2_FC_1000_FC_10"
+COLOURS = "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_10"
+DIGITS = "C_100_3_1_1_FC_1000_FC_10"
+
+
+class Setting(NamedTuple):
+    """What a data set is trained with, where the options do not say.
+
+    Attributes:
+        topology: the network.
+        lr: step size.
+        epochs: passes over the training set.
+    """
+
+    topology: str
+    lr: float = 1e-4
+    epochs: int = 100
+
+
+SETTINGS = {
+    "MNIST": Setting(IMAGES),
+    "FashionMNIST": Setting(IMAGES),
+    "CIFAR10": Setting(COLOURS),
+    "CIFAR10aug": Setting(COLOURS),
+    "tidigits": Setting(DIGITS),
+    "fsdd": Setting(DIGITS),
+    "dvsgesture": Setting("CONV_32_5_1_2_FC_1000_FC_11"),
+    "nmnist": Setting(IMAGES),
+    "nettalk": Setting("FC_500_FC_26"),
+    "regression_synth": Setting("FC_100_FC_10", 5e-4, 500),
+    "classification_synth": Setting("FC_500_FC_10", 5e-4, 500),
 }
 
-# Test errors of rate networks that DRTP's paper gives (mean over its trials), as accuracies: MNIST
-# by topology, frozen convolutions ("frozen") or not, and mode.
+# Test errors of rate networks that DRTP's paper gives (mean over its trials), as accuracies: by
+# topology, frozen convolutions ("frozen") or not, and mode.
 PUBLISHED_RATE = {
     "FC_500_FC_10": {"BP": 0.9828, "FA": 0.9808, "DFA": 0.9741, "DRTP": 0.9542},
     "FC_1000_FC_10": {"BP": 0.9824, "FA": 0.9810, "DFA": 0.9788, "DRTP": 0.9597},
@@ -62,16 +88,29 @@ PUBLISHED_RATE = {
         "DRTP": 0.9813,
     },
 }
+PUBLISHED_RATE_SYNTHETIC = {
+    "shallow": 0.9043,
+    "sDFA": 0.9593,
+    "DFA": 0.9652,
+    "BP": 0.9816,
+    "FA": 0.9819,
+}
 
 
 def published(args: argparse.Namespace) -> dict[str, float] | None:
     """The published accuracy of a run's configuration, where there is one."""
-    if not (args.rate and args.dataset == "MNIST") or args.quick:
+    if not args.rate or args.quick:
         return None
-    frozen = " frozen" if args.freeze_conv_layers else ""
     mode = "DRTP" if args.train_mode == "BRP" else args.train_mode
-    found = PUBLISHED_RATE.get(args.topology + frozen, {}).get(mode)
-    return None if found is None else {"test_accuracy_last": found}
+    table: dict[str, float] = {}
+    if args.dataset == "MNIST":
+        frozen = " frozen" if args.freeze_conv_layers else ""
+        table = PUBLISHED_RATE.get(args.topology + frozen, {})
+    elif (
+        args.dataset == "classification_synth" and args.topology == SETTINGS[args.dataset].topology
+    ):
+        table = PUBLISHED_RATE_SYNTHETIC
+    return {"test_accuracy_last": table[mode]} if mode in table else None
 
 
 def parse() -> argparse.Namespace:
@@ -79,7 +118,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_common_options(parser, "brp_mnist", EPOCHS)
+    add_common_options(parser, "brp_mnist_BRP", SETTINGS["MNIST"].epochs)
+    parser.set_defaults(epochs=None)
     parser.add_argument(
         "--cpu", dest="device", action="store_const", const="cpu", help="the same as --device cpu"
     )
@@ -90,19 +130,30 @@ def parse() -> argparse.Namespace:
         help="other names of --resume and --no-resume",
     )
     parser.add_argument("--dataset", choices=tuple(LOADERS), default="MNIST", help="(MNIST)")
-    parser.add_argument("--train-mode", choices=MODES, default="BRP", help="see above (BRP)")
     parser.add_argument(
-        "--topology", help=f"{GRAMMAR} (the data set's, of MNIST {TOPOLOGIES['MNIST']})"
+        "--split",
+        choices=SPLITS,
+        default="random",
+        help="of spoken digits: 70 to 30 at random, or speakers that training never hears (random)",
     )
+    parser.add_argument(
+        "--nettalk", type=Path, help="NETtalk's .mat file (the one below the data root)"
+    )
+    parser.add_argument("--train-mode", choices=MODES, default="BRP", help="see above (BRP)")
+    parser.add_argument("--topology", help=f"{GRAMMAR} (the data set's, of MNIST {IMAGES})")
     parser.add_argument(
         "--rate", action="store_true", help="continuous units instead of spiking ones"
     )
     training = parser.add_argument_group("training")
     training.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="Adam", help="(Adam)")
     training.add_argument(
-        "--loss", choices=tuple(LOSSES), help="of the readout (MSE; BCE with --rate)"
+        "--loss",
+        choices=tuple(LOSSES),
+        help="of the readout (MSE; BCE for classes and codes with --rate)",
     )
-    training.add_argument("--lr", type=float, default=1e-4, help="step size (paper: 1e-4)")
+    training.add_argument(
+        "--lr", type=float, help="step size (paper: 1e-4; 5e-4 for the synthetic tasks)"
+    )
     training.add_argument("--batch-size", type=int, default=50, help="(paper: 50)")
     training.add_argument("--test-batch-size", type=int, default=250, help="(250)")
     training.add_argument(
@@ -121,7 +172,13 @@ def parse() -> argparse.Namespace:
         "--fc-zero-init", action="store_true", help="fully connected layers start from zero weights"
     )
     units = parser.add_argument_group("units and input")
-    units.add_argument("--spike_window", type=int, default=20, help="time steps (paper: 20)")
+    units.add_argument(
+        "--spike_window",
+        type=int,
+        default=20,
+        help="time steps, or frames that a recording of events is cut into; spoken digits have 30 "
+        "(paper: 20)",
+    )
     units.add_argument("--thresh", type=float, default=0.5, help="threshold (paper: 0.5)")
     units.add_argument(
         "--lens", type=float, default=0.5, help="half width of the surrogate (paper: 0.5)"
@@ -133,7 +190,7 @@ def parse() -> argparse.Namespace:
         "--randKill",
         type=float,
         default=1.0,
-        help="x[t] = 1 where value > U(0, 1) * randKill; not used for event frames (1)",
+        help="x[t] = 1 where value > U(0, 1) * randKill; not used for events (1)",
     )
     for option, default in (("conv", "tanh"), ("hidden", "tanh"), ("output", "sigmoid")):
         units.add_argument(
@@ -145,8 +202,12 @@ def parse() -> argparse.Namespace:
         )
     parser.add_argument("--codename", help="a word behind the name of the run and its folder")
     args = parser.parse_args()
-    args.topology = args.topology or TOPOLOGIES[args.dataset]
-    args.loss = args.loss or ("BCE" if args.rate else "MSE")
+    setting = SETTINGS[args.dataset]
+    args.topology = args.topology or setting.topology
+    args.lr = setting.lr if args.lr is None else args.lr
+    args.epochs = setting.epochs if args.epochs is None else args.epochs
+    in_unit_range = args.rate and args.dataset != "regression_synth"
+    args.loss = args.loss or ("BCE" if in_unit_range else "MSE")
     return args
 
 
@@ -186,7 +247,7 @@ def make_network(args: argparse.Namespace, data: Data) -> Network:
         acts = {
             f"{name}_act": getattr(args, f"{name}_act") for name in ("conv", "hidden", "output")
         }
-        network = RateNetwork(args.topology, data.shape, args.train_mode, **acts, **common)
+        network = RateNetwork(args.topology, data.rate_shape, args.train_mode, **acts, **common)
     else:
         neuron = Neuron(args.thresh, args.lens, args.decay)
         network = NetworkBuilder(args.topology, data.shape, args.train_mode, neuron, **common)
@@ -202,7 +263,8 @@ def make_network(args: argparse.Namespace, data: Data) -> Network:
 def name_of(args: argparse.Namespace) -> str:
     """Name of the experiment: what differs from the default stands behind it."""
     words = ["brp", args.dataset.lower(), *(["rate"] if args.rate else []), args.train_mode]
-    if args.topology != TOPOLOGIES[args.dataset]:
+    words += ["held-out-speakers"] if args.split == "speaker" else []
+    if args.topology != SETTINGS[args.dataset].topology:
         words.append(args.topology.replace("_", "-"))
     if args.spike_window != 20:
         words.append(f"T{args.spike_window}")
@@ -227,7 +289,8 @@ def run_trial(args: argparse.Namespace, run: Run, device: torch.device) -> None:
     Raises:
         UserError: data or network cannot be had as asked.
     """
-    data = load(args.dataset, args.data_root, device)
+    source = Source(args.data_root, device, args.spike_window, args.split, args.nettalk)
+    data = load(args.dataset, source)
     if args.quick:
         data = data.first(QUICK_SAMPLES)
     network = make_network(args, data).to(device)
@@ -268,18 +331,17 @@ def run_trial(args: argparse.Namespace, run: Run, device: torch.device) -> None:
 
 
 def summary(rows: list[dict[str, float]]) -> dict[str, float | None]:
-    """The last epoch's numbers, and the test accuracy of the epoch that validation picks."""
+    """The last epoch's numbers, and those on the test set of the epoch that validation picks."""
     last = rows[-1]
-    found: dict[str, float | None] = {}
-    if "test_accuracy" in last:
+    if "validation_accuracy" in last:
         picked = max(rows, key=lambda row: row["validation_accuracy"])
-        found = {
-            "test_accuracy_last": last["test_accuracy"],
-            "test_accuracy_selected": picked["test_accuracy"],
-            "train_accuracy_last": last["train_accuracy"],
-        }
-    found |= {"test_loss_last": last["test_loss"], "train_loss_last": last["train_loss"]}
-    return found | {f"{name}_last": last[name] for name in last if name.startswith("angle_")}
+    else:
+        picked = min(rows, key=lambda row: row["validation_loss"])
+    found: dict[str, float | None] = {}
+    for name in [name for name in last if name.startswith("test_") and name != "test_loss"]:
+        found |= {f"{name}_last": last[name], f"{name}_selected": picked[name]}
+    names = ["test_loss", *(name for name in last if name.startswith(("train_", "angle_")))]
+    return found | {f"{name}_last": last[name] for name in names}
 
 
 def main() -> None:

@@ -1,27 +1,41 @@
 """The data sets of `main.py`, as the networks take them.
 
 Images and analog features become spikes step by step: x[t] = 1 where value > U(0, 1) * randKill,
-with fresh draws U at every step. Event data come as frames, a frame a step.
+with fresh draws U at every step. Spoken digits are frames of such values, a frame a step. Events
+are frames of spikes already.
+
+A rate network has no steps: it gets the values as they are, and frames as channels.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional
 
+from brp_snn.synth_dataset_gen import generate
+from brp_snn.tidigits import features, split_by_speaker, split_random
 from shared import datasets
 from shared.errors import UserError
 
-Kind = Literal["values", "frames"]
+Kind = Literal["values", "frames", "spikes"]
+Task = Literal["classes", "values", "codes"]
+Span = tuple[float, float]
 
 CIFAR10_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
 CIFAR10_SD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
+
+SPLIT_SEED, VALIDATION = 42, 0.1
+
+SPLITS = ("random", "speaker")  # of spoken digits
 
 EVALUATION_SEED = 42  # the draws of evaluations are the same in every epoch and run
 
@@ -53,12 +67,14 @@ class Data:
     Attributes:
         name: what was really loaded, for the records.
         train, validation, test: its parts.
-        kind: "values" are compared with random thresholds at every step, "frames" are shown one a
-            step.
+        kind: "values" are compared with random thresholds at every step, "frames" too, a frame a
+            step, and "spikes" are frames that are shown as they are.
         shape: shape of one sample at one step.
         shown: makes float inputs of a batch of stored ones; `training` tells whether the batch may
             be changed at random.
-        task: "classes", or "values" for regression.
+        span: values that never spike and that always do.
+        task: "classes", "values" for regression, or "codes" of independent bits.
+        codes: float32 [n, outputs], the words of a code; None for other tasks.
     """
 
     name: str
@@ -68,7 +84,17 @@ class Data:
     kind: Kind
     shape: tuple[int, ...]
     shown: Callable[[Tensor, bool], Tensor]
-    task: Literal["classes", "values"] = "classes"
+    span: Span = (0.0, 1.0)
+    task: Task = "classes"
+    codes: Tensor | None = None
+
+    @property
+    def rate_shape(self) -> tuple[int, ...]:
+        """Shape of one sample for a network without steps: its frames are channels."""
+        if self.kind == "values":
+            return self.shape
+        channels, frames = self.train.inputs.shape[1:3]
+        return (channels * frames, *self.shape[1:])
 
     def first(self, n: int) -> "Data":
         """The same set with the first n samples of every part."""
@@ -112,30 +138,131 @@ def _labelled(split: datasets.Split, n_classes: int, device: torch.device) -> Pa
     return Part(torch.from_numpy(np.ascontiguousarray(split.inputs)).to(device), targets)
 
 
-def _images(name: str, mirrored: bool = False) -> Callable[[Path | None, torch.device], Data]:
-    def load(root: Path | None, device: torch.device) -> Data:
-        found = datasets.load(name, root, fallback=True)
+class Source(NamedTuple):
+    """Where data come from and how they are wanted.
+
+    Attributes:
+        root: the data root, None for the default one.
+        device: that holds the data.
+        window: number of frames that recordings of events are cut into.
+        split: of spoken digits, "random" or by "speaker".
+        nettalk: file of NETtalk, None for the one below the data root.
+    """
+
+    root: Path | None
+    device: torch.device
+    window: int = 20
+    split: str = "random"
+    nettalk: Path | None = None
+
+
+def _images(name: str, mirrored: bool = False) -> Callable[[Source], Data]:
+    def load(source: Source) -> Data:
+        found = datasets.load(name, source.root, fallback=True)
         train, validation, test = (
-            _labelled(split, found.n_classes, device)
+            _labelled(split, found.n_classes, source.device)
             for split in (found.train, found.validation, found.test)
         )
-        shown = _Standardised(device, mirrored) if name == "cifar10" else _intensities
+        shown = _Standardised(source.device, mirrored) if name == "cifar10" else _intensities
         shape = tuple(found.train.inputs.shape[1:])
         return Data(found.name, train, validation, test, "values", shape, shown)
 
     return load
 
 
-LOADERS: dict[str, Callable[[Path | None, torch.device], Data]] = {
+def _synthetic(task: str) -> Callable[[Source], Data]:
+    def load(source: Source) -> Data:
+        made = generate(task)
+        inputs, targets, *tested = (torch.from_numpy(part).to(source.device) for part in made)
+        if task == "regression":  # rates of spikes, and sigmoids, lie in [0, 1]
+            targets, tested[1] = ((1 + values) / 2 for values in (targets, tested[1]))
+        n_train = round(0.9 * len(inputs))
+        return Data(
+            name=f"{task}_synth",
+            train=Part(inputs[:n_train], targets[:n_train]),
+            validation=Part(inputs[n_train:], targets[n_train:]),
+            test=Part(*tested),
+            kind="values",
+            shape=tuple(inputs.shape[1:]),
+            shown=_floats,
+            span=_span(made.train_inputs[:n_train]),
+            task="values" if task == "regression" else "classes",
+        )
+
+    return load
+
+
+def _nettalk(source: Source) -> Data:
+    found = datasets.load_nettalk(source.nettalk, root=source.root)
+    arrays = (found.train_inputs, found.train_targets, found.test_inputs, found.test_targets)
+    inputs, targets, *tested = (torch.from_numpy(part).float().to(source.device) for part in arrays)
+    rest, held_out = train_test_split(
+        np.arange(len(inputs)), test_size=VALIDATION, random_state=SPLIT_SEED
+    )
+    return Data(
+        name="nettalk",
+        train=Part(inputs[rest], targets[rest]),
+        validation=Part(inputs[held_out], targets[held_out]),
+        test=Part(*tested),
+        kind="values",
+        shape=tuple(inputs.shape[1:]),
+        shown=_floats,
+        task="codes",
+        codes=torch.from_numpy(found.codes).float().to(source.device),
+    )
+
+
+def _spoken(read: Callable[[Path | None], datasets.Speech]) -> Callable[[Source], Data]:
+    def load(source: Source) -> Data:
+        speech = read(source.root)
+        by_speaker = source.split == "speaker"
+        indices = split_by_speaker(speech.speakers) if by_speaker else split_random(speech.labels)
+        found = features(speech)
+        train, validation, test = (
+            _labelled(datasets.Split(found[part], speech.labels[part]), 10, source.device)
+            for part in indices
+        )
+        # Most shares of a band's energy are far below the largest ones.
+        shape, span = found.shape[1:2] + found.shape[3:], _span(found[indices.train], 0.0, 0.8)
+        return Data(speech.name, train, validation, test, "frames", shape, _floats, span)
+
+    return load
+
+
+def _tidigits_or_stand_in(root: Path | None) -> datasets.Speech:
+    try:
+        return datasets.load_tidigits(root)
+    except datasets.DatasetMissingError as error:
+        warnings.warn(
+            f"{error} GOING ON WITH fsdd, free recordings of digits by six speakers: every record "
+            "of this run names fsdd, and its accuracy is not comparable with that on TIDigits.",
+            datasets.DatasetFallbackWarning,
+            stacklevel=2,
+        )
+        return datasets.load_fsdd(root)
+
+
+def _span(values: NDArray[np.float32], low: float = 0.01, high: float = 0.99) -> Span:
+    """The range between two quantiles of the values."""
+    bottom, top = np.quantile(values, [low, high])
+    return float(bottom), float(top)
+
+
+LOADERS: dict[str, Callable[[Source], Data]] = {
     "MNIST": _images("mnist"),
     "FashionMNIST": _images("fashion_mnist"),
     "CIFAR10": _images("cifar10"),
     "CIFAR10aug": _images("cifar10", mirrored=True),
+    "tidigits": _spoken(_tidigits_or_stand_in),
+    "fsdd": _spoken(datasets.load_fsdd),
+    "nettalk": _nettalk,
+    "regression_synth": _synthetic("regression"),
+    "classification_synth": _synthetic("classification"),
 }
 """What --dataset knows."""
 
 
-def load(name: str, root: Path | None, device: torch.device) -> Data:
+def load(name: str, source: Source) -> Data:
     """A data set by its name on the command line.
 
     Raises:
@@ -143,7 +270,7 @@ def load(name: str, root: Path | None, device: torch.device) -> Data:
     """
     if name not in LOADERS:
         raise UserError(f"--dataset {name} is not one of {', '.join(LOADERS)}")
-    return LOADERS[name](root, device)
+    return LOADERS[name](source)
 
 
 class Input:
@@ -165,18 +292,27 @@ class Input:
         training: bool,
         generator: torch.Generator,
     ) -> None:
-        self.frames = data.kind == "frames"
+        self.kind = data.kind
         self.values = data.shown(inputs, training)
+        low, high = data.span
+        self.levels = self.values if data.span == (0, 1) else (self.values - low) / (high - low)
         self.rand_kill, self.generator = rand_kill, generator
 
+    def rates(self) -> Float[Tensor, "batch *shape"]:
+        """The input of a network without steps."""
+        return self.values if self.kind == "values" else self.values.flatten(1, 2)
+
     def steps(self, window: int) -> int:
-        """Length of the presentation: that of the recording where there is one, else window."""
-        return self.values.shape[2] if self.frames else window
+        """Length of the presentation: the number of frames where there are any, else window."""
+        return window if self.kind == "values" else self.values.shape[2]
 
     def __call__(self, start: int, stop: int) -> Float[Tensor, "time batch *shape"]:
         """The spikes of the steps from start to before stop; every step is drawn once."""
-        if self.frames:
-            return self.values[:, :, start:stop].movedim(2, 0)
-        shape = (stop - start, *self.values.shape)
-        draws = torch.rand(shape, generator=self.generator, device=self.values.device)
-        return torch.gt(self.values, draws.mul_(self.rand_kill), out=draws)
+        if self.kind == "values":
+            shown = self.levels.expand(stop - start, *self.levels.shape)
+        else:
+            shown = self.levels[:, :, start:stop].movedim(2, 0)
+        if self.kind == "spikes":
+            return shown
+        draws = torch.rand(shown.shape, generator=self.generator, device=shown.device)
+        return torch.gt(shown, draws.mul_(self.rand_kill), out=draws)

@@ -10,6 +10,7 @@ Classification: 10 classes in 5 clusters each, in 256 features of which 128 are 
 
 import argparse
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,7 +88,8 @@ def save(made: Synthetic, path: Path) -> None:
             np.savez_compressed(file, **made._asdict())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise UserError(f"--out {path} cannot be written: {error.strerror or error}") from error
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +11,7 @@ from torch.nn import functional
 
 from brp_snn import layerwise
 from brp_snn.models import Network, RateNetwork
+from brp_snn.nettalk import code_scores
 from brp_snn.setup import EVALUATION_SEED, Data, Input, Part
 from shared.errors import UserError
 from shared.run import progress
@@ -78,7 +78,7 @@ class Task:
         if not isinstance(self.network, RateNetwork):
             steps = shown.steps(self.presentation.window)
             return layerwise.gradients(self.network, shown, steps, targets, self.loss)
-        output = self.network(shown.values, targets)
+        output = self.network(shown.rates(), targets)
         value = self.loss(output, targets)
         self.network.zero_grad()
         torch.autograd.backward(value)
@@ -88,7 +88,7 @@ class Task:
         """The readout for a batch."""
         shown = self._input(inputs, False, generator)
         if isinstance(self.network, RateNetwork):
-            output: Tensor = self.network(shown.values)
+            output: Tensor = self.network(shown.rates())
             return output
         steps = shown.steps(self.presentation.window)
         return layerwise.readout(self.network, shown, steps, len(inputs))
@@ -97,7 +97,7 @@ class Task:
         """One pass over the training part in random order.
 
         Returns:
-            train_loss and the scores of `scores` as seen before each step, named train_...
+            train_loss and the scores of the readouts before each step, named train_...
 
         Raises:
             UserError: the loss is no number any more.
@@ -107,19 +107,20 @@ class Task:
         part = self.data.train
         order = torch.randperm(len(part)).to(part.targets.device)
         batches = torch.split(order, batch_size)
-        total, sums = torch.zeros((), device=order.device), Scores(self.data.task)
+        total, outputs = torch.zeros((), device=order.device), []
         for batch in progress(batches, len(batches), "train"):
             targets = part.targets[batch]
             outcome = self.learn(part.inputs[batch], targets)
             self.optimizer.step()
             total += outcome.loss * len(batch)
-            sums.add(outcome.output, targets)
+            outputs.append(outcome.output)
         mean = float(total) / len(part)
         if not math.isfinite(mean):
             raise UserError(
                 f"the loss became {mean}: lower --lr; the last checkpoint is from before it"
             )
-        return {"train_loss": mean, **sums.named("train")}
+        found = scores(self.data, torch.cat(outputs), part.targets[order])
+        return {"train_loss": mean, **_named("train", found)}
 
     @torch.no_grad()
     def outputs(self, part: Part, batch_size: int) -> Float[Tensor, "n outputs"]:
@@ -133,28 +134,27 @@ class Task:
     def evaluate(self, part: Part, batch_size: int, name: str) -> dict[str, float]:
         """Loss and scores on a part, named name_..."""
         outputs = self.outputs(part, batch_size)
-        sums = Scores(self.data.task)
-        sums.add(outputs, part.targets)
-        return {f"{name}_loss": float(self.loss(outputs, part.targets)), **sums.named(name)}
+        found = scores(self.data, outputs, part.targets)
+        return _named(name, {"loss": float(self.loss(outputs, part.targets)), **found})
 
 
-class Scores:
-    """Share of right decisions for classes; nothing beyond the loss for values.
+def scores(
+    data: Data, outputs: Float[Tensor, "n outputs"], targets: Float[Tensor, "n outputs"]
+) -> dict[str, float]:
+    """What a task counts beyond the loss.
 
-    Args:
-        task: "classes" or "values".
+    For classes "accuracy", the share of right decisions. For values "squared_error", the mean over
+    samples and outputs. For codes "accuracy", the share of right bits, "accuracy_exact", that of
+    samples whose bits are all right, and "accuracy_nearest", that of samples whose readout is
+    nearer to its own word of the code than to all others.
     """
+    if data.task == "classes":
+        right = outputs.argmax(1) == targets.argmax(1)
+        return {"accuracy": int(right.sum()) / len(right)}
+    if data.codes is not None:
+        return code_scores(outputs, targets, data.codes)
+    return {"squared_error": float(functional.mse_loss(outputs, targets))}
 
-    def __init__(self, task: str) -> None:
-        self.task = task
-        self.right: Any = 0
-        self.seen = 0
 
-    def add(self, outputs: Tensor, targets: Tensor) -> None:
-        """Add a batch of readouts."""
-        self.right += (outputs.argmax(1) == targets.argmax(1)).sum()
-        self.seen += len(outputs)
-
-    def named(self, name: str) -> dict[str, float]:
-        """The scores, named name_..."""
-        return {f"{name}_accuracy": int(self.right) / self.seen} if self.task == "classes" else {}
+def _named(prefix: str, values: dict[str, float]) -> dict[str, float]:
+    return {f"{prefix}_{name}": value for name, value in values.items()}

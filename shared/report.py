@@ -11,11 +11,12 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from shared.errors import UserError
 from shared.options import script
@@ -34,13 +35,52 @@ HEADLINES = {
     "test_accuracy_last_single": "one image a batch",
     "test_accuracy_gaussian_6": "Gaussian noise of variance 0.06",
     "test_accuracy_gaussian_6_frozen": "that with the trace frozen",
+    "test_accuracy_exact_last": "all bits right",
+    "test_accuracy_nearest_last": "nearest code right",
     "success_rate": "runs that succeed",
     "test_count_error_last": "mean absolute error of the count",
+    "test_squared_error_last": "mean squared error",
 }
+
+
+class Comparison(NamedTuple):
+    """What a figure of several experiments shows.
+
+    Attributes:
+        experiments: their names.
+        column: of metrics.jsonl.
+        label: of the axis.
+        factor: of the numbers.
+    """
+
+    experiments: tuple[str, ...]
+    column: str = "test_accuracy"
+    label: str = "test accuracy (%)"
+    factor: float = 100
+
+
+BRP_MODES = ("BP", "FA", "DFA", "sDFA", "BRP", "shallow")
+BRP_FC = tuple(f"brp_mnist_{mode}_FC-1000-FC-10" for mode in BRP_MODES)
 COMPARED = {
-    "sl_mnist": ("sl_mnist", "sl_mnist_exact", "sl_mnist_published"),
-    "sl_fashion": ("sl_fashion", "sl_fashion_exact", "sl_fashion_published"),
-    "sl_tca": ("sl_tca", "sl_tca_exact", "sl_tca_published"),
+    "sl_mnist": Comparison(("sl_mnist", "sl_mnist_exact", "sl_mnist_published")),
+    "sl_fashion": Comparison(("sl_fashion", "sl_fashion_exact", "sl_fashion_published")),
+    "sl_tca": Comparison(("sl_tca", "sl_tca_exact", "sl_tca_published")),
+    "brp_mnist_modes": Comparison(BRP_FC),
+    "brp_mnist_angles": Comparison(
+        BRP_FC[1:-1], "angle_1", "angle of the hidden layer's gradient to BP's (degrees)", 1
+    ),
+    "brp_mnist_windows": Comparison(
+        tuple(f"brp_mnist_BRP_FC-1000-FC-10{steps}" for steps in ("_T10", "", "_T30"))
+    ),
+    "brp_mnist_rate": Comparison(
+        tuple(f"brp_mnist_rate_{mode}_FC-1000-FC-10" for mode in ("BP", "FA", "DFA", "DRTP"))
+    ),
+    "brp_nettalk": Comparison(
+        tuple(f"brp_nettalk_{mode}" for mode in BRP_MODES),
+        "test_accuracy_nearest",
+        "test accuracy by nearest code (%)",
+    ),
+    "brp_fsdd": Comparison(tuple(f"brp_fsdd_{mode}" for mode in BRP_MODES)),
 }
 
 
@@ -74,9 +114,10 @@ def _number(name: str, runs: pd.DataFrame, key: str = "metrics") -> str | None:
         spread = inner  # one run of several seeds
     is_share = "accuracy" in name or "rate" in name
     factor, unit = (100, " %") if is_share else (1, "")
-    text = f"{factor * mean:.2f}"
+    digits = 2 if is_share or mean >= 0.1 else 4
+    text = f"{factor * mean:.{digits}f}"
     if pd.notna(spread):
-        text += f" ± {factor * spread:.2f}"
+        text += f" ± {factor * spread:.{digits}f}"
     low, high = (runs[key].iloc[0].get(f"{name}_{end}_95") for end in ("low", "high"))
     if low is not None and high is not None:
         text += f" ({factor * low:.1f} to {factor * high:.1f})"
@@ -128,19 +169,20 @@ def with_table(readme: str, text: str) -> str:
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
-def draw_comparison(results: pd.DataFrame, experiments: Sequence[str]) -> Figure:
-    """Test accuracy over epochs of several experiments: mean of the seeds, and each seed."""
+def draw_comparison(results: pd.DataFrame, comparison: Comparison) -> Figure:
+    """A metric over epochs of several experiments: mean of the seeds, and each seed."""
     figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-    for number, name in enumerate(experiments):
+    for number, name in enumerate(comparison.experiments):
         curves = []
         runs = results[results["experiment"] == name]
         for folder in runs.loc[runs["epochs"] == runs["epochs"].max(), "folder"]:
             rows = pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch")
-            curves.append(100 * rows["test_accuracy"])
+            curves.append(comparison.factor * rows[comparison.column])
             axes.plot(curves[-1], color=f"C{number}", alpha=0.25, linewidth=0.8)
         mean = pd.concat(curves, axis=1).mean(axis=1)
         axes.plot(mean, color=f"C{number}", label=f"{name} ({len(curves)})")
-    axes.set(xlabel="epoch", ylabel="test accuracy (%)")
+    axes.set(xlabel="epoch", ylabel=comparison.label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(title="experiment (seeds)", fontsize=8, title_fontsize=8)
     return figure
@@ -164,10 +206,11 @@ def main() -> None:
         return
     args.readme.write_text(written)
     there: Any = set(results["experiment"])
-    for name, experiments in COMPARED.items():
-        found = [experiment for experiment in experiments if experiment in there]
+    for name, comparison in COMPARED.items():
+        found = tuple(name for name in comparison.experiments if name in there)
         if found:
-            save_figure(draw_comparison(results, found), args.results / "figures" / name)
+            figure = draw_comparison(results, comparison._replace(experiments=found))
+            save_figure(figure, args.results / "figures" / name)
     print(f"{args.readme.name}: {len(results)} runs of {len(there)} experiments")
 
 

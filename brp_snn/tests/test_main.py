@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
 from brp_snn.module import MODES
 from brp_snn.setup import Data, Input, Part
+from brp_snn.synth_dataset_gen import generate
 
 NETWORK = ("--topology", "FC_40_FC_10")
 REPEATED = ("main.py", "--quick", "--dropout", 0.2, *NETWORK)
@@ -56,10 +58,54 @@ def test_pixels_spike_as_often_as_they_are_bright():
 def test_frames_are_shown_one_a_step():
     frames = torch.arange(2 * 3 * 5 * 4 * 4).reshape(2, 3, 5, 4, 4)
     part = Part(frames, torch.zeros(2, 2))
-    data = Data("film", part, part, part, "frames", (3, 4, 4), lambda x, training: x.float())
+    data = Data("film", part, part, part, "spikes", (3, 4, 4), lambda x, training: x.float())
     shown = Input(data, frames, 1.0, False, torch.Generator())
     assert shown.steps(20) == 5
     torch.testing.assert_close(shown(1, 3)[1, 0], frames[0, :, 2].float())
+    # Without steps, frames are channels.
+    assert data.rate_shape == tuple(shown.rates().shape[1:]) == (15, 4, 4)
+    torch.testing.assert_close(shown.rates()[1, 5:10], frames[1, 1].float())
+
+
+def test_frames_of_values_spike_at_random_in_their_span():
+    frames = torch.tensor([-1.0, 0.5, 1.0, 3.0]).view(1, 1, 4, 1).expand(1, 1, 4, 10_000)
+    part = Part(frames, torch.zeros(1, 2))
+    shape, span = (1, 10_000), (0.0, 2.0)
+    data = Data("sound", part, part, part, "frames", shape, lambda x, training: x, span)
+    shown = Input(data, frames, 1.0, True, torch.Generator().manual_seed(0))
+    assert shown.steps(20) == 4
+    assert shown(0, 4).mean((1, 2, 3)).tolist() == pytest.approx([0, 0.25, 0.5, 1], abs=0.02)
+
+
+def test_synthetic_sets_are_those_of_the_paper(tmp_path, scripts):
+    regression, classification = generate("regression"), generate("classification")
+    assert regression.train_inputs.shape == (5000, 256)
+    assert classification.test_inputs.shape == (5000, 256)
+    assert classification.train_targets.sum(0).tolist() == pytest.approx([2500] * 10, rel=0.05)
+    mean = regression.test_inputs.astype(float).mean(1)
+    for i in (0, 9):
+        wanted = np.cos(mean + np.pi * (i - 4.5) / 9)
+        np.testing.assert_allclose(regression.test_targets[:, i], wanted, atol=1e-5)
+    done = scripts.run("synth_dataset_gen.py", "regression", "--out", tmp_path / "made.npz")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "made.npz") as saved:
+        assert np.array_equal(saved["train_inputs"], regression.train_inputs)
+    (tmp_path / "file").write_text("")
+    done = scripts.run("synth_dataset_gen.py", "regression", "--out", tmp_path / "file" / "x.npz")
+    scripts.assert_refused(done, "cannot be written")
+
+
+@pytest.mark.parametrize("rate", [(), ("--rate",)])
+def test_quick_run_of_a_regression(scripts, tmp_path, rate):
+    done = scripts.run(
+        "main.py", "--dataset", "regression_synth", "--quick", *rate, "--out", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    result = scripts.assert_finished(tmp_path, ["curves"])
+    assert result["dataset"] == "regression_synth"
+    rows = scripts.rows(tmp_path)
+    assert result["metrics"]["test_squared_error_last"] == rows[-1]["test_squared_error"]
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
 
 def test_quick_run_with_convolutions(scripts, tmp_path):

@@ -29,7 +29,9 @@ from shared.datasets._images import (
     load_mnist5k,
     load_mnist_like,
 )
+from shared.datasets._nettalk import Nettalk, load_nettalk
 from shared.datasets._omniglot import load_omniglot
+from shared.datasets._speech import Speech, load_fsdd, load_tidigits
 from shared.datasets._spikes import load_spike_set
 from shared.datasets._tables import folds, load_sklearn, load_yin_yang
 from shared.datasets._types import (
@@ -53,7 +55,9 @@ __all__ = [
     "DatasetError",
     "DatasetFallbackWarning",
     "DatasetMissingError",
+    "Nettalk",
     "Omniglot",
+    "Speech",
     "SpikeSet",
     "Spikes",
     "Split",
@@ -62,9 +66,12 @@ __all__ = [
     "data_root",
     "folds",
     "load",
+    "load_fsdd",
+    "load_nettalk",
     "load_omniglot",
     "load_spike_set",
     "load_table",
+    "load_tidigits",
 ]
 
 
@@ -202,6 +209,9 @@ def _unknown(name: str) -> DatasetError:
         **dict.fromkeys(TABLE_NAMES, "load_table"),
         "spike_set": "load_spike_set",
         "omniglot": "load_omniglot",
+        "fsdd": "load_fsdd",
+        "tidigits": "load_tidigits",
+        "nettalk": "load_nettalk",
     }
     if name in homes:
         return DatasetError(f"{name} is a data set of another kind: use {homes[name]}.")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import UserError
-from shared.report import BEGIN, END, draw_comparison, load_results, table, with_table
+from shared.report import BEGIN, END, Comparison, draw_comparison, load_results, table, with_table
 from shared.run import REPOSITORY, save_figure
 
 
@@ -59,7 +59,7 @@ def test_table_takes_its_place_between_the_marks():
 
 
 def test_comparison_is_drawn_from_the_metrics(results, tmp_path):
-    figure = draw_comparison(results, ["toy"])
+    figure = draw_comparison(results, Comparison(("toy",)))
     lines = figure.axes[0].get_lines()
     assert len(lines) == 3
     assert lines[-1].get_ydata().tolist() == pytest.approx([50, 60])

@@ -1,0 +1,87 @@
+"""Scores of codes against their definitions, one sample after the other."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from brp_snn.nettalk import code_scores
+
+CODES = torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 1]])
+
+
+def angle(a, b):
+    norms = math.hypot(*a) * math.hypot(*b)
+    return math.acos(min(1.0, sum(x * y for x, y in zip(a, b, strict=True)) / norms))
+
+
+def plain_scores(outputs, targets, codes):
+    bits = exact = nearest = 0
+    for output, target in zip(outputs.tolist(), targets.tolist(), strict=True):
+        right = [round(x) == y for x, y in zip(output, target, strict=True)]
+        bits += sum(right)
+        exact += all(right)
+        if any(output):
+            others = [angle(output, code) for code in codes.tolist() if code != target]
+            nearest += angle(output, target) < min(others) - 1e-4
+    return {
+        "accuracy": bits / outputs.numel(),
+        "accuracy_exact": exact / len(outputs),
+        "accuracy_nearest": nearest / len(outputs),
+    }
+
+
+def random_code(n_words, n_bits, generator):
+    numbers = torch.randperm(2**n_bits - 1, generator=generator)[:n_words] + 1  # never all zero
+    return (numbers[:, None] >> torch.arange(n_bits) & 1).float()
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    n=st.integers(1, 30),
+    n_words=st.integers(2, 60),
+    seed=st.integers(0, 2**31),
+    steps=st.integers(1, 30),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_scores_are_those_of_the_definitions(n, n_words, seed, steps, dtype):
+    generator = torch.Generator().manual_seed(seed)
+    codes = random_code(n_words, 6, generator)
+    targets = codes[torch.randint(n_words, (n,), generator=generator)]
+    # Rates of a window of few steps, near the targets: ties between words are frequent.
+    rates = 0.6 * targets + 0.4 * torch.rand(n, 6, generator=generator)
+    outputs = (rates * steps).round() / steps
+    found = code_scores(outputs.to(dtype), targets.to(dtype), codes.to(dtype))
+    assert found == plain_scores(outputs.double(), targets, codes)
+
+
+def test_a_perfect_readout_scores_one_and_a_silent_one_its_zeros():
+    targets = CODES[[0, 1, 2, 2]]
+    assert set(code_scores(targets, targets, CODES).values()) == {1.0}
+    found = code_scores(torch.zeros(4, 4), targets, CODES)
+    assert found == {"accuracy": 7 / 16, "accuracy_exact": 0, "accuracy_nearest": 0}
+
+
+@pytest.mark.parametrize(
+    ("output", "word", "exact", "nearest"),
+    [
+        ([0.9, 0.2, 0.0, 0.0], 0, 1, 1),
+        ([0.3, 0.1, 0.0, 0.0], 0, 0, 1),  # too weak to be read bit by bit, but in its direction
+        ([0.9, 0.5, 0.1, 0.0], 1, 0, 1),
+        ([0.9, 0.5, 0.1, 0.0], 0, 1, 0),  # half is read as 0
+        ([0.0, 0.0, 0.0, 0.7], 2, 0, 1),
+        # As far from 1000 as from 1100: on the line that halves their angle of 45 degrees.
+        ([math.cos(math.pi / 8), math.sin(math.pi / 8), 0.0, 0.0], 0, 1, 0),
+        ([math.cos(math.pi / 8), math.sin(math.pi / 8), 0.0, 0.0], 1, 0, 0),
+    ],
+)
+def test_what_counts_as_right(output, word, exact, nearest):
+    found = code_scores(torch.tensor([output]), CODES[[word]], CODES)
+    assert (found["accuracy_exact"], found["accuracy_nearest"]) == (exact, nearest)
+
+
+def test_a_word_that_is_not_in_the_code_is_never_right():
+    target = torch.tensor([[0.0, 0, 0, 1]])
+    assert code_scores(target, target, CODES)["accuracy_nearest"] == 0
