@@ -108,6 +108,37 @@ def brp_cifar10(session: nox.Session) -> None:
 
 
 @nox.session
+def brp_tidigits(session: nox.Session) -> None:
+    """Spoken digits by BRP: TIDigits where you have it, else the free set fsdd."""
+    _experiment(session, "brp_snn", "main.py", "--dataset", "tidigits")
+
+
+@nox.session
+def brp_gesture(session: nox.Session) -> None:
+    """Gestures in front of an event camera (DVS Gesture) by BRP."""
+    _experiment(session, "brp_snn", "main.py", "--dataset", "dvsgesture")
+
+
+@nox.session
+def brp_nettalk(session: nox.Session) -> None:
+    """How English words are pronounced (NETtalk) by BRP."""
+    _experiment(session, "brp_snn", "main.py", "--dataset", "nettalk")
+
+
+@nox.session
+def brp_synthetic(session: nox.Session) -> None:
+    """Synthetic classification, then regression, by BRP."""
+    for task in ("classification_synth", "regression_synth"):
+        _experiment(session, "brp_snn", "main.py", "--dataset", task)
+
+
+@nox.session
+def brp_lisnn(session: nox.Session) -> None:
+    """LISNN: lateral interactions on MNIST; `-- --no-lateral`, `-- --dataset nmnist`."""
+    _experiment(session, "brp_snn", "lisnn/train.py")
+
+
+@nox.session
 def test_brp_snn(session: nox.Session) -> None:
     """Tests of BRP-SNN."""
     _install(session, "brp_snn")

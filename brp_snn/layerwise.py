@@ -84,10 +84,11 @@ class _Layer:
         weight, bias = block.weight, block.bias
         flat = x.flatten(0, 1)
         if isinstance(block, FC_block):
-            current = torch.addmm(bias, flat.flatten(1), weight.T)
+            potential = torch.addmm(bias, flat.flatten(1), weight.T).view(steps, *self.rows)
         else:
-            current = _convolve(flat, weight, bias, block)
-        potential = current.contiguous().view(steps, *self.rows)
+            potential = x.new_empty(steps, *self.rows)
+            for currents, inputs in zip(potential, x, strict=True):
+                currents.copy_(_convolve(inputs, weight, bias, block).view(self.rows))
         height, width = self.rows[1] // self.pool[0], self.rows[2] // self.pool[1]
         out = potential.new_empty(steps, self.rows[0], height, width)
         _kernels.integrate(potential, self.last, out, self.neuron, self.pool)
@@ -107,9 +108,10 @@ class _Layer:
         block = self.block
         assert block.weight.grad is not None
         assert block.bias.grad is not None
-        for start in range(0, len(x), PIECE):  # the convolution's work space is as large as these
-            inputs = x[start : start + PIECE].flatten(0, 1)
-            deltas = delta[start : start + PIECE].reshape(len(inputs), *block.unit_shape)
+        piece = PIECE if isinstance(block, FC_block) else 1
+        for start in range(0, len(x), piece):  # the convolution's work space is as large as these
+            inputs = x[start : start + piece].flatten(0, 1)
+            deltas = delta[start : start + piece].reshape(len(inputs), *block.unit_shape)
             if isinstance(block, FC_block):
                 block.weight.grad.addmm_(deltas.T, inputs.flatten(1))
                 block.bias.grad.add_(deltas.sum(0))
