@@ -75,13 +75,13 @@ def _chain(potential, signal, threshold, lens, decay, ph, pw):  # type: ignore[n
                     potential[t, m, h, w] = kept + (g - v * carried if near else zero)
 
 
-def _views(*tensors: Tensor) -> list[Any]:
+def views(*tensors: Tensor) -> list[Any]:
     """NumPy's views of the tensors; numba is told how many threads torch uses."""
     numba.set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     return [tensor.numpy() for tensor in tensors]
 
 
-def _scalars(tensor: Tensor, *values: float) -> list[Any]:
+def scalars(tensor: Tensor, *values: float) -> list[Any]:
     """The values in the tensor's precision, so that kernels do not compute in a wider one."""
     dtype = tensor.numpy().dtype.type
     return [dtype(value) for value in values]
@@ -100,8 +100,8 @@ def integrate(
         pool: size of the average pooling.
     """
     if current.device.type == "cpu":
-        constants = _scalars(current, neuron.threshold, neuron.decay)
-        arrays = _views(current, before, pooled)
+        constants = scalars(current, neuron.threshold, neuron.decay)
+        arrays = views(current, before, pooled)
         _integrate(*arrays, *constants, *pool)  # type: ignore[call-arg]
     else:
         integrate_by_torch(current, before, pooled, neuron, pool)
@@ -121,9 +121,9 @@ def teach(
         look: leave the potentials as they are and only bring `after` to the first step.
     """
     if potential.device.type == "cpu":
-        constants = _scalars(potential, neuron.threshold, neuron.lens, neuron.decay)
+        constants = scalars(potential, neuron.threshold, neuron.lens, neuron.decay)
         gradient = potential.new_empty((0,) * 4) if look else potential
-        _teach(*_views(potential, signal, after, gradient), *constants)
+        _teach(*views(potential, signal, after, gradient), *constants)
     else:
         teach_by_torch(potential, signal, after, neuron, look=look)
 
@@ -138,8 +138,8 @@ def chain(potential: Tensor, signal: Tensor, neuron: Neuron, pool: tuple[int, in
         pool: size of the average pooling.
     """
     if potential.device.type == "cpu":
-        constants = _scalars(potential, neuron.threshold, neuron.lens, neuron.decay)
-        arrays = _views(potential, signal)
+        constants = scalars(potential, neuron.threshold, neuron.lens, neuron.decay)
+        arrays = views(potential, signal)
         _chain(*arrays, *constants, *pool)  # type: ignore[call-arg]
     else:
         chain_by_torch(potential, signal, neuron, pool)

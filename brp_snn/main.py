@@ -289,10 +289,15 @@ def run_trial(args: argparse.Namespace, run: Run, device: torch.device) -> None:
     Raises:
         UserError: data or network cannot be had as asked.
     """
-    source = Source(args.data_root, device, args.spike_window, args.split, args.nettalk)
+    source = Source(
+        root=args.data_root,
+        device=device,
+        window=args.spike_window,
+        split=args.split,
+        nettalk=args.nettalk,
+        limit=QUICK_SAMPLES if args.quick else None,
+    )
     data = load(args.dataset, source)
-    if args.quick:
-        data = data.first(QUICK_SAMPLES)
     network = make_network(args, data).to(device)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = OPTIMIZERS[args.optimizer](trained, lr=args.lr)

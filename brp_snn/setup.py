@@ -21,6 +21,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional
 
+from brp_snn.gesture import CAMERAS, frames
 from brp_snn.synth_dataset_gen import generate
 from brp_snn.tidigits import features, split_by_speaker, split_random
 from shared import datasets
@@ -147,6 +148,7 @@ class Source(NamedTuple):
         window: number of frames that recordings of events are cut into.
         split: of spoken digits, "random" or by "speaker".
         nettalk: file of NETtalk, None for the one below the data root.
+        limit: samples of each part that are wanted, None for all.
     """
 
     root: Path | None
@@ -154,6 +156,7 @@ class Source(NamedTuple):
     window: int = 20
     split: str = "random"
     nettalk: Path | None = None
+    limit: int | None = None
 
 
 def _images(name: str, mirrored: bool = False) -> Callable[[Source], Data]:
@@ -188,6 +191,27 @@ def _synthetic(task: str) -> Callable[[Source], Data]:
             span=_span(made.train_inputs[:n_train]),
             task="values" if task == "regression" else "classes",
         )
+
+    return load
+
+
+def _recorded(name: str) -> Callable[[Source], Data]:
+    def load(source: Source) -> Data:
+        read, factor = CAMERAS[name]
+        found = read(source.root)
+        train, validation, test = (
+            _labelled(
+                datasets.Split(
+                    frames(part.first(source.limit), source.window, found.height, factor=factor),
+                    part.labels[: source.limit],
+                ),
+                found.n_classes,
+                source.device,
+            )
+            for part in (found.train, found.validation, found.test)
+        )
+        shape = train.inputs.shape[1:2] + train.inputs.shape[3:]
+        return Data(found.name, train, validation, test, "spikes", tuple(shape), _floats)
 
     return load
 
@@ -255,6 +279,8 @@ LOADERS: dict[str, Callable[[Source], Data]] = {
     "CIFAR10aug": _images("cifar10", mirrored=True),
     "tidigits": _spoken(_tidigits_or_stand_in),
     "fsdd": _spoken(datasets.load_fsdd),
+    "dvsgesture": _recorded("dvsgesture"),
+    "nmnist": _recorded("nmnist"),
     "nettalk": _nettalk,
     "regression_synth": _synthetic("regression"),
     "classification_synth": _synthetic("classification"),
@@ -270,7 +296,8 @@ def load(name: str, source: Source) -> Data:
     """
     if name not in LOADERS:
         raise UserError(f"--dataset {name} is not one of {', '.join(LOADERS)}")
-    return LOADERS[name](source)
+    data = LOADERS[name](source)
+    return data if source.limit is None else data.first(source.limit)
 
 
 class Input:

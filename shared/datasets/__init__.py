@@ -18,8 +18,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
+from shared.datasets._events import (
+    EventPart,
+    Events,
+    EventSet,
+    Recordings,
+    decode_events,
+    load_dvs_gesture,
+    load_gesture_samples,
+    load_nmnist,
+    to_frames,
+)
 from shared.datasets._files import ENVIRONMENT_VARIABLE, data_root
 from shared.datasets._images import (
     FASHION_MNIST,
@@ -33,7 +42,7 @@ from shared.datasets._nettalk import Nettalk, load_nettalk
 from shared.datasets._omniglot import load_omniglot
 from shared.datasets._speech import Speech, load_fsdd, load_tidigits
 from shared.datasets._spikes import load_spike_set
-from shared.datasets._tables import folds, load_sklearn, load_yin_yang
+from shared.datasets._tables import folds, held_out, load_sklearn, load_yin_yang
 from shared.datasets._types import (
     Dataset,
     DatasetError,
@@ -55,8 +64,12 @@ __all__ = [
     "DatasetError",
     "DatasetFallbackWarning",
     "DatasetMissingError",
+    "EventPart",
+    "EventSet",
+    "Events",
     "Nettalk",
     "Omniglot",
+    "Recordings",
     "Speech",
     "SpikeSet",
     "Spikes",
@@ -64,14 +77,19 @@ __all__ = [
     "Table",
     "Trial",
     "data_root",
+    "decode_events",
     "folds",
     "load",
+    "load_dvs_gesture",
     "load_fsdd",
+    "load_gesture_samples",
     "load_nettalk",
+    "load_nmnist",
     "load_omniglot",
     "load_spike_set",
     "load_table",
     "load_tidigits",
+    "to_frames",
 ]
 
 
@@ -195,8 +213,7 @@ def load_table(name: str) -> Table:
 
 def _hold_out(whole: Split, share: float, seed: int) -> tuple[Split, Split]:
     """Cuts a random share out of a set; both parts keep the set's order."""
-    chosen = np.zeros(len(whole), bool)
-    chosen[np.random.default_rng(seed).permutation(len(whole))[: round(share * len(whole))]] = True
+    chosen = held_out(len(whole), share, seed)
     return (
         Split(whole.inputs[~chosen], whole.labels[~chosen]),
         Split(whole.inputs[chosen], whole.labels[chosen]),
@@ -212,6 +229,8 @@ def _unknown(name: str) -> DatasetError:
         "fsdd": "load_fsdd",
         "tidigits": "load_tidigits",
         "nettalk": "load_nettalk",
+        "nmnist": "load_nmnist",
+        "dvs_gesture": "load_dvs_gesture",
     }
     if name in homes:
         return DatasetError(f"{name} is a data set of another kind: use {homes[name]}.")

@@ -182,7 +182,7 @@ def fetch(archive: Archive, root: Path, missing: Sequence[str], *, download: boo
     addresses = archive.addresses(missing[0])
     if not addresses:
         raise refusal("no download is offered")
-    answers = _probe(addresses)
+    answers = probe(addresses)
     alive = [url.removesuffix(missing[0]) for url in addresses if answers[url] == ""]
     if not alive:
         reasons = ", ".join(f"{url} ({why})" for url, why in answers.items())
@@ -272,7 +272,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def _probe(urls: Sequence[str]) -> dict[str, str]:
+def probe(urls: Sequence[str]) -> dict[str, str]:
     """Asks for all addresses at once: "" where one answers, else why not.
 
     A name look-up cannot be interrupted and may hang for minutes where packets are dropped, so

@@ -235,7 +235,7 @@ def _riff(content: bytes, name: str) -> tuple[int, NDArray[Any]]:
 
 def _sphere(content: bytes, name: str) -> tuple[int, NDArray[Any]]:
     # Imported here and not before: it comes with librosa, and only TIDigits needs it.
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
     try:
         samples, rate = soundfile.read(io.BytesIO(content), dtype="int16")

@@ -110,3 +110,10 @@ def folds(
     return [
         (np.concatenate(parts[:fold] + parts[fold + 1 :]), parts[fold]) for fold in range(n_folds)
     ]
+
+
+def held_out(n: int, share: float, seed: int) -> NDArray[np.bool_]:
+    """Which of n samples a random share is, bool [n]."""
+    chosen = np.zeros(n, bool)
+    chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True
+    return chosen

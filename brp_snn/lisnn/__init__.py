@@ -1,0 +1,1 @@
+"""LISNN: a convolutional spiking network with lateral interactions, trained through time."""

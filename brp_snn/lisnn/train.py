@@ -1,0 +1,368 @@
+"""MNIST, Fashion-MNIST or N-MNIST with LISNN, trained by backpropagation through time.
+
+    python brp_snn/lisnn/train.py                             MNIST
+    python brp_snn/lisnn/train.py --dataset FashionMNIST      Fashion-MNIST
+    python brp_snn/lisnn/train.py --dataset nmnist            N-MNIST, recordings of an event camera
+    python brp_snn/lisnn/train.py --no-lateral                without lateral interactions
+    python brp_snn/lisnn/train.py --noise gaussian --noise-level 0.2 --noise-in both
+
+An image is shown by random spikes: x[t] = 1 where pixel > U(0, 1), drawn anew at every step. A
+recording is shown as frames, one a step. The last epoch's network is tested under both kinds of
+noise at levels of our choice, see `noise_data`.
+
+A tenth of the training set is held out: it picks the epoch of the "selected" accuracy. The paper
+reports the best test epoch; that number is there under its own name, and nothing is chosen by it.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional
+
+from brp_snn.figures import draw_curves
+from brp_snn.lisnn import nmnist
+from brp_snn.lisnn.LISNN import LISNN, N_CLASSES
+from brp_snn.lisnn.noise_data import KINDS, Noise, check_level, noisy
+from shared import datasets
+from shared.device import prepare
+from shared.errors import UserError
+from shared.options import add_common_options, check_positive, script
+from shared.run import Run, carry_out, progress
+
+EPOCHS = 100
+STEP_EVERY, STEP_FACTOR = 50, 0.1  # epochs between falls of the step size, and their factor
+EVALUATION_BATCH = 100
+EVALUATION_SEED = 42  # the draws of evaluations are the same in every epoch and run
+LEVELS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
+QUICK_SAMPLES, QUICK_BATCH = 200, 20
+
+IMAGES = {"MNIST": "mnist", "FashionMNIST": "fashion_mnist"}
+MAPS = {"MNIST": 32, "FashionMNIST": 32, "nmnist": 64}
+
+PUBLISHED = {"mnist": 0.995, "fashion_mnist": 0.9207, "nmnist": 0.9945}
+"""Accuracy of the best test epoch with lateral interactions, by the data set's name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Samples of one part of a data set, on the device.
+
+    Attributes:
+        inputs: uint8 images [n, channels, height, width] of 0 to 255, or frames of events
+            [n, time, channels, height, width] of 0 and 1.
+        labels: classes, int64 [n].
+    """
+
+    inputs: UInt8[Tensor, "n *inputs"]
+    labels: Int[Tensor, " n"]
+
+    @classmethod
+    def of(cls, split: datasets.Split, device: torch.device) -> "Part":
+        """A split of `shared.datasets` or of `nmnist`, brought to the device."""
+        inputs = torch.from_numpy(np.ascontiguousarray(split.inputs))
+        return cls(inputs.to(device), torch.from_numpy(split.labels).to(device))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How samples become spikes.
+
+    Attributes:
+        steps: time steps of a presentation.
+        noise: kind of noise, or None.
+        level: its level, see `noise_data`.
+    """
+
+    steps: int
+    noise: Noise | None = None
+    level: float = 0.0
+
+    def __call__(
+        self, inputs: UInt8[Tensor, "batch *inputs"], generator: torch.Generator
+    ) -> Float[Tensor, "time batch channels height width"]:
+        """Spikes at every step.
+
+        Noise on an image stays for the presentation; noise on frames is drawn for each of them.
+        A frame pixel that Gaussian noise made a fraction becomes a spike with that probability.
+        """
+        is_frames = inputs.dim() == 5
+        values = inputs.transpose(0, 1).float() if is_frames else inputs.float() / 255
+        if self.noise is not None:
+            values = noisy(values, self.noise, self.level, generator, is_frames)
+        if is_frames and self.noise != "gaussian":
+            return values
+        shape = values.shape if is_frames else (self.steps, *values.shape)
+        draws = torch.rand(shape, generator=generator, device=values.device)
+        return torch.gt(values, draws, out=draws)
+
+
+def train_epoch(
+    network: LISNN,
+    part: Part,
+    shown: Shown,
+    batch_size: int,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """One pass over the training set in random order; the last batch may be smaller.
+
+    Returns:
+        Loss and accuracy as seen before each step.
+
+    Raises:
+        UserError: a weight is no number any more.
+    """
+    device = part.labels.device
+    order = torch.randperm(len(part), generator=generator, device=device)
+    batches = torch.split(order, batch_size)
+    totals = torch.zeros(2, dtype=torch.float64, device=device)
+    for batch in progress(batches, len(batches), "train"):
+        labels = part.labels[batch]
+        output = network(shown(part.inputs[batch], generator))
+        loss = squared_error(output, labels)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        right = (output.argmax(1) == labels).sum()
+        totals += torch.stack([loss.detach() * len(batch), right])
+    # A network whose weights are no numbers is silent, and its loss looks like any other.
+    if not all(value.isfinite().all() for value in network.parameters()):
+        raise UserError(
+            "a weight became infinite or no number in this epoch; lower --lr: the last checkpoint "
+            "is from before it"
+        )
+    loss_, accuracy = (totals / len(part)).tolist()
+    return {"train_loss": loss_, "train_accuracy": accuracy}
+
+
+def squared_error(
+    output: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """Mean squared difference of readout and one-hot labels."""
+    return functional.mse_loss(output, functional.one_hot(labels, N_CLASSES).to(output))
+
+
+@torch.no_grad()
+def evaluate(network: LISNN, part: Part, shown: Shown) -> dict[str, float]:
+    """Loss and accuracy on a part, with the same random draws in every call."""
+    device = part.labels.device
+    generator = torch.Generator(device).manual_seed(EVALUATION_SEED)
+    totals = torch.zeros(2, dtype=torch.float64, device=device)
+    batches = torch.split(torch.arange(len(part), device=device), EVALUATION_BATCH)
+    for batch in progress(batches, len(batches), "test"):
+        labels = part.labels[batch]
+        output = network(shown(part.inputs[batch], generator))
+        right = (output.argmax(1) == labels).sum()
+        totals += torch.stack([squared_error(output, labels) * len(batch), right])
+    loss, accuracy = (totals / len(part)).tolist()
+    return {"loss": loss, "accuracy": accuracy}
+
+
+def train(
+    args: argparse.Namespace, name: str, run: Run, data: datasets.Dataset, device: torch.device
+) -> None:
+    """Train and test the network, write figures and result."""
+    parts = {part: Part.of(getattr(data, part), device) for part in ("train", "validation", "test")}
+    channels, height, width = parts["train"].inputs.shape[-3:]
+    network = LISNN((channels, height, width), MAPS[args.dataset], args.lateral).to(device)
+    optimiser = torch.optim.Adam(network.parameters(), args.lr, fused=device.type != "mps")
+    scheduler = torch.optim.lr_scheduler.StepLR(optimiser, STEP_EVERY, STEP_FACTOR)
+    generator = torch.Generator(device).manual_seed(args.seed)
+    state = {
+        "network": network,
+        "optimiser": optimiser,
+        "scheduler": scheduler,
+        "generator": generator,
+    }
+    first = run.restore(**state)
+
+    clean = Shown(args.spike_window)
+    disturbed = Shown(args.spike_window, args.noise, args.noise_level)
+    in_training = disturbed if args.noise_in in ("train", "both") else clean
+    in_test = disturbed if args.noise_in in ("test", "both") else clean
+    for epoch in range(first, args.epochs):
+        row = train_epoch(
+            network, parts["train"], in_training, args.batch_size, optimiser, generator
+        )
+        scheduler.step()
+        for part in ("validation", "test"):
+            found = evaluate(network, parts[part], in_test)
+            row |= {f"{part}_{score}": value for score, value in found.items()}
+        run.log(epoch + 1, row)
+        run.checkpoint(epoch + 1, **state)
+
+    curves = noise_curves(network, parts["test"], args.spike_window)
+    report(args, name, run, data, curves)
+
+
+def noise_curves(network: LISNN, test: Part, steps: int) -> dict[str, list[float]]:
+    """Accuracy under each kind of noise at each of `LEVELS`, by kind."""
+    return {
+        kind: [evaluate(network, test, Shown(steps, kind, level))["accuracy"] for level in LEVELS]
+        for kind in KINDS
+    }
+
+
+def report(
+    args: argparse.Namespace,
+    name: str,
+    run: Run,
+    data: datasets.Dataset,
+    curves: Mapping[str, Sequence[float]],
+) -> None:
+    """Draw the figures and write the result."""
+    rows = run.metrics()
+    last = rows[-1]
+    selected = max(rows, key=lambda row: row["validation_accuracy"])
+    run.save_figure(draw_noise(curves, name), "noise")
+    accuracy = PUBLISHED.get(data.name) if args.lateral and args.noise is None else None
+    run.finish(
+        experiment=name,
+        paper="brp_snn",
+        dataset=data.name,
+        epochs=int(last["epoch"]),
+        metrics={
+            "test_accuracy_last": last["test_accuracy"],
+            "test_accuracy_selected": selected["test_accuracy"],
+            "selected_epoch": selected["epoch"],
+            "test_accuracy_best_published_protocol": max(row["test_accuracy"] for row in rows),
+            "validation_accuracy_last": last["validation_accuracy"],
+            "train_accuracy_last": last["train_accuracy"],
+            "train_loss_last": last["train_loss"],
+            **{
+                f"test_accuracy_last_{kind}_{level:g}": value
+                for kind, values in curves.items()
+                for level, value in zip(LEVELS, values, strict=True)
+            },
+        },
+        published=None if accuracy is None else {"test_accuracy_best_published_protocol": accuracy},
+        figure=run.save_figure(draw_curves(rows, name), "curves"),
+    )
+
+
+def draw_noise(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Test accuracy over the level of each kind of noise."""
+    labels = {
+        "gaussian": ("standard deviation", "Gaussian"),
+        "salt_pepper": ("share of the pixels", "salt and pepper"),
+    }
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+    for panel, (kind, values) in zip(axes, curves.items(), strict=True):
+        level, heading = labels[kind]
+        panel.plot(LEVELS, [100 * value for value in values], marker=".")
+        panel.set(xlabel=level, title=f"{heading} noise", ylim=(0, 100))
+        panel.grid(alpha=0.3)
+    axes[0].set_ylabel("test accuracy (%)")
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def experiment(args: argparse.Namespace, dataset: str) -> str:
+    """Name of a run, such as brp_lisnn_mnist_lateral or brp_lisnn_mnist_plain_gaussian-0.2-both."""
+    words = ["brp_lisnn", dataset, "lateral" if args.lateral else "plain"]
+    if args.noise is not None:
+        words.append(f"{args.noise}-{args.noise_level:g}-{args.noise_in}")
+    if args.quick:
+        words.append("quick")
+    return "_".join(words)
+
+
+def load(args: argparse.Namespace) -> datasets.Dataset:
+    """The data set that was asked for; the first samples only with --quick."""
+    if args.dataset == "nmnist":
+        first = QUICK_SAMPLES if args.quick else None
+        return nmnist.load(args.data_root, args.spike_window, first)
+    data = datasets.load(IMAGES[args.dataset], args.data_root, fallback=True)
+    return data.first(QUICK_SAMPLES) if args.quick else data
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of this experiment."""
+    add = parser.add_argument
+    add(
+        "--dataset",
+        choices=tuple(MAPS),
+        default="MNIST",
+        help="data set (default: MNIST; where it cannot be had, the 5,000 digits of mnist5k)",
+    )
+    add(
+        "--lateral",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="lateral interactions in the convolutional layers (default: with them)",
+    )
+    add("--batch-size", type=int, default=100, help="samples a step (default and paper: 100)")
+    add(
+        "--lr",
+        type=float,
+        default=1e-3,
+        help=f"step size of Adam, a tenth of it after {STEP_EVERY} epochs "
+        "(default and paper: 0.001)",
+    )
+    add(
+        "--spike_window",
+        "--spike-window",
+        type=int,
+        default=20,
+        help="time steps of a presentation (default and paper: 20)",
+    )
+    group = parser.add_argument_group("noise")
+    group.add_argument(
+        "--noise", choices=("none", *get_args(Noise)), default="none", help="kind (default: none)"
+    )
+    group.add_argument(
+        "--noise-level",
+        type=float,
+        default=0.2,
+        help="standard deviation of gaussian noise, white being 1, or share of the pixels that "
+        "salt and pepper hits, which on frames of events flips them (default: 0.2)",
+    )
+    group.add_argument(
+        "--noise-in",
+        choices=("train", "test", "both"),
+        default="both",
+        help="what the noise is in; the validation part is shown as the test is (default: both)",
+    )
+
+
+def main() -> None:
+    """Read the options, load the data and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="The paper's --seed is 3154.",
+    )
+    add_options(parser)
+    add_common_options(parser, "brp_lisnn_<dataset>_<lateral or plain>", EPOCHS)
+    args = parser.parse_args()
+    args.noise = None if args.noise == "none" else args.noise
+    if args.quick:
+        args.epochs = min(args.epochs, 2)
+        args.batch_size = min(args.batch_size, QUICK_BATCH)
+    check_positive(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        spike_window=args.spike_window,
+    )
+    if args.noise is not None:
+        check_level(args.noise, args.noise_level)
+    device = prepare(args.device, args.seed, args.threads, args.deterministic)
+    data = load(args)
+    name = experiment(args, data.name)
+    carry_out(args, name, device, lambda run: train(args, name, run, data, device))
+
+
+if __name__ == "__main__":
+    script(main)
