@@ -103,6 +103,10 @@ class Scripts:
                 process.kill()  # where an assertion failed it would run on
         return process.returncode, words
 
+    def data_root(self) -> Path:
+        """Where data sets that may not be committed lie, if they do."""
+        return Path(os.environ.get("SNN_DATA") or ROOT.parent / "shared" / "data")
+
     # -- what a run wrote
 
     def result(self, folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
 PAPERS = ("shifting_learning", "brp_snn", "hybrid_plasticity")  # papers whose code is here
-TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3")
+TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
 ENVIRONMENT = {
     "MPLBACKEND": "agg",  # figures go to files
     "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
@@ -134,8 +134,10 @@ def brp_synthetic(session: nox.Session) -> None:
 
 @nox.session
 def brp_lisnn(session: nox.Session) -> None:
-    """LISNN: lateral interactions on MNIST; `-- --no-lateral`, `-- --dataset nmnist`."""
-    _experiment(session, "brp_snn", "lisnn/train.py")
+    """LISNN on MNIST with and without lateral interactions; `-- --dataset nmnist` for another."""
+    for switch in ("--lateral", "--no-lateral"):
+        _experiment(session, "brp_snn", "lisnn/train.py", switch)
+    _run(session, "brp_snn/lisnn/compare.py", *(w for w in session.posargs if w == "--quick"))
 
 
 @nox.session

@@ -80,7 +80,23 @@ COMPARED = {
         "test_accuracy_nearest",
         "test accuracy by nearest code (%)",
     ),
-    "brp_fsdd": Comparison(tuple(f"brp_fsdd_{mode}" for mode in BRP_MODES)),
+    "brp_fsdd": Comparison(
+        (*(f"brp_fsdd_{mode}" for mode in BRP_MODES), "brp_fsdd_BRP_held-out-speakers")
+    ),
+    "brp_mnist_conv": Comparison(tuple(f"brp_mnist_{mode}" for mode in BRP_MODES)),
+    "brp_nmnist": Comparison(tuple(f"brp_nmnist_{mode}" for mode in BRP_MODES)),
+    "brp_classification_synth": Comparison(
+        tuple(f"brp_classification_synth_{mode}" for mode in BRP_MODES)
+    ),
+    "brp_classification_synth_rate": Comparison(
+        tuple(f"brp_classification_synth_rate_{mode}" for mode in (*BRP_MODES, "DRTP"))
+    ),
+    "brp_regression_synth": Comparison(
+        tuple(f"brp_regression_synth_{mode}" for mode in BRP_MODES),
+        "test_squared_error",
+        "test error (mean square)",
+        1,
+    ),
 }
 
 
