@@ -42,14 +42,18 @@ def _compare(session: nox.Session, *experiments: str) -> None:
 
 
 def _test(session: nox.Session, *folders: str) -> None:
-    """Run pytest on folders; a first argument that is a path replaces them."""
+    """Run pytest on folders; arguments that are paths replace them.
+
+    Without arguments a process a core takes a file of tests at a time, with a thread each.
+    """
     session.install(*TEST_TOOLS)
-    arguments = session.posargs or []
+    arguments = session.posargs or ["-n", "auto", "--dist", "loadfile"]
     has_path = any(
         not word.startswith("-") and os.path.exists(word.split("::")[0]) for word in arguments
     )
     paths = () if has_path else folders
-    session.run("python", "-m", "pytest", *paths, *arguments, env=ENVIRONMENT)
+    environment = ENVIRONMENT if session.posargs else {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
+    session.run("python", "-m", "pytest", *paths, *arguments, env=environment)
 
 
 # ------------------------------------------------------------------------- shifting learning

@@ -6,9 +6,6 @@ again in a process of its own. There, and on a GPU, `TestKernels` holds the chec
 
 import importlib.util
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +18,6 @@ if importlib.util.find_spec("triton") is None:
 
 from brp_snn import _kernels_cuda
 
-ROOT = Path(__file__).parents[2]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda" if torch.cuda.is_available() else None
 
@@ -74,24 +70,11 @@ if DEVICE is not None:
 
 if not INTERPRETED:
 
-    def test_interpreter():
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-        run = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
-        assert " passed" in run.stdout
-        assert "skipped" not in run.stdout
+    def test_interpreter(interpret):
+        interpret(__file__)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_compiles_for_hopper(dtype, monkeypatch):
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource, compile
-
+    def test_compiles_for_hopper(dtype, monkeypatch, compile_for_hopper):
         started = []
         monkeypatch.setattr(
             _kernels_cuda,
@@ -107,16 +90,5 @@ if not INTERPRETED:
         _kernels_cuda.teach(potential, row, row.clone(), Neuron())
         _kernels_cuda.chain(potential, pooled, Neuron(), pool)
         assert len(started) == 3
-        pointer = {torch.float32: "*fp32", torch.float64: "*fp64"}[dtype]
         for kernel, arguments, constants in started:
-            named = dict(zip(kernel.arg_names, arguments, strict=False))
-            assert kernel.arg_names == [*named, *constants]
-            signature = {
-                k: pointer if isinstance(x, torch.Tensor) else "i32" for k, x in named.items()
-            } | dict.fromkeys(constants, "constexpr")
-            compiled = compile(
-                ASTSource(kernel, signature, constants),
-                target=GPUTarget("cuda", 90, 32),
-                options=_kernels_cuda._OPTIONS,
-            )
-            assert compiled.asm["cubin"]
+            compile_for_hopper(kernel, arguments, constants, **_kernels_cuda._OPTIONS)
