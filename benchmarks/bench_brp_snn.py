@@ -5,10 +5,11 @@
 
 The plain side runs the network a step at a time and lets autograd find the gradients, in every
 mode. Both sides take the same weights, Bernoulli input and targets, and fill the same gradients,
-which are there before the step. Readouts and gradients must agree to 1e-9 in float64 before
-anything is timed, and to 1e-5 in float32 at the timed size (see `differences`); then both are timed
-in float32, in turns. Memory is the peak of a step in a fresh process each, above parameters,
-gradients and input.
+which are there before the step. Readouts and gradients must agree to 1e-9 in float64, at the timed
+size, before anything is timed; then both are timed in float32, in turns. How far they are apart in
+float32 is recorded: mostly 1e-6 and less, but rounding can take a potential to the other side of
+the threshold or of the surrogate's edge, and such a unit moves a gradient by up to 1e-3. Memory is
+the peak of a step in a fresh process each, above parameters, gradients and input.
 """
 
 import argparse
@@ -45,7 +46,7 @@ TIMED: tuple[Mode, ...] = ("BRP", "BP", "FA", "DFA")
 SPEED_BARS: dict[Mode, float] = {"BRP": 1.4, "BP": 1.2}
 GPU_BAR = 5.0
 MEMORY_BAR = 1 / 3  # layerwise BRP in units of plain BRP
-TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5}
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-3}
 BATCH, STEPS = 50, 20
 RATE = 0.13  # of input spikes; the mean pixel of MNIST
 GROWTH = (10, 20, 50, 100, 200)  # steps
@@ -140,16 +141,14 @@ def make_side(
 
 
 def differences(
-    case: Case, mode: Mode, device: torch.device, dtype: torch.dtype, batch: int
+    case: Case, mode: Mode, device: torch.device, dtype: torch.dtype
 ) -> dict[str, float]:
     """Largest differences of the two sides, relative to the largest entry of each array.
 
     Raises:
         AssertionError: one is above the tolerance of the dtype.
     """
-    plain, fast = (
-        make_side(case, mode, form, device, batch=batch, dtype=dtype).found() for form in SIDES
-    )
+    plain, fast = (make_side(case, mode, form, device, dtype=dtype).found() for form in SIDES)
     found = {}
     for key, value in plain.items():
         largest = float(value.abs().max()) or 1.0
@@ -170,8 +169,8 @@ def bench(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
 def bench_one(name: str, mode: Mode, args: argparse.Namespace, device: torch.device) -> Any:
     """Compare, time and weigh both sides of one network in one mode."""
     case = CASES[name]
-    exact = differences(case, mode, device, torch.float64, 4)
-    rounded = differences(case, mode, device, torch.float32, BATCH)
+    exact = differences(case, mode, device, torch.float64)
+    rounded = differences(case, mode, device, torch.float32)
     steps = {form: make_side(case, mode, form, device).step for form in SIDES}
     times = interleaved(steps, device, args.rounds, dict.fromkeys(SIDES, 2))
     memory = {form: memory_of_step(args, name, mode, form) for form in SIDES}
