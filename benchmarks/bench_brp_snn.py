@@ -285,7 +285,8 @@ def draw_cost(rows: dict[str, Any]) -> Figure:
     right.set(ylabel="memory of a step (MB)", title="Memory")
     for axes in (left, right):
         axes.set_xticks(at, [name for name, _, _ in bars], fontsize=7)
-        axes.legend(fontsize=7)
+        axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
+        axes.legend(fontsize=7, ncols=2)
     figure.suptitle(f"MNIST network, batch {BATCH}, T = {STEPS}")
     return figure
 
