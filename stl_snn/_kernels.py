@@ -6,6 +6,7 @@ them from memory. `lif` chooses between these kernels and their forms for other 
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import numba
@@ -71,16 +72,30 @@ def _block(n: int, threads: int) -> int:
     return max(LEAST_BLOCK, min(LARGEST_BLOCK, -(-n // (4 * threads))))
 
 
-def _start_threads() -> int:
-    """Let numba use as many threads as torch does."""
-    threads = min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+def use_threads() -> int:
+    """Let numba use as many threads as torch does.
+
+    Returns:
+        Their number.
+    """
+    _start_threads()
+    most: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    threads = min(torch.get_num_threads(), most)
     numba.set_num_threads(threads)
     return threads
 
 
+@cache
+def _start_threads() -> None:
+    """Start numba's threads; it then sets how many OpenMP takes, torch's too, which is undone."""
+    threads = torch.get_num_threads()
+    numba.get_num_threads()
+    torch.set_num_threads(threads)
+
+
 def forward(current: Tensor, theta: Tensor, tau: float) -> Tensor:
     """Spikes [batch, time, n] for currents [batch, time, n] and thresholds [n]; contiguous."""
-    block = _block(current.shape[2], _start_threads())
+    block = _block(current.shape[2], use_threads())
     kind: Any = current.numpy().dtype.type
     spikes = torch.empty_like(current)
     _forward(current.numpy(), theta.numpy(), kind(tau), block, spikes.numpy())
@@ -91,14 +106,11 @@ def backward(
     current: Tensor, theta: Tensor, signal: Tensor, tau: float, alpha: float
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the currents and thresholds from that of the spikes; shapes as in `forward`."""
-    block = _block(current.shape[2], _start_threads())
+    block = _block(current.shape[2], use_threads())
     kind: Any = current.numpy().dtype.type
     to_current, to_theta = torch.empty_like(current), torch.zeros_like(theta)
-    _backward(
-        *(tensor.numpy() for tensor in (current, theta, signal)),
-        *(kind(value) for value in (tau, alpha / 2, math.pi * alpha / 2)),
-        block,
-        to_current.numpy(),
-        to_theta.numpy(),
-    )
+    given = (tensor.numpy() for tensor in (current, theta, signal))
+    constants = (kind(value) for value in (tau, alpha / 2, math.pi * alpha / 2))
+    taken = (to_current.numpy(), to_theta.numpy())
+    _backward(*given, *constants, block, *taken)  # type: ignore[call-arg]
     return to_current, to_theta

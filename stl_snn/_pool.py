@@ -1,4 +1,4 @@
-"""Max pooling by windows of equal size side by side: numba, all cores; other devices use torch's.
+"""Max pooling by 2 x 2: numba, all cores. Other windows and devices use torch's.
 
 Where several inputs of a window are largest, as spikes often are, the first of them, row by row,
 takes the gradient, as in torch.
@@ -6,57 +6,55 @@ takes the gradient, as in torch.
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from jaxtyping import Float
-from numba import config, njit, prange
+from numba import njit, prange
 from torch import Tensor
+
+from stl_snn._kernels import use_threads
 
 
 @njit(parallel=True, cache=True)
-def _forward(x, high, wide, out, winner):  # type: ignore[no-untyped-def]
+def _forward(x, out, winner):  # type: ignore[no-untyped-def]
     for m in prange(x.shape[0]):
         for i in range(out.shape[1]):
             for j in range(out.shape[2]):
-                best, at = x[m, i * high, j * wide], 0
-                for k in range(1, high * wide):
-                    value = x[m, i * high + k // wide, j * wide + k % wide]
-                    if value > best or value != value:
-                        best, at = value, k
+                best, at = x[m, 2 * i, 2 * j], np.uint8(0)
+                right, below = x[m, 2 * i, 2 * j + 1], x[m, 2 * i + 1, 2 * j]
+                across = x[m, 2 * i + 1, 2 * j + 1]
+                # What is no number is taken for the largest.
+                if right > best or right != right:
+                    best, at = right, np.uint8(1)
+                if below > best or below != below:
+                    best, at = below, np.uint8(2)
+                if across > best or across != across:
+                    best, at = across, np.uint8(3)
                 out[m, i, j] = best
                 winner[m, i, j] = at
 
 
 @njit(parallel=True, cache=True)
-def _backward(signal, winner, high, wide, to_x):  # type: ignore[no-untyped-def]
+def _backward(signal, winner, to_x):  # type: ignore[no-untyped-def]
     zero = signal.dtype.type(0)
     for m in prange(to_x.shape[0]):
         for i in range(signal.shape[1]):
             for j in range(signal.shape[2]):
-                for k in range(high * wide):
-                    here = signal[m, i, j] if winner[m, i, j] == k else zero
-                    to_x[m, i * high + k // wide, j * wide + k % wide] = here
+                g, at = signal[m, i, j], winner[m, i, j]
+                to_x[m, 2 * i, 2 * j] = g if at == 0 else zero
+                to_x[m, 2 * i, 2 * j + 1] = g if at == 1 else zero
+                to_x[m, 2 * i + 1, 2 * j] = g if at == 2 else zero
+                to_x[m, 2 * i + 1, 2 * j + 1] = g if at == 3 else zero
 
 
-def windows(space: tuple[int, ...], size: int, device: str) -> tuple[int, int] | None:
-    """Height and width of the windows, or None where torch's pooling has to do it.
-
-    Args:
-        space: height and width of the input.
-        size: windows along each side.
-        device: kind of device.
-    """
-    high, wide = space[0] // size, space[1] // size
-    fits = space == (high * size, wide * size) and high * wide <= np.iinfo(np.uint8).max
-    return (high, wide) if fits and device == "cpu" else None
+def halves(x: Float[Tensor, "*n height width"], size: int) -> bool:
+    """Whether pooling to size x size is done here."""
+    return x.device.type == "cpu" and tuple(x.shape[-2:]) == (2 * size, 2 * size)
 
 
-def max_pool(
-    x: Float[Tensor, "*n height width"], high: int, wide: int
-) -> Float[Tensor, "*n height2 width2"]:
-    """The largest value of each window of high x wide, which height and width are multiples of."""
-    found: Tensor = _MaxPool.apply(x.flatten(0, -3), high, wide)
+def max_pool(x: Float[Tensor, "*n height width"]) -> Float[Tensor, "*n height2 width2"]:
+    """The largest value of each window of 2 x 2; height and width are even."""
+    found: Tensor = _MaxPool.apply(x.flatten(0, -3))
     return found.view(*x.shape[:-2], *found.shape[1:])
 
 
@@ -64,27 +62,20 @@ class _MaxPool(torch.autograd.Function):
     """`max_pool` on [n, height, width]."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, high: int, wide: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         n, height, width = x.shape
-        out = x.new_empty(n, height // high, width // wide)
+        out = x.new_empty(n, height // 2, width // 2)
         winner = torch.empty_like(out, dtype=torch.uint8)
-        _start_threads()
-        arrays = (tensor.detach().numpy() for tensor in (x.contiguous(), out, winner))
-        taken, *given = arrays
-        _forward(taken, high, wide, *given)
+        use_threads()
+        _forward(x.detach().contiguous().numpy(), out.numpy(), winner.numpy())
         ctx.save_for_backward(winner)
-        ctx.window = high, wide
         return out
 
     @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (winner,), (high, wide) = ctx.saved_tensors, ctx.window
+    def backward(ctx: Any, signal: Tensor) -> Tensor:
+        (winner,) = ctx.saved_tensors
         n, height, width = signal.shape
-        to_x = signal.new_empty(n, height * high, width * wide)
-        _start_threads()
-        _backward(signal.contiguous().numpy(), winner.numpy(), high, wide, to_x.numpy())
-        return to_x, None, None
-
-
-def _start_threads() -> None:
-    numba.set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+        to_x = signal.new_empty(n, 2 * height, 2 * width)
+        use_threads()
+        _backward(signal.contiguous().numpy(), winner.numpy(), to_x.numpy())
+        return to_x

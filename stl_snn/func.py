@@ -20,6 +20,11 @@ Sharing = Literal["neuron", "channel", "layer"]
 """Who has a threshold of its own: each neuron (the paper), each feature map, or the layer."""
 
 
+def _apart(joined: Tensor, like: Tensor) -> Tensor:
+    """[batch x time, ...] as [batch, time, ...] of another tensor."""
+    return joined.view(*like.shape[:2], *joined.shape[1:])
+
+
 class Conv2d(nn.Conv2d):
     """A convolution without bias.
 
@@ -39,8 +44,7 @@ class Conv2d(nn.Conv2d):
         # With few channels the CPU's convolution is fast only where channels lie last.
         if images.device.type == "cpu" and self.in_channels < 8:
             images = images.contiguous(memory_format=torch.channels_last)
-        found = super().forward(images).contiguous()
-        return found.unflatten(0, input.shape[:2])
+        return _apart(super().forward(images).contiguous(), input)
 
 
 class Linear(nn.Linear):
@@ -51,7 +55,8 @@ class Linear(nn.Linear):
 
     def forward(self, input: Float[Tensor, "b t *shape"]) -> Float[Tensor, "b t o"]:
         """Currents of all steps, one product of batch x time."""
-        return super().forward(input.flatten(2))
+        currents: Tensor = super().forward(input.flatten(2))
+        return currents
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -67,7 +72,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         assert self.running_var is not None
         assert self.momentum is not None
         if not self.training:
-            return super().forward(input.flatten(0, 1)).unflatten(0, input.shape[:2])
+            return _apart(super().forward(input.flatten(0, 1)), input)
         # With a momentum of 1 the running averages are the statistics of this pass.
         mean, var = (self.running_mean.new_zeros(n_steps * self.num_features) for _ in range(2))
         weight, bias = self.weight.repeat(n_steps), self.bias.repeat(n_steps)
@@ -95,9 +100,9 @@ class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
         """All steps in one pass."""
         size = self.output_size
         assert isinstance(size, int)
-        if windows := _pool.windows(tuple(input.shape[-2:]), size, input.device.type):
-            return _pool.max_pool(input, *windows)
-        return super().forward(input.flatten(0, 1)).unflatten(0, input.shape[:2])
+        if _pool.halves(input, size):
+            return _pool.max_pool(input)
+        return _apart(super().forward(input.flatten(0, 1)), input)
 
 
 class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
@@ -105,7 +110,7 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
 
     def forward(self, input: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h2 w2"]:
         """All steps in one pass."""
-        return super().forward(input.flatten(0, 1)).unflatten(0, input.shape[:2])
+        return _apart(super().forward(input.flatten(0, 1)), input)
 
 
 class Dropout(nn.Dropout):
@@ -161,6 +166,7 @@ class LIF(nn.Module):
             self.thresh.clamp_(min=self.floor)
 
     def extra_repr(self) -> str:
+        """The layer in a printed network."""
         return f"{self.shape}, thresholds {tuple(self.thresh.shape)}, tau={self.tau}"
 
 
@@ -177,7 +183,7 @@ class Vote(nn.Module):
 
     def forward(self, spikes: Float[Tensor, "b t n"]) -> Float[Tensor, "b classes"]:
         """Shares of the votes, in [0, 1]."""
-        return spikes.unflatten(2, (-1, self.population)).mean((1, 3))
+        return spikes.reshape(*spikes.shape[:2], -1, self.population).mean((1, 3))
 
 
 def n_neurons(layer: LIF) -> int:

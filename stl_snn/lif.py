@@ -58,10 +58,11 @@ class _Lif(torch.autograd.Function):
         current, theta = current.contiguous(), theta.contiguous()
         ctx.save_for_backward(current, theta)
         ctx.constants = tau, alpha
-        return _form(current).forward(current.detach(), theta.detach(), tau)
+        spikes: Tensor = _form(current).forward(current.detach(), theta.detach(), tau)
+        return spikes
 
     @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, Tensor, None, None]:
         current, theta = (tensor.detach() for tensor in ctx.saved_tensors)
         found = _form(current).backward(current, theta, signal.contiguous(), *ctx.constants)
         return *found, None, None

@@ -35,7 +35,7 @@ class _Spike(torch.autograd.Function):
         return (x >= 0).to(x.dtype)
 
     @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         return signal * (ctx.alpha / 2) / (1 + (math.pi * ctx.alpha * x / 2) ** 2), None
 
