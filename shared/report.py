@@ -33,6 +33,7 @@ HEADLINES = {
     "test_accuracy_selected": "test, epoch picked by validation",
     "test_accuracy_last_frozen": "trace frozen",
     "test_accuracy_last_single": "one image a batch",
+    "test_accuracy_joint": "joint decision",
     "test_accuracy_gaussian_6": "Gaussian noise of variance 0.06",
     "test_accuracy_gaussian_6_frozen": "that with the trace frozen",
     "test_accuracy_exact_last": "all bits right",
@@ -81,6 +82,13 @@ COMPARED = {
         "test accuracy by nearest code (%)",
     ),
     "brp_fsdd": Comparison(tuple(f"brp_fsdd_{mode}" for mode in BRP_MODES)),
+    **{
+        f"{session}{width}": Comparison(
+            tuple(f"{session}{mode}{width}" for mode in ("", "_sl", "_tl", "_tl_norm"))
+        )
+        for session in ("stl_mnist", "stl_fashion")
+        for width in ("", "_width-0.125")
+    },
 }
 
 

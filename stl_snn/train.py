@@ -61,9 +61,18 @@ FIELDS = {
 
 def parse() -> argparse.Namespace:
     """The command line, with the data set's settings where nothing else was asked for."""
-    args = make_parser().parse_args()
+    return completed(make_parser().parse_args())
+
+
+def completed(args: argparse.Namespace) -> argparse.Namespace:
+    """Options as read, with the data set's settings where nothing else was asked for.
+
+    Raises:
+        UserError: they cannot be.
+    """
     fill(args)
     check(args)
+    setting_of(args)
     return args
 
 
@@ -421,7 +430,6 @@ def published(args: argparse.Namespace) -> dict[str, float] | None:
 def main() -> None:
     """Train and test one network."""
     args = parse()
-    setting_of(args)  # what cannot be is refused before data are loaded
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
     carry_out(args, name_of(args), device, lambda run: run_experiment(args, run, device))
 

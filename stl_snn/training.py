@@ -71,7 +71,7 @@ class Task:
             train_loss and train_accuracy, as seen before each step.
 
         Raises:
-            UserError: the loss is no number any more.
+            UserError: the loss or a parameter is no number any more.
         """
         self.network.train()
         part = self.data.train
@@ -82,11 +82,21 @@ class Task:
             loss, right = self.step(part.inputs[batch], part.labels[batch], optimizer)
             seen += torch.stack([loss.double() * len(batch), right.double()])
         loss_, right_ = (seen / len(order)).tolist()
-        if not math.isfinite(loss_):
-            raise UserError(
-                f"the loss became {loss_}: lower --lr; the last checkpoint is from before it"
-            )
+        self.check_finite(loss_)
         return {"train_loss": loss_, "train_accuracy": right_}
+
+    def check_finite(self, loss: float) -> None:
+        """Stop a run that ran away; the loss alone does not tell, since such neurons are silent.
+
+        Raises:
+            UserError: the loss or a parameter is NaN or infinite.
+        """
+        whole = (torch.isfinite(p.detach()).all() for p in self.network.parameters())
+        if not (math.isfinite(loss) and torch.stack(list(whole)).all()):
+            raise UserError(
+                "weights or thresholds became infinite or no numbers: lower --lr; the last "
+                "checkpoint is from before it"
+            )
 
     def step(
         self, inputs: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer
