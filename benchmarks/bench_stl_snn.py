@@ -139,12 +139,12 @@ class SnnTorchNetwork(nn.Module):
         for s in x:
             for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
                 s, potentials[i] = self.neurons[i](norm(conv(s)), potentials[i])
-                s = functional.max_pool2d(s, 2)
+                s = functional.max_pool2d(s, 2).to(x)  # its spikes are float32 always
             s = s.flatten(1)
             for i, fc in enumerate(self.fcs, len(self.convs)):
-                s, potentials[i] = self.neurons[i](fc(s), potentials[i])
+                s, potentials[i] = self.neurons[i](fc(s.to(x)), potentials[i])
             spikes.append(s)
-        return votes(torch.stack(spikes))
+        return votes(torch.stack(spikes).to(x))
 
 
 class _NormByStep(nn.BatchNorm2d):
