@@ -39,22 +39,27 @@ def runs_of(results: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.Dat
     return found
 
 
+def levels_of(table: pd.DataFrame, kind: str) -> list[int]:
+    """The levels of noise that runs were tested at."""
+    return [level for level in LEVELS if f"test_accuracy_{kind}_{level}" in table]
+
+
 def draw_noise(metrics: Mapping[str, pd.DataFrame]) -> Figure:
     """Accuracy against the level of noise, a panel a kind."""
-    first = next(iter(metrics.values()))
-    kinds = [kind for kind in NOISE if f"test_accuracy_{kind}_{LEVELS[-1]}" in first]
+    kinds = [kind for kind in NOISE if any(levels_of(t, kind) for t in metrics.values())]
     figure, panels = plt.subplots(
         1, len(kinds), figsize=(4.4 * len(kinds), 3.4), sharey=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for axes, kind in zip(panels[0], kinds, strict=True):
         for mode, table in metrics.items():
-            accuracy = [100 * table[f"test_accuracy_{kind}_{level}"].mean() for level in LEVELS]
-            axes.plot(LEVELS, accuracy, marker=".", label=f"{mode.upper()} ({len(table)} seeds)")
+            levels = levels_of(table, kind)
+            accuracy = [100 * table[f"test_accuracy_{kind}_{level}"].mean() for level in levels]
+            axes.plot(levels, accuracy, marker=".", label=f"{mode.upper()} ({len(table)})")
         axes.set(xlabel=NOISE_LABELS[kind], title=kind)
         axes.grid(alpha=0.3)
     panels[0, 0].set(ylabel="test accuracy (%)")
-    panels[0, 0].legend(fontsize=8)
+    panels[0, 0].legend(title="what learns (seeds)", fontsize=8, title_fontsize=8)
     return figure
 
 
@@ -104,7 +109,10 @@ def main() -> None:
             "name another folder with --results"
         )
     out = args.out or args.results / "figures"
-    for draw, word in ((draw_noise, "noise"), (draw_rates, "rates")):
+    drawings = {"rates": draw_rates}
+    if any(table.get("noise_samples") is not None for table in metrics.values()):
+        drawings["noise"] = draw_noise
+    for word, draw in drawings.items():
         figure = draw(metrics)
         figure.suptitle(f"{args.session}{ending}", fontsize=10)
         save_figure(figure, out / f"{args.session}{ending}_{word}")
