@@ -103,6 +103,10 @@ class Scripts:
                 process.kill()  # where an assertion failed it would run on
         return process.returncode, words
 
+    def data_root(self) -> Path:
+        """Where data sets that may not be committed lie, if they do."""
+        return Path(os.environ.get("SNN_DATA") or ROOT.parent / "shared" / "data")
+
     # -- what a run wrote
 
     def result(self, folder: Path) -> dict[str, Any]:
@@ -230,3 +234,63 @@ def undisturbed(
     done = scripts.run(*request.module.REPEATED, "--out", folder)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def interpret() -> Callable[[str], None]:
+    """Runs a file of tests in Triton's interpreter, which needs no GPU; all must pass.
+
+    The interpreter has to be chosen before Triton is imported: a process of its own does.
+    """
+
+    def run(file: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", file],
+            cwd=ROOT,
+            env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert " passed" in done.stdout
+        assert "skipped" not in done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def compile_for_hopper() -> Callable[..., Any]:
+    """Compiles a Triton kernel for compute capability 9.0: the compiler sees more than a run does.
+
+    Takes the kernel, its arguments, its constants by name and compiler options by name.
+    """
+
+    def compiled(
+        kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any], **options: Any
+    ) -> Any:
+        import torch
+        from triton.backends.compiler import GPUTarget
+        from triton.compiler import ASTSource, compile
+
+        short = {
+            torch.float32: "*fp32",
+            torch.float64: "*fp64",
+            torch.int32: "*i32",
+            torch.int64: "*i64",
+        }
+        named = dict(zip(kernel.arg_names, arguments, strict=False))
+        assert kernel.arg_names == [*named, *constants]
+        # A launch would compile again for sizes that are 1 or multiples of 16.
+        assert all(x.do_not_specialize for x in kernel.params if x.name in named)
+        signature = {
+            k: short[x.dtype] if isinstance(x, torch.Tensor) else "i32" for k, x in named.items()
+        } | dict.fromkeys(constants, "constexpr")
+        made = compile(
+            ASTSource(kernel, signature, constants),
+            target=GPUTarget("cuda", 90, 32),
+            options=options,
+        )
+        assert made.asm["cubin"]
+        return made
+
+    return compiled

@@ -15,7 +15,7 @@ nox.options.sessions = ["lint", "tests"]
 
 # Papers whose code is here.
 PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity")
-TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3")
+TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
 # Libraries that STL-SNN is timed against; nothing else needs them.
 PEERS = ("snntorch==1.0.0", "spikingjelly==2.0.0")
 ENVIRONMENT = {
@@ -45,14 +45,18 @@ def _compare(session: nox.Session, *experiments: str) -> None:
 
 
 def _test(session: nox.Session, *folders: str) -> None:
-    """Run pytest on folders; a first argument that is a path replaces them."""
+    """Run pytest on folders; arguments that are paths replace them.
+
+    Without arguments a process a core takes a file of tests at a time, with a thread each.
+    """
     session.install(*TEST_TOOLS)
-    arguments = session.posargs or []
+    arguments = session.posargs or ["-n", "auto", "--dist", "loadfile"]
     has_path = any(
         not word.startswith("-") and os.path.exists(word.split("::")[0]) for word in arguments
     )
     paths = () if has_path else folders
-    session.run("python", "-m", "pytest", *paths, *arguments, env=ENVIRONMENT)
+    environment = ENVIRONMENT if session.posargs else {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
+    session.run("python", "-m", "pytest", *paths, *arguments, env=environment)
 
 
 # ------------------------------------------------------------------------- shifting learning
@@ -137,8 +141,10 @@ def brp_synthetic(session: nox.Session) -> None:
 
 @nox.session
 def brp_lisnn(session: nox.Session) -> None:
-    """LISNN: lateral interactions on MNIST; `-- --no-lateral`, `-- --dataset nmnist`."""
-    _experiment(session, "brp_snn", "lisnn/train.py")
+    """LISNN on MNIST with and without lateral interactions; `-- --dataset nmnist` for another."""
+    for switch in ("--lateral", "--no-lateral"):
+        _experiment(session, "brp_snn", "lisnn/train.py", switch)
+    _run(session, "brp_snn/lisnn/compare.py", *(w for w in session.posargs if w == "--quick"))
 
 
 @nox.session

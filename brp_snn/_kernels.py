@@ -1,9 +1,13 @@
 """The membrane over many steps of a layer at once, forward and backward: numba, all cores.
 
 Arrays are [time, rows, height, width] with rows = batch times channels; a layer without space has
-height 1 and its units as width. Each function has a form of torch operations for other devices.
+height 1 and its units as width. On CUDA the functions are those of `_kernels_cuda` where Triton is
+installed; on other devices they are made of torch operations.
 """
 
+import importlib
+import importlib.util
+from functools import cache
 from typing import Any
 
 import numba
@@ -75,6 +79,14 @@ def _chain(potential, signal, threshold, lens, decay, ph, pw):  # type: ignore[n
                     potential[t, m, h, w] = kept + (g - v * carried if near else zero)
 
 
+@cache
+def _elsewhere(device: str) -> Any:
+    """What holds the functions for devices of that kind, by their names; not for the CPU."""
+    if device == "cuda" and importlib.util.find_spec("triton"):
+        return importlib.import_module("brp_snn._kernels_cuda")
+    return _ByTorch
+
+
 def views(*tensors: Tensor) -> list[Any]:
     """NumPy's views of the tensors; numba is told how many threads torch uses."""
     numba.set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
@@ -104,7 +116,7 @@ def integrate(
         arrays = views(current, before, pooled)
         _integrate(*arrays, *constants, *pool)  # type: ignore[call-arg]
     else:
-        integrate_by_torch(current, before, pooled, neuron, pool)
+        _elsewhere(current.device.type).integrate(current, before, pooled, neuron, pool)
 
 
 def teach(
@@ -125,7 +137,7 @@ def teach(
         gradient = potential.new_empty((0,) * 4) if look else potential
         _teach(*views(potential, signal, after, gradient), *constants)
     else:
-        teach_by_torch(potential, signal, after, neuron, look=look)
+        _elsewhere(potential.device.type).teach(potential, signal, after, neuron, look=look)
 
 
 def chain(potential: Tensor, signal: Tensor, neuron: Neuron, pool: tuple[int, int]) -> None:
@@ -142,7 +154,7 @@ def chain(potential: Tensor, signal: Tensor, neuron: Neuron, pool: tuple[int, in
         arrays = views(potential, signal)
         _chain(*arrays, *constants, *pool)  # type: ignore[call-arg]
     else:
-        chain_by_torch(potential, signal, neuron, pool)
+        _elsewhere(potential.device.type).chain(potential, signal, neuron, pool)
 
 
 def integrate_by_torch(
@@ -185,3 +197,11 @@ def _gradient_before(v: Tensor, signal: Tensor, after: Tensor, neuron: Neuron) -
     carried = neuron.decay * after
     near = (v - neuron.threshold).abs() < neuron.lens
     return carried * (v <= neuron.threshold) + (signal - v * carried) * near
+
+
+class _ByTorch:
+    """The functions in torch operations, by the names that `_kernels_cuda` has for them."""
+
+    integrate = staticmethod(integrate_by_torch)
+    teach = staticmethod(teach_by_torch)
+    chain = staticmethod(chain_by_torch)

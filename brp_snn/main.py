@@ -113,10 +113,15 @@ def published(args: argparse.Namespace) -> dict[str, float] | None:
     return {"test_accuracy_last": table[mode]} if mode in table else None
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
+def parse(description: str | None = __doc__, **defaults: object) -> argparse.Namespace:
+    """The command line.
+
+    Args:
+        description: what --help says above the options.
+        defaults: options by name that a program sets otherwise than this one.
+    """
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_common_options(parser, "brp_mnist_BRP", SETTINGS["MNIST"].epochs)
     parser.set_defaults(epochs=None)
@@ -201,6 +206,7 @@ def parse() -> argparse.Namespace:
             f"spike ({default})",
         )
     parser.add_argument("--codename", help="a word behind the name of the run and its folder")
+    parser.set_defaults(**defaults)
     args = parser.parse_args()
     setting = SETTINGS[args.dataset]
     args.topology = args.topology or setting.topology
@@ -349,9 +355,9 @@ def summary(rows: list[dict[str, float]]) -> dict[str, float | None]:
     return found | {f"{name}_last": last[name] for name in names}
 
 
-def main() -> None:
-    """Do the trials."""
-    args = parse()
+def main(description: str | None = __doc__, **defaults: object) -> None:
+    """Do the trials; arguments as in `parse`."""
+    args = parse(description, **defaults)
     check(args)
     for trial in range(args.trials):
         own = copy.copy(args)

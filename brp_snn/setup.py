@@ -134,6 +134,12 @@ class _Standardised:
 
 
 def _labelled(split: datasets.Split, n_classes: int, device: torch.device) -> Part:
+    wrong = split.labels[(split.labels < 0) | (split.labels >= n_classes)]
+    if len(wrong):
+        raise UserError(
+            f"a sample has the label {wrong[0]}, but the classes are 0 to {n_classes - 1}: put a "
+            "good copy of the data set in its place"
+        )
     labels = torch.from_numpy(split.labels)
     targets = functional.one_hot(labels, n_classes).float().to(device)
     return Part(torch.from_numpy(np.ascontiguousarray(split.inputs)).to(device), targets)

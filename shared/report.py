@@ -81,13 +81,33 @@ COMPARED = {
         "test_accuracy_nearest",
         "test accuracy by nearest code (%)",
     ),
-    "brp_fsdd": Comparison(tuple(f"brp_fsdd_{mode}" for mode in BRP_MODES)),
+    "brp_fsdd": Comparison(
+        (*(f"brp_fsdd_{mode}" for mode in BRP_MODES), "brp_fsdd_BRP_held-out-speakers")
+    ),
+    "brp_mnist_conv": Comparison(tuple(f"brp_mnist_{mode}" for mode in BRP_MODES)),
+    "brp_nmnist": Comparison(tuple(f"brp_nmnist_{mode}" for mode in BRP_MODES)),
+    "brp_classification_synth": Comparison(
+        tuple(f"brp_classification_synth_{mode}" for mode in BRP_MODES)
+    ),
+    "brp_classification_synth_rate": Comparison(
+        tuple(f"brp_classification_synth_rate_{mode}" for mode in (*BRP_MODES, "DRTP"))
+    ),
+    "brp_regression_synth": Comparison(
+        tuple(f"brp_regression_synth_{mode}" for mode in BRP_MODES),
+        "test_squared_error",
+        "test error (mean square)",
+        1,
+    ),
     **{
         f"{session}{width}": Comparison(
             tuple(f"{session}{mode}{width}" for mode in ("", "_sl", "_tl", "_tl_norm"))
         )
-        for session in ("stl_mnist", "stl_fashion")
-        for width in ("", "_width-0.125")
+        for session, widths in {
+            "stl_mnist": ("", "_width-0.125"),
+            "stl_fashion": ("", "_width-0.0625"),
+            "stl_nmnist": ("", "_width-0.0625"),
+        }.items()
+        for width in widths
     },
 }
 

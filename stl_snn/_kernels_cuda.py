@@ -36,10 +36,11 @@ def _forward_kernel(  # type: ignore[no-untyped-def]
     j = program % n_blocks * BLOCK + tl.arange(0, BLOCK)
     real = j < n
     threshold = tl.load(theta + j, mask=real, other=0.0)
-    v = threshold * 0.0
+    tau = tl.full([BLOCK], TAU, threshold.dtype)  # a bare constant could be rounded to float32
+    v = tl.zeros([BLOCK], threshold.dtype)
     at = program // n_blocks * n_steps * n + j
     for _ in range(n_steps):
-        v = TAU * v + tl.load(current + at, mask=real, other=0.0)
+        v = tau * v + tl.load(current + at, mask=real, other=0.0)
         fires = v - threshold >= 0.0
         tl.store(spikes + at, fires.to(v.dtype), mask=real)
         v = tl.where(fires, 0.0, v)
@@ -69,26 +70,29 @@ def _backward_kernel(  # type: ignore[no-untyped-def]
     j = program % n_blocks * BLOCK + tl.arange(0, BLOCK)
     real = j < n
     threshold = tl.load(theta + j, mask=real, other=0.0)
-    total = threshold * 0.0
+    tau = tl.full([BLOCK], TAU, threshold.dtype)
+    height = tl.full([BLOCK], HEIGHT, threshold.dtype)
+    slope = tl.full([BLOCK], SLOPE, threshold.dtype)
+    total = tl.zeros([BLOCK], threshold.dtype)
     first = part * per_program
     for b in range(first, tl.minimum(first + per_program, n_batch)):
         at = b * n_steps * n + j
-        v = threshold * 0.0
+        v = tl.zeros([BLOCK], threshold.dtype)
         for _ in range(n_steps):
-            v = TAU * v + tl.load(current + at, mask=real, other=0.0)
+            v = tau * v + tl.load(current + at, mask=real, other=0.0)
             tl.store(to_current + at, v, mask=real)
             v = tl.where(v - threshold >= 0.0, 0.0, v)
             at += n
         tl.debug_barrier()  # what was stored is read again, if by another thread
-        after = threshold * 0.0
+        after = tl.zeros([BLOCK], threshold.dtype)
         for _ in range(n_steps):
             at -= n
             v = tl.load(to_current + at, mask=real, other=0.0)
             g = tl.load(signal + at, mask=real, other=0.0)
-            after = TAU * after
+            after = tau * after
             x = v - threshold
-            steep = SLOPE * x
-            through_spike = HEIGHT / (1.0 + steep * steep) * (g - v * after)
+            steep = slope * x
+            through_spike = height / (1.0 + steep * steep) * (g - v * after)
             total -= through_spike
             after = through_spike + tl.where(x >= 0.0, 0.0, after)
             tl.store(to_current + at, after, mask=real)

@@ -225,7 +225,7 @@ def report(
     rows = run.metrics()
     last = rows[-1]
     selected = max(rows, key=lambda row: row["validation_accuracy"])
-    run.save_figure(draw_noise(curves, name), "noise")
+    run.save_figure(draw_noise({name: curves}, name), "noise")
     accuracy = PUBLISHED.get(data.name) if args.lateral and args.noise is None else None
     run.finish(
         experiment=name,
@@ -241,7 +241,7 @@ def report(
             "train_accuracy_last": last["train_accuracy"],
             "train_loss_last": last["train_loss"],
             **{
-                f"test_accuracy_last_{kind}_{level:g}": value
+                metric_of(kind, level): value
                 for kind, values in curves.items()
                 for level, value in zip(LEVELS, values, strict=True)
             },
@@ -251,19 +251,26 @@ def report(
     )
 
 
-def draw_noise(curves: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Test accuracy over the level of each kind of noise."""
+def metric_of(kind: str, level: float) -> str:
+    """Name in result.json of the accuracy under noise."""
+    return f"test_accuracy_last_{kind}_{level:g}"
+
+
+def draw_noise(networks: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
+    """Test accuracy over the level of each kind of noise, a line a network of that name."""
     labels = {
         "gaussian": ("standard deviation", "Gaussian"),
         "salt_pepper": ("share of the pixels", "salt and pepper"),
     }
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
-    for panel, (kind, values) in zip(axes, curves.items(), strict=True):
-        level, heading = labels[kind]
-        panel.plot(LEVELS, [100 * value for value in values], marker=".")
+    for panel, (kind, (level, heading)) in zip(axes, labels.items(), strict=True):
+        for name, curves in networks.items():
+            panel.plot(LEVELS, [100 * value for value in curves[kind]], marker=".", label=name)
         panel.set(xlabel=level, title=f"{heading} noise", ylim=(0, 100))
         panel.grid(alpha=0.3)
     axes[0].set_ylabel("test accuracy (%)")
+    if len(networks) > 1:
+        axes[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=10)
     return figure
 

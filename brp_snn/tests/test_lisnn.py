@@ -1,22 +1,22 @@
 """LISNN: the network against the plain per-step form, noise, frames, the program."""
 
 import math
-import os
+import shutil
 import signal
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from brp_snn.lisnn import _kernels, nmnist, noise_data, train
+from brp_snn.lisnn import _kernels, compare, nmnist, noise_data, train
 from brp_snn.lisnn.LISNN import LISNN
 from brp_snn.lisnn.train import Shown
 from brp_snn.models import Neuron, mem_update
 from shared import datasets
 from shared.datasets import EventPart, Events, EventSet, Recordings
 from shared.errors import UserError
+from shared.report import load_results
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -299,7 +299,7 @@ def test_quick(options, name, published, scripts, tmp_path):
 
 
 def test_quick_on_recordings(scripts, tmp_path):
-    root = Path(os.environ.get("SNN_DATA") or scripts.folder.parents[1] / "shared" / "data")
+    root = scripts.data_root()
     words = ("--dataset", "nmnist", "--quick", "--spike_window", 3, "--data-root", root)
     done = scripts.run_offline(TRAIN, *words, "--out", tmp_path)
     if not (root / "nmnist_small.zip").is_file():
@@ -308,6 +308,27 @@ def test_quick_on_recordings(scripts, tmp_path):
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path, ["curves", "noise"])
     assert result["experiment"] == "brp_lisnn_nmnist_small_lateral_quick"
+
+
+def test_networks_are_compared_under_noise(scripts, undisturbed, tmp_path):
+    compare_ = ("lisnn/compare.py", "--results", tmp_path)
+    for seed in (0, 1):
+        folder = tmp_path / "brp_lisnn_toy" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        shutil.copy(undisturbed / "result.json", folder)
+    scripts.assert_refused(scripts.run(*compare_), "run lisnn/train.py first")
+    done = scripts.run(*compare_, "--quick")
+    assert done.returncode == 0, done.stderr
+    result = scripts.result(undisturbed)
+    figure = tmp_path / "figures" / f"brp_lisnn_{result['dataset']}_noise.png"
+    assert figure.stat().st_size > 5000
+    (name, curves), *others = compare.noise_curves(load_results(tmp_path)).items()
+    assert not others
+    assert name == f"{result['experiment']} (2)"
+    assert curves["gaussian"][0] == pytest.approx(result["metrics"]["test_accuracy_last"])
+    assert curves["salt_pepper"][-1] == pytest.approx(
+        result["metrics"]["test_accuracy_last_salt_pepper_0.4"]
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

@@ -6,9 +6,6 @@ again in a process of its own. There, and on a GPU, `TestKernels` holds the chec
 
 import importlib.util
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +19,6 @@ if importlib.util.find_spec("triton") is None:
 
 from shifting_learning import _kernels_cuda
 
-ROOT = Path(__file__).parents[2]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda" if torch.cuda.is_available() else None
 
@@ -307,19 +303,9 @@ if DEVICE is not None:
 
 if not INTERPRETED:
 
-    def test_interpreter() -> None:
+    def test_interpreter(interpret) -> None:
         """The checks hold in Triton's interpreter, which needs no GPU."""
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-        run = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
-        assert " passed" in run.stdout
-        assert "skipped" not in run.stdout
+        interpret(__file__)
 
     def _launches(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], dtype: torch.dtype):
         """What the four functions would start for a layer, as (kernel, arguments, warps, sizes)."""
@@ -351,32 +337,12 @@ if not INTERPRETED:
         ],
     )
     def test_compiles_for_hopper(
-        shape: tuple[int, ...], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+        shape: tuple[int, ...], dtype: torch.dtype, monkeypatch, compile_for_hopper
     ) -> None:
         """Types and shared memory hold up in the compiler, which sees more than the interpreter."""
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource, compile
-
-        short = {
-            torch.float32: "*fp32",
-            torch.float64: "*fp64",
-            torch.int32: "*i32",
-            torch.int64: "*i64",
-        }
         started = _launches(monkeypatch, shape, dtype)
         assert len(started) == 5
         for kernel, arguments, warps, sizes in started:
-            named = dict(zip(kernel.arg_names, arguments, strict=False))
-            assert kernel.arg_names == [*named, *sizes]
-            # A launch would compile again for sizes that are 1 or multiples of 16.
-            assert all(x.do_not_specialize for x in kernel.params if x.name in named)
-            signature = {
-                k: short[x.dtype] if isinstance(x, Tensor) else "i32" for k, x in named.items()
-            } | dict.fromkeys(sizes, "constexpr")
-            compiled = compile(
-                ASTSource(kernel, signature, sizes),
-                target=GPUTarget("cuda", 90, 32),
-                options={"num_warps": warps, **_kernels_cuda._OPTIONS},
-            )
-            assert compiled.asm["cubin"]
+            options = {"num_warps": warps, **_kernels_cuda._OPTIONS}
+            compiled = compile_for_hopper(kernel, arguments, sizes, **options)
             assert compiled.metadata.shared <= 48 * 1024

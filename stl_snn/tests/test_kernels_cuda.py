@@ -6,13 +6,9 @@ again in a process of its own. There, and on a GPU, `TestKernels` holds the chec
 
 import importlib.util
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from stl_snn.lif import ByTorch
 
@@ -21,7 +17,6 @@ if importlib.util.find_spec("triton") is None:
 
 from stl_snn import _kernels_cuda
 
-ROOT = Path(__file__).parents[2]
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda" if torch.cuda.is_available() else None
 
@@ -66,26 +61,13 @@ if DEVICE is not None:
 
 if not INTERPRETED:
 
-    def test_interpreter() -> None:
+    def test_interpreter(interpret) -> None:
         """The checks hold in Triton's interpreter, which needs no GPU."""
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-        run = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
-        assert " passed" in run.stdout
-        assert "skipped" not in run.stdout
+        interpret(__file__)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_compiles_for_hopper(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_compiles_for_hopper(dtype: torch.dtype, monkeypatch, compile_for_hopper) -> None:
         """Types hold up in the compiler, which sees more than the interpreter."""
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource, compile
-
         started = []
         monkeypatch.setattr(
             _kernels_cuda,
@@ -99,16 +81,6 @@ if not INTERPRETED:
         _kernels_cuda.forward(current, theta, 0.5)
         _kernels_cuda.backward(current, theta, current, 0.5, 2.0)
         assert len(started) == 2
-        short = {torch.float32: "*fp32", torch.float64: "*fp64"}
+        options = {"num_warps": _kernels_cuda.WARPS, **_kernels_cuda._OPTIONS}
         for kernel, arguments, constants in started:
-            named = dict(zip(kernel.arg_names, arguments, strict=False))
-            assert kernel.arg_names == [*named, *constants]
-            signature = {
-                k: short[x.dtype] if isinstance(x, Tensor) else "i32" for k, x in named.items()
-            } | dict.fromkeys(constants, "constexpr")
-            compiled = compile(
-                ASTSource(kernel, signature, constants),
-                target=GPUTarget("cuda", 90, 32),
-                options={"num_warps": _kernels_cuda.WARPS, **_kernels_cuda._OPTIONS},
-            )
-            assert compiled.asm["cubin"]
+            compile_for_hopper(kernel, arguments, constants, **options)

@@ -1,0 +1,66 @@
+"""The noise study with and without lateral interactions, from the results of runs.
+
+    python brp_snn/lisnn/compare.py                      of runs/
+    python brp_snn/lisnn/compare.py --results results    of the committed runs
+
+Reads <results>/brp_lisnn_*/seed*/result.json and draws a figure for every data set that it finds,
+of the networks that were trained for the most epochs; a line is the mean over the seeds.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from brp_snn.lisnn.noise_data import KINDS
+from brp_snn.lisnn.train import LEVELS, draw_noise, metric_of
+from shared.errors import UserError
+from shared.options import script
+from shared.report import load_results
+from shared.run import save_figure
+
+PREFIX = "brp_lisnn"
+
+
+def noise_curves(runs: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
+    """Mean accuracy over `LEVELS` by kind of noise, for each network.
+
+    Args:
+        runs: rows of `shared.report.load_results` of one data set.
+    """
+    longest = runs[runs["epochs"] == runs["epochs"].max()]
+    curves: dict[str, dict[str, list[float]]] = {}
+    for name, group in longest.groupby("experiment"):
+        metrics = pd.DataFrame(group["metrics"].tolist())
+        curves[f"{name} ({len(group)})"] = {
+            kind: [float(metrics[metric_of(kind, level)].mean()) for level in LEVELS]
+            for kind in KINDS
+        }
+    return curves
+
+
+def main() -> None:
+    """Draw the figures.
+
+    Raises:
+        UserError: there are no runs to compare.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=Path("runs"), help="(default: runs)")
+    parser.add_argument("--quick", action="store_true", help="compare runs of --quick")
+    args = parser.parse_args()
+    results = load_results(args.results)
+    names = results["experiment"]
+    chosen = results[names.str.startswith(PREFIX) & (names.str.endswith("quick") == args.quick)]
+    if not len(chosen):
+        raise UserError(f"no {PREFIX} run lies under {args.results}: run lisnn/train.py first")
+    for dataset, runs in chosen.groupby("dataset"):
+        path = args.results / "figures" / f"{PREFIX}_{dataset}_noise"
+        save_figure(draw_noise(noise_curves(runs), f"{dataset}: network (seeds)"), path)
+        print(f"{path}.png")
+
+
+if __name__ == "__main__":
+    script(main)
