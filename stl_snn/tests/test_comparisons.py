@@ -4,6 +4,11 @@ import json
 import shutil
 
 import pytest
+import torch
+
+from shared.errors import UserError
+from stl_snn import decide
+from stl_snn.data import Data, Part
 
 OPTIONS = ("--quick", "--threads", 1, "--batch-size", 20, "--noise-samples", 20)
 NAME = "stl_mnist_width-0.0625_batch-size-20_theta-{}_quick"
@@ -79,14 +84,15 @@ def test_networks_of_different_data_do_not_decide_together(scripts, sweep, train
     scripts.assert_refused(done, "they cannot decide together")
 
 
-def test_a_checkpoint_of_another_network_does_not_decide(scripts, trained, tmp_path):
+def test_a_checkpoint_of_another_network_does_not_decide(trained):
     change(trained, width=0.125)
-    done = scripts.run("decide.py", trained, "--quick", "--out", tmp_path / "out")
-    scripts.assert_refused(done, "is a checkpoint of another network")
+    part = Part(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(UserError, match="is a checkpoint of another network"):
+        decide.read(trained).network(Data("mnist", part, part, part, 10))
 
 
 def test_what_is_not_there_is_named(scripts, tmp_path):
-    done = scripts.run("decide.py", tmp_path, "--quick", "--out", tmp_path / "out")
-    scripts.assert_refused(done, "is no folder of a run of stl_snn/train.py")
+    with pytest.raises(UserError, match=r"is no folder of a run of stl_snn/train\.py"):
+        decide.read(tmp_path)
     done = scripts.run("sweep.py", "theta", "--out", tmp_path)
     scripts.assert_refused(done, "give --into for all")

@@ -10,6 +10,7 @@ from stl_snn import func, reference
 from stl_snn.data import Data, Part, augment, noisy, spikes
 from stl_snn.param import CIFAR10, MNIST, SETTINGS, DVSGesture, deepened, scaled
 from stl_snn.spiking_model import SpikingNetwork
+from stl_snn.train import warn_of_non_positive
 from stl_snn.training import Presentation, Task, joint_accuracy
 
 SMALL = dataclasses.replace(MNIST(), channels=6, hidden=30, theta=0.7, spread=0.1)
@@ -163,6 +164,34 @@ def test_thresholds_that_went_non_positive_are_counted():
     with torch.no_grad():
         network.neurons()["lif3"].thresh[:4] = torch.tensor([-1.0, 0.0, -0.1, 0.1])
     assert network.non_positive() == {"lif1": 0, "lif2": 0, "lif3": 3, "lif4": 0}
+
+
+def test_thresholds_that_went_non_positive_are_reported(capsys):
+    network = network_of(dataclasses.replace(SMALL, theta=0.02, spread=0.0))
+    task = Task(network, bars(), Presentation(4, 20))
+    task.train_epoch(torch.optim.Adam(network.learn("tl", False), lr=0.1))
+    count = warn_of_non_positive(network, 7)
+    assert count == sum(network.non_positive().values()) > 0
+    words = capsys.readouterr().err
+    assert words.startswith("epoch 7: thresholds at 0 or below, whose neurons fire without input: ")
+    for name, number in network.non_positive().items():
+        assert (f"{number} in {name}" in words) == (number > 0)
+
+
+def test_learning_that_explodes_is_refused():
+    network = network_of()
+    task = Task(network, bars(), Presentation(4, 20))
+    with pytest.raises(UserError, match="lower --lr"):
+        task.train_epoch(torch.optim.Adam(network.learn("stl", True), lr=1e38, fused=True))
+
+
+def test_half_precision_learns_too():
+    network = network_of()
+    task = Task(network, bars(), Presentation(4, 20, "bfloat16"))
+    optimizer = torch.optim.Adam(network.learn("stl", True), lr=3e-3)
+    rows = [task.train_epoch(optimizer) for _ in range(12)]
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert all(p.dtype == torch.float32 for p in network.parameters())
 
 
 def test_noise_and_augmentation():
