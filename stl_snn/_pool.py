@@ -1,4 +1,4 @@
-"""Max pooling by 2 x 2: numba, all cores. Other windows and devices use torch's.
+"""Max pooling by 2 x 2: numba, all cores; torch's on other devices.
 
 Where several inputs of a window are largest, as spikes often are, the first of them, row by row,
 takes the gradient, as in torch.
@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from numba import njit, prange
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import max_pool2d
 
 from stl_snn._kernels import use_threads
 
@@ -47,14 +49,10 @@ def _backward(signal, winner, to_x):  # type: ignore[no-untyped-def]
                 to_x[m, 2 * i + 1, 2 * j + 1] = g if at == 3 else zero
 
 
-def halves(x: Float[Tensor, "*n height width"], size: int) -> bool:
-    """Whether pooling to size x size is done here."""
-    return x.device.type == "cpu" and tuple(x.shape[-2:]) == (2 * size, 2 * size)
-
-
 def max_pool(x: Float[Tensor, "*n height width"]) -> Float[Tensor, "*n height2 width2"]:
     """The largest value of each window of 2 x 2; height and width are even."""
-    found: Tensor = _MaxPool.apply(x.flatten(0, -3))
+    maps = x.flatten(0, -3)
+    found: Tensor = _MaxPool.apply(maps) if x.device.type == "cpu" else max_pool2d(maps, 2)
     return found.view(*x.shape[:-2], *found.shape[1:])
 
 
@@ -72,6 +70,7 @@ class _MaxPool(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, signal: Tensor) -> Tensor:
         (winner,) = ctx.saved_tensors
         n, height, width = signal.shape

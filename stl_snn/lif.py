@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from stl_snn import _kernels
 
@@ -62,6 +63,7 @@ class _Lif(torch.autograd.Function):
         return spikes
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, Tensor, None, None]:
         current, theta = (tensor.detach() for tensor in ctx.saved_tensors)
         found = _form(current).backward(current, theta, signal.contiguous(), *ctx.constants)

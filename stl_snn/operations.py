@@ -92,7 +92,7 @@ class Counter:
                 self._samples += len(x)
             x = x.flatten(2) if isinstance(layer, nn.Linear) else x
             nonzero = x != 0
-            active = nonzero.sum((0, 1)).double()
+            active = nonzero.sum((0, 1))
             binary = (nonzero.to(x.dtype) == x).all()
             if name in self._active:
                 active += self._active[name]
@@ -103,8 +103,7 @@ class Counter:
 
     def _note_spikes(self, name: str) -> Any:
         def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            total = output.detach().sum(dtype=torch.float64)
-            self._spikes[name] = self._spikes.get(name, 0) + total
+            self._spikes[name] = self._spikes.get(name, 0) + output.detach().count_nonzero()
 
         return note
 
@@ -123,7 +122,7 @@ class Counter:
             shape = tuple(self._active[name].shape)
             dense = fan_out(layer, torch.ones_like(layer.weight), shape).sum() * self._steps
             links = fan_out(layer, (layer.weight != 0).to(layer.weight.dtype), shape)
-            effective = (self._active[name] * links).sum() / self._samples
+            effective = (self._active[name].cpu() * links).sum() / self._samples
             found[name] = Count(float(dense), float(effective), bool(self._binary[name]))
         return found
 
@@ -153,14 +152,14 @@ class Counter:
 def fan_out(
     layer: nn.Conv2d | nn.Linear, links: Float[Tensor, "*weight"], shape: tuple[int, ...]
 ) -> Float[Tensor, "*shape"]:
-    """Number of links that each input of a layer has, in float64.
+    """Number of links that each input of a layer has, in float64, on the CPU.
 
     Args:
         layer: a convolution or a fully connected layer.
         links: 1 where a weight counts and 0 where not, of the weight's shape.
         shape: of a step's input.
     """
-    links = links.detach().double()
+    links = links.detach().cpu().double()  # not all devices have float64
     if isinstance(layer, nn.Linear):
         return links.sum(0)
     with torch.enable_grad():  # the gradient of the sum of all outputs is the number of links

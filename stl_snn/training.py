@@ -77,11 +77,11 @@ class Task:
         part = self.data.train
         order = torch.randperm(len(part.labels)).to(self.device)
         batches = torch.split(order, self.presentation.batch_size)
-        seen = torch.zeros(2, dtype=torch.float64, device=self.device)
+        seen = []  # looked at in the end, so that no step waits for the device
         for batch in progress(batches, len(batches), "train"):
             loss, right = self.step(part.inputs[batch], part.labels[batch], optimizer)
-            seen += torch.stack([loss.double() * len(batch), right.double()])
-        loss_, right_ = (seen / len(order)).tolist()
+            seen.append(torch.stack([loss * len(batch), right.to(loss)]))
+        loss_, right_ = (torch.stack(seen).cpu().double().sum(0) / len(order)).tolist()
         self.check_finite(loss_)
         return {"train_loss": loss_, "train_accuracy": right_}
 
