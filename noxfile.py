@@ -182,6 +182,27 @@ def stl_nmnist(session: nox.Session) -> None:
 
 
 @nox.session
+def stl_modes(session: nox.Session) -> None:
+    """MNIST by STL, SL and TL, then their noise and firing rates beside each other."""
+    for mode in ("stl", "sl", "tl"):
+        _experiment(session, "stl_snn", "train.py", "-data", "mnist", "--learning", mode)
+    variant = ("--variant", "width-0.0625_quick") if "--quick" in session.posargs else ()
+    _run(session, "stl_snn/compare.py", "stl_mnist", *variant)
+
+
+@nox.session
+def stl_depth(session: nox.Session) -> None:
+    """Energy against the number of convolutions; `-- --width 0.25` for a laptop."""
+    _experiment(session, "stl_snn", "sweep.py", "depth")
+
+
+@nox.session
+def stl_theta(session: nox.Session) -> None:
+    """What becomes of other initial thresholds; `-- --width 0.25` for a laptop."""
+    _experiment(session, "stl_snn", "sweep.py", "theta")
+
+
+@nox.session
 def test_stl_snn(session: nox.Session) -> None:
     """Tests of STL-SNN."""
     _install(session, "stl_snn")
