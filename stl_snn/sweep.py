@@ -100,7 +100,7 @@ def main() -> None:
     )
     own, words = parser.parse_known_args()
     sweep = SWEEPS[own.option]
-    values = own.values or sweep.values
+    values = sorted(own.values or sweep.values)
     runs = trainings(own.option, values, words)
     if runs[0].out:
         raise UserError("--out names one run's folder: give --into for all")
