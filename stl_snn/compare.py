@@ -59,9 +59,9 @@ def draw_noise(metrics: Mapping[str, pd.DataFrame]) -> Figure:
         axes.set(xlabel=NOISE_LABELS[kind], title=kind)
         axes.grid(alpha=0.3)
     panels[0, 0].set(ylabel="test accuracy (%)")
-    panels[0, 0].legend(
-        title="what learns (seeds)", fontsize=8, title_fontsize=8, loc="center left"
-    )
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    title = "what learns (seeds)"
+    figure.legend(handles, labels, title=title, fontsize=8, title_fontsize=8, loc="outside right")
     return figure
 
 
