@@ -61,7 +61,9 @@ def draw_noise(metrics: Mapping[str, pd.DataFrame]) -> Figure:
     panels[0, 0].set(ylabel="test accuracy (%)")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     title = "what learns (seeds)"
-    figure.legend(handles, labels, title=title, fontsize=8, title_fontsize=8, loc="outside right")
+    figure.legend(
+        handles, labels, title=title, fontsize=8, title_fontsize=8, loc="outside right center"
+    )
     return figure
 
 
