@@ -104,7 +104,7 @@ COMPARED = {
         )
         for session, widths in {
             "stl_mnist": ("", "_width-0.125"),
-            "stl_fashion": ("", "_width-0.0625"),
+            "stl_fashion": ("",),
             "stl_nmnist": ("", "_width-0.0625"),
         }.items()
         for width in widths
