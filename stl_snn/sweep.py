@@ -40,6 +40,8 @@ def draw_depth(values: Sequence[float], found: Found) -> Figure:
     left.set(xlabel="convolutions", ylabel="energy of a sample (µJ)", yscale="log")
     right.plot(values, [100 * m["test_accuracy_last"] for m in metrics], marker="o")
     right.set(xlabel="convolutions", ylabel="test accuracy (%)")
+    for axes in (left, right):
+        axes.set_xticks(values)
     left.legend(fontsize=8)
     return figure
 
