@@ -13,8 +13,11 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
-PAPERS = ("shifting_learning", "brp_snn", "hybrid_plasticity")  # papers whose code is here
+# Papers whose code is here.
+PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity")
 TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
+# Libraries that STL-SNN is timed against; nothing else needs them.
+PEERS = ("snntorch==1.0.0", "spikingjelly==2.0.0")
 ENVIRONMENT = {
     "MPLBACKEND": "agg",  # figures go to files
     "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
@@ -151,6 +154,61 @@ def test_brp_snn(session: nox.Session) -> None:
     _test(session, "brp_snn")
 
 
+# ----------------------------------------------------------------------------------- STL-SNN
+
+
+@nox.session
+def stl_mnist(session: nox.Session) -> None:
+    """MNIST by STL; `-- --learning sl` or `tl`: synapses or thresholds only."""
+    _experiment(session, "stl_snn", "train.py", "-data", "mnist")
+
+
+@nox.session
+def stl_fashion(session: nox.Session) -> None:
+    """Fashion-MNIST on the same skeleton; `-- --steps 8`."""
+    _experiment(session, "stl_snn", "train.py", "-data", "fashion_mnist")
+
+
+@nox.session
+def stl_cifar10(session: nox.Session) -> None:
+    """CIFAR-10, 8 layers; days on two cores, meant for a GPU."""
+    _experiment(session, "stl_snn", "train.py", "-data", "cifar10")
+
+
+@nox.session
+def stl_nmnist(session: nox.Session) -> None:
+    """N-MNIST, digits in front of an event camera."""
+    _experiment(session, "stl_snn", "train.py", "-data", "nmnist")
+
+
+@nox.session
+def stl_modes(session: nox.Session) -> None:
+    """MNIST by STL, SL and TL, then their noise and firing rates beside each other."""
+    for mode in ("stl", "sl", "tl"):
+        _experiment(session, "stl_snn", "train.py", "-data", "mnist", "--learning", mode)
+    variant = ("--variant", "width-0.0625_quick") if "--quick" in session.posargs else ()
+    _run(session, "stl_snn/compare.py", "stl_mnist", *variant)
+
+
+@nox.session
+def stl_depth(session: nox.Session) -> None:
+    """Energy against the number of convolutions; `-- --width 0.25` for a laptop."""
+    _experiment(session, "stl_snn", "sweep.py", "depth")
+
+
+@nox.session
+def stl_theta(session: nox.Session) -> None:
+    """What becomes of other initial thresholds; `-- --width 0.25` for a laptop."""
+    _experiment(session, "stl_snn", "sweep.py", "theta")
+
+
+@nox.session
+def test_stl_snn(session: nox.Session) -> None:
+    """Tests of STL-SNN."""
+    _install(session, "stl_snn")
+    _test(session, "stl_snn")
+
+
 # ------------------------------------------------------------------------- hybrid plasticity
 
 
@@ -230,6 +288,8 @@ def bench(session: nox.Session) -> None:
     _install(session, *PAPERS)
     words = list(session.posargs)
     papers = (words.pop(0),) if words and words[0] in PAPERS else PAPERS
+    if "stl_snn" in papers:
+        session.install(*PEERS)
     for paper in papers:
         _run(session, f"benchmarks/bench_{paper}.py", *words)
 

@@ -33,6 +33,7 @@ HEADLINES = {
     "test_accuracy_selected": "test, epoch picked by validation",
     "test_accuracy_last_frozen": "trace frozen",
     "test_accuracy_last_single": "one image a batch",
+    "test_accuracy_joint": "joint decision",
     "test_accuracy_gaussian_6": "Gaussian noise of variance 0.06",
     "test_accuracy_gaussian_6_frozen": "that with the trace frozen",
     "test_accuracy_exact_last": "all bits right",
@@ -97,6 +98,17 @@ COMPARED = {
         "test error (mean square)",
         1,
     ),
+    **{
+        f"{session}{width}": Comparison(
+            tuple(f"{session}{mode}{width}" for mode in ("", "_sl", "_tl", "_tl_norm"))
+        )
+        for session, widths in {
+            "stl_mnist": ("", "_width-0.125"),
+            "stl_fashion": ("",),
+            "stl_nmnist": ("", "_width-0.0625"),
+        }.items()
+        for width in widths
+    },
 }
 
 

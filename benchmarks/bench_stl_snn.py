@@ -1,0 +1,392 @@
+"""STL-SNN: time and memory of a layer of neurons and of a training step, against three others.
+
+    python benchmarks/bench_stl_snn.py                  the layer, then the step
+    python benchmarks/bench_stl_snn.py --cases layer    the layer only
+
+Sides: "fast" is what everything else uses, "plain" the same network a step at a time under
+autograd (`stl_snn/reference.py`), "snntorch" its Leaky neurons in a loop over the steps,
+"spikingjelly" its multi-step mode, on a GPU with the fastest backend that it has there. All start
+from the same weights and see the same spikes. Before anything is timed they must agree in float64:
+spikes or votes of all four, and the gradients of fast, plain and SpikingJelly. snnTorch leaves the
+reset out of its gradient, so its gradients are others. SpikingJelly has no threshold that learns:
+its side has one constant threshold, which is less work.
+
+Batch normalisation takes each step's own statistics on all sides; dropout is off, since the sides
+would draw different masks. Memory is the peak of a step in a fresh process.
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from measure import (
+    interleaved,
+    memory_in_fresh_process,
+    print_times,
+    record,
+    step_memory_mb,
+    write,
+)
+from torch import Tensor, nn
+from torch.nn import functional
+
+from shared.device import keep_freed_memory, set_threads, torch_device
+from shared.errors import UserError
+from shared.options import script
+from stl_snn import func, reference
+from stl_snn.lif import lif
+from stl_snn.param import MNIST
+from stl_snn.spiking_model import SpikingNetwork
+from stl_snn.training import squared_error
+
+try:
+    import snntorch
+    from spikingjelly.activation_based import functional as sj
+    from spikingjelly.activation_based import layer as sj_layer
+    from spikingjelly.activation_based import neuron as sj_neuron
+    from spikingjelly.activation_based import surrogate as sj_surrogate
+except ImportError as error:
+    raise SystemExit(
+        f"error: {error.name} is not installed; nox -s bench -- stl_snn installs both libraries"
+    ) from error
+
+SIDES = ("plain", "fast", "snntorch", "spikingjelly")
+# All neurons of a side have this threshold, at which all layers of the fresh network fire.
+THETA = 0.5
+SETTING = dataclasses.replace(MNIST(), theta=THETA, spread=0.0, dropout=0.0)
+BATCH, STEPS = SETTING.batch_size, SETTING.steps
+LAYER = (128, 28, 28)
+RATE = 0.13  # of input spikes; the mean pixel of MNIST
+TOLERANCE = 1e-9
+CPU_BARS = {"layer": {"plain": 4.0, "snntorch": 1.0, "spikingjelly": 1.0}, "step": {"plain": 1.3}}
+GPU_BARS = {"layer": {}, "step": {"plain": 2.5, "spikingjelly": 1.2}}
+
+
+class Found(NamedTuple):
+    """What a step gave: outputs [batch, ...], and gradients by name."""
+
+    output: Tensor
+    gradients: dict[str, Tensor]
+
+
+class Side(NamedTuple):
+    """One way to do the work.
+
+    Attributes:
+        step: does it.
+        found: does it and gives what the sides are compared by.
+    """
+
+    step: Callable[[], object]
+    found: Callable[[], Found]
+
+
+# ------------------------------------------------------------------------------- libraries' side
+
+
+def leaky(theta: Tensor) -> nn.Module:
+    """A neuron of snnTorch with our dynamics and a threshold a neuron that learns."""
+    return snntorch.Leaky(
+        beta=SETTING.tau,
+        threshold=theta,
+        learn_threshold=True,
+        reset_mechanism="zero",
+        spike_grad=snntorch.surrogate.atan(alpha=SETTING.alpha),
+    )
+
+
+def lif_node() -> nn.Module:
+    """A neuron of SpikingJelly with our dynamics, all steps at once."""
+    node = sj_neuron.LIFNode(
+        tau=1 / (1 - SETTING.tau),
+        decay_input=False,
+        v_threshold=THETA,
+        v_reset=0.0,
+        surrogate_function=sj_surrogate.ATan(alpha=SETTING.alpha),
+        detach_reset=False,
+        step_mode="m",
+    )
+    return node
+
+
+class SnnTorchNetwork(nn.Module):
+    """The network of MNIST in snnTorch: all layers of a step, then the next step."""
+
+    def __init__(self, like: SpikingNetwork) -> None:
+        super().__init__()
+        synapses = list(like.synapses().values())
+        self.convs = nn.ModuleList(
+            nn.Conv2d(c.in_channels, c.out_channels, c.kernel_size, padding=c.padding, bias=False)
+            for c in synapses[:2]
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(c.out_channels) for c in synapses[:2])
+        self.fcs = nn.ModuleList(
+            nn.Linear(c.in_features, c.out_features, bias=False) for c in synapses[2:]
+        )
+        self.neurons = nn.ModuleList(
+            leaky(layer.thresh.detach().clone()) for layer in like.neurons().values()
+        )
+        copy_weights(synapses, [*self.convs, *self.fcs])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Votes [batch, classes] for spikes [time, batch, ...]."""
+        potentials = [neuron.reset_mem() for neuron in self.neurons]
+        spikes = []
+        for s in x:
+            for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+                s, potentials[i] = self.neurons[i](norm(conv(s)), potentials[i])
+                s = functional.max_pool2d(s, 2).to(x)  # its spikes are float32 always
+            s = s.flatten(1)
+            for i, fc in enumerate(self.fcs, len(self.convs)):
+                s, potentials[i] = self.neurons[i](fc(s.to(x)), potentials[i])
+            spikes.append(s)
+        return votes(torch.stack(spikes).to(x))
+
+
+class _NormByStep(nn.BatchNorm2d):
+    """Batch normalisation of each step apart on [time, batch, ...]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([super(_NormByStep, self).forward(step) for step in x])
+
+
+class SpikingJellyNetwork(nn.Module):
+    """The network of MNIST in SpikingJelly: all steps of a layer, then the next layer."""
+
+    def __init__(self, like: SpikingNetwork) -> None:
+        super().__init__()
+        synapses = list(like.synapses().values())
+        layers: list[nn.Module] = []
+        own: list[nn.Module] = []
+        for conv in synapses[:2]:
+            sizes = (conv.in_channels, conv.out_channels, conv.kernel_size)
+            own.append(sj_layer.Conv2d(*sizes, padding=conv.padding, bias=False, step_mode="m"))
+            layers += [own[-1], _NormByStep(conv.out_channels), lif_node()]
+            layers.append(sj_layer.MaxPool2d(2, step_mode="m"))
+        layers.append(sj_layer.Flatten(step_mode="m"))
+        for fc in synapses[2:]:
+            own.append(sj_layer.Linear(fc.in_features, fc.out_features, bias=False, step_mode="m"))
+            layers += [own[-1], lif_node()]
+        self.layers = nn.Sequential(*layers)
+        copy_weights(synapses, own)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Votes [batch, classes] for spikes [time, batch, ...]."""
+        sj.reset_net(self.layers)
+        return votes(self.layers(x))
+
+
+def votes(spikes: Tensor) -> Tensor:
+    """Mean of each class's neurons and of time, of spikes [time, batch, neurons]."""
+    return spikes.unflatten(2, (-1, SETTING.population)).mean((0, 3))
+
+
+def copy_weights(synapses: Sequence[nn.Module], into: Sequence[nn.Module]) -> None:
+    """Give layers the weights of others."""
+    with torch.no_grad():
+        for one, other in zip(synapses, into, strict=True):
+            other.weight.copy_(one.weight)
+
+
+def fastest_backend(device: torch.device, module: nn.Module) -> str:
+    """Let SpikingJelly's neurons use the fastest backend that there is; its name."""
+    if device.type != "cuda":
+        return "torch"
+    for backend in ("triton", "cupy"):
+        try:
+            sj.set_backend(module, backend)
+        except (ImportError, NotImplementedError, ValueError, AssertionError, AttributeError):
+            continue
+        return backend
+    return "torch"
+
+
+# ----------------------------------------------------------------------------------------- sides
+
+
+def layer_side(side: str, device: torch.device, dtype: torch.dtype, batch: int) -> Side:
+    """A layer of neurons, forward and backward."""
+    draw = torch.Generator().manual_seed(0)
+    current, signal = (
+        torch.randn(batch, STEPS, *LAYER, generator=draw, dtype=dtype).to(device) for _ in range(2)
+    )
+    if side in ("plain", "fast"):
+        x, teach = current, signal
+    else:  # time first, as these libraries have it
+        x, teach = (tensor.transpose(0, 1).contiguous() for tensor in (current, signal))
+    x.requires_grad_()
+    theta = torch.full(LAYER, THETA, dtype=dtype, device=device, requires_grad=True)
+    neurons: nn.Module | None = None
+    if side == "snntorch":
+        neurons = leaky(theta.detach().clone()).to(device, dtype)
+        theta = neurons.threshold
+    elif side == "spikingjelly":
+        neurons = lif_node()
+        fastest_backend(device, neurons)
+
+    def forward() -> Tensor:
+        if side == "plain":
+            return reference.lif(x, theta, SETTING.tau, SETTING.alpha)
+        if side == "fast":
+            return lif(x, theta, SETTING.tau, SETTING.alpha)
+        assert neurons is not None
+        if side == "spikingjelly":
+            sj.reset_net(neurons)
+            return neurons(x)
+        potential, spikes = neurons.reset_mem(), []
+        for drive in x:
+            spike, potential = neurons(drive, potential)
+            spikes.append(spike)
+        return torch.stack(spikes)
+
+    def step() -> Tensor:
+        x.grad = theta.grad = None
+        spikes = forward()
+        spikes.backward(teach)
+        return spikes.detach()
+
+    def found() -> Found:
+        spikes = step()
+        gradients = {"current": x.grad}
+        if side in ("plain", "fast"):
+            gradients["theta"] = theta.grad
+            return Found(spikes, gradients)
+        gradients["current"] = gradients["current"].transpose(0, 1)
+        return Found(spikes.transpose(0, 1), gradients)
+
+    return Side(step, found)
+
+
+def step_side(side: str, device: torch.device, dtype: torch.dtype, batch: int) -> Side:
+    """A training step of the full-width network: forward, backward, Adam."""
+    torch.manual_seed(0)
+    layers = reference if side == "plain" else func
+    ours = SpikingNetwork(SETTING, (1, 28, 28), 10, layers=layers)
+    network: nn.Module = {
+        "snntorch": SnnTorchNetwork,
+        "spikingjelly": SpikingJellyNetwork,
+    }.get(side, lambda network: network)(ours)
+    network.to(device, dtype).train()
+    if side == "spikingjelly":
+        fastest_backend(device, network)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.0, fused=True)  # weights stay equal
+    draw = torch.Generator().manual_seed(1)
+    x = (torch.rand(batch, STEPS, 1, 28, 28, generator=draw) < RATE).to(device, dtype)
+    x = x if side in ("plain", "fast") else x.transpose(0, 1).contiguous()
+    labels = (torch.arange(batch) % 10).to(device)
+
+    def step() -> Tensor:
+        found = network(x)
+        optimizer.zero_grad(set_to_none=True)
+        squared_error(found, labels).backward()
+        optimizer.step()
+        return found.detach()
+
+    def found() -> Found:
+        output = step()
+        kinds = {"conv": nn.Conv2d, "fc": nn.Linear}
+        gradients = {}
+        for name, kind in kinds.items():
+            weights = [m.weight for m in network.modules() if isinstance(m, kind)]
+            gradients |= {f"{name}{i}": weight.grad for i, weight in enumerate(weights)}
+        if side in ("plain", "fast"):
+            gradients |= {name: layer.thresh.grad for name, layer in ours.neurons().items()}
+        return Found(output, gradients)
+
+    return Side(step, found)
+
+
+CASES = {"layer": layer_side, "step": step_side}
+
+
+# ----------------------------------------------------------------------------------------- bench
+
+
+def differences(case: str, device: torch.device) -> dict[str, float]:
+    """Largest differences to the plain side in float64, relative to the largest entry.
+
+    Raises:
+        AssertionError: one is above the tolerance.
+    """
+    plain, *others = (CASES[case](side, device, torch.float64, 4).found() for side in SIDES)
+    found = {}
+    for side, other in zip(SIDES[1:], others, strict=True):
+        pairs = {"output": (plain.output, other.output)}
+        if side != "snntorch":  # its gradient leaves the reset out
+            pairs |= {key: (plain.gradients[key], g) for key, g in other.gradients.items()}
+        for key, (expected, value) in pairs.items():
+            largest = float(expected.abs().max()) or 1.0
+            found[f"{side} {key}"] = float((value - expected).abs().max()) / largest
+            assert found[f"{side} {key}"] < TOLERANCE, f"{case}: {side} {key} differs"
+    return found
+
+
+def bench_one(case: str, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Compare, time and weigh all sides."""
+    exact = differences(case, device)
+    steps = {side: CASES[case](side, device, torch.float32, BATCH).step for side in SIDES}
+    times = interleaved(steps, device, args.rounds, dict.fromkeys(SIDES, 2))
+    del steps
+    options = ("--device", args.device)
+    options += ("--threads", str(args.threads)) if args.threads else ()
+    memory = {side: memory_in_fresh_process(__file__, case, side, *options) for side in SIDES}
+    ratios = {
+        side: times[side]["wall_median"] / times["fast"]["wall_median"]
+        for side in SIDES
+        if side != "fast"
+    }
+    bars = (GPU_BARS if device.type == "cuda" else CPU_BARS)[case]
+    print(f"\n{case}")
+    print_times(times, memory)
+    said = ", ".join(
+        f"{ratio:.2f} times faster than {side} (bar {bars.get(side)})"
+        for side, ratio in ratios.items()
+    )
+    print(f"  fast is {said}; largest difference in float64 {max(exact.values()):.1e}", flush=True)
+    return {
+        "batch": BATCH,
+        "steps": STEPS,
+        "differences": exact,
+        "seconds": times,
+        "step_memory_mb": memory,
+        "speed_ratios": ratios,
+        "bars": bars,
+    }
+
+
+def main() -> None:
+    """Run the benchmark, or weigh one step."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
+    parser.add_argument("--threads", type=int, help="CPU threads (all cores)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of every side (5)")
+    parser.add_argument("--cases", nargs="+", choices=tuple(CASES), default=tuple(CASES))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/stl_snn"))
+    parser.add_argument("--memory-of", nargs=2, metavar=("CASE", "SIDE"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.rounds < 1:
+        raise UserError(f"--rounds {args.rounds} must be above 0")
+    keep_freed_memory()
+    torch.set_flush_denormal(True)
+    set_threads(args.threads)
+    device = torch_device(args.device)
+    if args.memory_of:
+        case, side = args.memory_of
+        warm_up = CASES[case](side, device, torch.float32, 2).step
+        step = CASES[case](side, device, torch.float32, BATCH).step
+        print(step_memory_mb(step, warm_up, device))
+        return
+    peers = {name: importlib.metadata.version(name) for name in ("snntorch", "spikingjelly")}
+    backend = fastest_backend(device, lif_node())
+    content = record(device) | {"peers": peers, "spikingjelly_backend": backend}
+    write(content | {case: bench_one(case, args, device) for case in args.cases}, args.out)
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,0 +1,1 @@
+"""STL-SNN: spiking networks whose thresholds and synapses learn together."""

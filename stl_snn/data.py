@@ -1,0 +1,186 @@
+"""Data sets as tensors on the device, their spikes, and noise.
+
+Images are drawn as spikes afresh at every presentation: x[t] = 1 where pixel >= U(0, 1). Recordings
+of event cameras are cut into T equally long frames, a channel a polarity.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from shared import datasets
+from shared.datasets import EventPart, EventSet, to_frames
+from shared.run import progress
+
+CAMERAS: dict[str, Callable[[Path | None], EventSet]] = {
+    "nmnist": datasets.load_nmnist,
+    "dvsgesture": datasets.load_dvs_gesture,
+}
+
+LEVELS = range(15)
+NOISE = ("gaussian", "s&p")
+"""Kinds of noise: additive of variance 0.01 a level; a share of 0.02 a level is white or black."""
+
+SHIFT = 4  # pixels
+
+
+class Part(NamedTuple):
+    """Samples: images [n, channels, height, width] or frames [n, time, channels, ...]; classes."""
+
+    inputs: UInt8[Tensor, "n *shape"]
+    labels: Int[Tensor, " n"]
+
+    def first(self, n: int | None) -> "Part":
+        """The first n samples; None means all."""
+        return Part(self.inputs[:n], self.labels[:n])
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set.
+
+    Attributes:
+        name: what was really loaded.
+        train, validation, test: its parts.
+        n_classes: number of classes.
+        augmented: training images are shifted and mirrored at random.
+    """
+
+    name: str
+    train: Part
+    validation: Part
+    test: Part
+    n_classes: int
+    augmented: bool = False
+
+    @property
+    def recorded(self) -> bool:
+        """Whether samples are frames, which have a time of their own."""
+        return self.train.inputs.dim() == 5
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a step."""
+        channels, height, width = self.train.inputs.shape[-3:]
+        return channels, height, width
+
+
+def load(
+    name: str,
+    root: Path | None,
+    steps: int,
+    device: torch.device,
+    *,
+    augmented: bool = False,
+    limit: int | None = None,
+) -> Data:
+    """A data set on the device.
+
+    Args:
+        name: one of `param.SETTINGS`.
+        root: the data root, None for the default one.
+        steps: frames that a recording is cut into.
+        device: that holds it.
+        augmented: training images are to be shifted and mirrored.
+        limit: samples of each part that are wanted, None for all.
+
+    Raises:
+        DatasetError: it cannot be had.
+    """
+    if name in CAMERAS:
+        events = CAMERAS[name](root)
+        train, validation, test = (
+            _frames(part.first(limit), steps, events.height, device)
+            for part in (events.train, events.validation, events.test)
+        )
+        return Data(events.name, train, validation, test, events.n_classes)
+    images = datasets.load(name, root, fallback=True)
+    train, validation, test = (
+        Part(
+            torch.from_numpy(np.ascontiguousarray(split.inputs[:limit])).to(device),
+            torch.from_numpy(split.labels[:limit]).to(device),
+        )
+        for split in (images.train, images.validation, images.test)
+    )
+    return Data(images.name, train, validation, test, images.n_classes, augmented)
+
+
+def _frames(part: EventPart, steps: int, side: int, device: torch.device) -> Part:
+    made = np.zeros((len(part), steps, 2, side, side), np.uint8)
+    recordings = progress(part.recordings, len(part), "frames")
+    for frames, events in zip(made, recordings, strict=True):
+        frames[:] = to_frames(events, steps, side, side).swapaxes(0, 1)
+    return Part(torch.from_numpy(made).to(device), torch.from_numpy(part.labels).to(device))
+
+
+def intensities(inputs: UInt8[Tensor, "n *shape"], recorded: bool) -> Float[Tensor, "n *shape"]:
+    """Pixels in [0, 1], or frames as they are."""
+    return inputs.float() if recorded else inputs.float() / 255
+
+
+def spikes(
+    values: Float[Tensor, "n *shape"], steps: int, generator: torch.Generator | None
+) -> Float[Tensor, "n t c h w"]:
+    """The input of a network.
+
+    Args:
+        values: images with pixels in [0, 1], which are drawn as spikes, or frames, which are these.
+        steps: time steps of an image.
+        generator: of the draws; None for torch's own.
+    """
+    if values.dim() == 5:
+        return values
+    thresholds = torch.rand(
+        (len(values), steps, *values.shape[1:]), generator=generator, device=values.device
+    )
+    above = torch.ge(values.unsqueeze(1), thresholds)
+    return above.to(values.dtype)
+
+
+def augment(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Every image shifted by up to 4 pixels each way, black moving in, and mirrored half the time.
+
+    Draws come from torch's own generator.
+    """
+    n, _, height, width = images.shape
+    padded = functional.pad(images, (SHIFT,) * 4)
+    top, left = torch.randint(2 * SHIFT + 1, (2, n, 1), device=images.device)
+    rows = top + torch.arange(height, device=images.device)
+    columns = left + torch.arange(width, device=images.device)
+    mirrored = torch.rand(n, 1, device=images.device) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    sample = torch.arange(n, device=images.device).view(-1, 1, 1)
+    moved: Tensor = padded.movedim(1, 3)[sample, rows[:, :, None], columns[:, None, :]]
+    return moved.movedim(3, 1).contiguous()
+
+
+def kinds_of_noise(recorded: bool) -> tuple[str, ...]:
+    """Kinds that suit the data: frames of 0 and 1 have no use for additive noise."""
+    return ("s&p",) if recorded else NOISE
+
+
+def noisy(
+    values: Float[Tensor, "n *shape"], kind: str, level: int, generator: torch.Generator
+) -> Float[Tensor, "n *shape"]:
+    """Pixels or frames under noise, in [0, 1].
+
+    Args:
+        values: pixels or frames.
+        kind: one of `NOISE`.
+        level: strength, 0 (none) to 14; the units are those of hybrid plasticity's figure 4.
+        generator: of the draws.
+    """
+    if kind == "gaussian":
+        noise = torch.randn(values.shape, generator=generator, device=values.device)
+        return (values + math.sqrt(0.01 * level) * noise).clamp(0, 1)
+    share = 0.02 * level
+    drawn = torch.rand(values.shape, generator=generator, device=values.device)
+    return values.masked_fill(drawn < share, 0).masked_fill(drawn < share / 2, 1)

@@ -1,0 +1,133 @@
+"""Trainings that differ in one option, and a figure of what it changes.
+
+    python stl_snn/sweep.py depth                         energy against the number of convolutions
+    python stl_snn/sweep.py theta                         the initial threshold, Theta_0
+    python stl_snn/sweep.py theta --values 0.5 1 2 -data fashion_mnist --width 0.25
+
+Other options are those of train.py and hold for every training. Trainings that are there already
+are not done again.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from shared.device import prepare
+from shared.errors import UserError
+from shared.options import script
+from shared.run import carry_out, save_figure
+from stl_snn.param import SETTINGS
+from stl_snn.train import completed, make_parser, name_of, run_experiment
+
+Found = Sequence[dict[str, Any]]
+"""Results of the trainings, in the order of the values."""
+
+
+def draw_depth(values: Sequence[float], found: Found) -> Figure:
+    """Energy of a presentation, and accuracy, against the number of convolutions."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    metrics = [result["metrics"] for result in found]
+    for key, label in (
+        ("energy_uj_dense_one_step", "all multiply-accumulates of one step, 4.6 pJ"),
+        ("energy_uj", "spikes' operations of all steps, 0.9 pJ"),
+    ):
+        left.plot(values, [m[key] for m in metrics], marker="o", label=label)
+    left.set(xlabel="convolutions", ylabel="energy of a sample (µJ)", yscale="log")
+    right.plot(values, [100 * m["test_accuracy_last"] for m in metrics], marker="o")
+    right.set(xlabel="convolutions", ylabel="test accuracy (%)")
+    for axes in (left, right):
+        axes.set_xticks(values)
+    left.legend(fontsize=8)
+    return figure
+
+
+def draw_theta(values: Sequence[float], found: Found) -> Figure:
+    """Accuracy, firing rates and thresholds after training against the initial threshold."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    metrics = [result["metrics"] for result in found]
+    left.plot(values, [100 * m["test_accuracy_last"] for m in metrics], marker="o")
+    left.set(ylabel="test accuracy (%)")
+    layers = [key.removeprefix("theta_mean_") for key in metrics[0] if "theta_mean_" in key]
+    for layer in layers:
+        rates = [100 * m[f"rate_{layer}"] for m in metrics]
+        middle.plot(values, rates, marker="o", label=layer)
+        means, spreads = ([m[f"theta_{k}_{layer}"] for m in metrics] for k in ("mean", "sd"))
+        right.errorbar(values, means, spreads, marker="o", capsize=3, label=layer)
+    right.plot(values, values, color="black", linewidth=0.8, linestyle=":", label="unchanged")
+    middle.set(ylabel="spikes a neuron and step (%)")
+    right.set(ylabel="threshold after training (mean, sd)")
+    for axes in (left, middle, right):
+        axes.set(xlabel="initial threshold $\\Theta_0$")
+    right.legend(fontsize=8)
+    return figure
+
+
+class Sweep(NamedTuple):
+    """An option of train.py, the values that it takes, and the figure."""
+
+    values: tuple[float, ...]
+    draw: Callable[[Sequence[float], Found], Figure]
+
+
+SWEEPS = {
+    "depth": Sweep((2, 3, 4, 6), draw_depth),
+    "theta": Sweep((0.5, 1.0, 2.0, 3.0), draw_theta),
+}
+
+
+def trainings(option: str, values: Sequence[float], words: list[str]) -> list[argparse.Namespace]:
+    """The options of every training.
+
+    Raises:
+        UserError: one of them cannot be.
+    """
+    given = ([*words, f"--{option}", f"{value:g}"] for value in values)
+    return [completed(make_parser().parse_args(each)) for each in given]
+
+
+def main() -> None:
+    """Train and draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("option", choices=tuple(SWEEPS), help="what differs")
+    parser.add_argument("--values", type=float, nargs="+", help="its values")
+    parser.add_argument(
+        "--into", type=Path, default=Path("runs"), help="folder of the runs and figures/ (runs)"
+    )
+    own, words = parser.parse_known_args()
+    sweep = SWEEPS[own.option]
+    values = sorted(own.values or sweep.values)
+    runs = trainings(own.option, values, words)
+    if runs[0].out:
+        raise UserError("--out names one run's folder: give --into for all")
+    found = []
+    for args in runs:
+        args.out = own.into / name_of(args) / f"seed{args.seed}"
+        train_one(args)
+        found.append(json.loads((args.out / "result.json").read_text()))
+    figure = sweep.draw(values, found)
+    last = found[-1]
+    figure.suptitle(
+        f"{last['dataset']}, {runs[0].learning.upper()}, width {runs[0].width:g}, "
+        f"{last['epochs']} epochs, seed {last['seed']}",
+        fontsize=10,
+    )
+    path = own.into / "figures" / f"{SETTINGS[runs[0].data].session}_{own.option}"
+    save_figure(figure, path)
+    print(f"\n{path}.png")
+
+
+def train_one(args: argparse.Namespace) -> None:
+    """Train and test one network, unless that has been done."""
+    device = prepare(args.device, args.seed, args.threads, args.deterministic)
+    carry_out(args, name_of(args), device, lambda run: run_experiment(args, run, device))
+
+
+if __name__ == "__main__":
+    script(main)

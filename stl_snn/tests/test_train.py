@@ -1,0 +1,136 @@
+"""The program `train.py`, run as a user runs it."""
+
+import shutil
+import signal
+
+import pytest
+
+from shared.errors import UserError
+from stl_snn.train import completed, make_parser, name_of
+
+FIGURES = ["curves", "rates", "thresholds", "noise", "energy"]
+# Wide and bright enough that layers fire and learn in two epochs of little data.
+ALIVE = ("--theta", 0.5, "--batch-size", 20)
+REPEATED = (
+    *("train.py", "--quick", "--threads", 1, "--noise-samples", 20, "--decisions", 3),
+    *ALIVE,
+)
+
+
+def name(*options):
+    return name_of(completed(make_parser().parse_args([str(option) for option in options])))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), "stl_mnist"),
+        (("-tl",), "stl_mnist"),
+        (("--no-tl",), "stl_mnist_sl"),
+        (("--learning", "tl"), "stl_mnist_tl"),
+        (("--learning", "tl", "--train-norm"), "stl_mnist_tl_norm"),
+        (("--no-train-norm",), "stl_mnist_no-norm"),
+        (("-data", "fashion_mnist", "--steps", 8, "--width", 0.25), "stl_fashion_width-0.25_T8"),
+        (("-data", "cifar10", "--steps", 8, "--lr", 1e-4), "stl_cifar10_lr-0.0001"),
+        (("-data", "nmnist", "--sharing", "channel"), "stl_nmnist_per-channel"),
+        (("--floor", 0.1, "--depth", 3, "--theta", 1), "stl_mnist_floor-0.1_depth-3_theta-1"),
+        (("-data", "dvsgesture", "--quick"), "stl_dvsgesture_width-0.0625_quick"),
+    ],
+)
+def test_names_say_what_differs(options, expected):
+    assert name(*options) == expected
+
+
+def test_switches_are_real():
+    parse = make_parser().parse_args
+    assert parse(["-gpu"]).device == "cuda"
+    assert parse(["--no-gpu"]).device == "cpu"
+    assert parse([]).device == "auto"
+
+
+def test_quick_run_of_images(scripts, undisturbed):
+    result = scripts.assert_finished(undisturbed, FIGURES)
+    assert result["experiment"] == "stl_mnist_width-0.0625_batch-size-20_theta-0.5_quick"
+    assert result["dataset"].startswith("mnist")
+    metrics, rows = result["metrics"], scripts.rows(undisturbed)
+    assert metrics["test_accuracy_last"] == rows[-1]["test_accuracy"]
+    assert metrics["decisions"] == 3
+    assert metrics["test_accuracy_s&p_0"] == metrics["test_accuracy_gaussian_0"]
+    assert {"Dense", "Effective_MACs", "Effective_ACs", "activation_sparsity"} <= metrics.keys()
+    assert 0 < metrics["Effective_ACs"] < metrics["Dense"]
+    assert 0 < metrics["rate_lif1"] < 1
+    assert rows[1]["train_loss"] < rows[0]["train_loss"]
+    assert rows[1]["theta_sd_lif1"] != rows[0]["theta_sd_lif1"]
+
+
+def test_quick_run_of_recordings(scripts, tmp_path):
+    options = ("-data", "nmnist", "--quick", "--threads", 1, "--learning", "tl", "--steps", 3)
+    done = scripts.run("train.py", *options, *ALIVE, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = scripts.assert_finished(tmp_path, FIGURES)
+    assert result["dataset"].startswith("nmnist")
+    assert "test_accuracy_gaussian_0" not in result["metrics"]
+    assert result["metrics"]["test_accuracy_s&p_14"] is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, number):
+    scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
+
+
+def test_the_seed_decides(scripts, undisturbed, tmp_path):
+    scripts.assert_seed_decides(undisturbed, tmp_path, "layers.conv1.weight", *REPEATED)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--learning", "sl", "-tl"), "--learning sl contradicts -tl: give one of them"),
+        (("--learning", "tl", "--no-tl"), "--learning tl contradicts --no-tl: give one of them"),
+        (("--steps", 0), "--steps 0 must be above 0"),
+        (("--floor", 3), "--floor 3.0 must be above 0 and at most --theta 2.0"),
+        (("--theta", -1), "--theta -1.0 must be above 0"),
+        (("--depth", 1), "--depth 1 leaves no convolution"),
+        (("--dropout", 1), "--dropout 1.0 must be at least 0 and below 1"),
+        (("--tau", 1), "--tau 1.0 must be at least 0 and below 1"),
+        (("--spread", -1), "--spread -1.0 must not be below 0"),
+        (("--decisions", 0), "--decisions 0 must be above 0"),
+    ],
+)
+def test_bad_options_are_refused(options, words):
+    with pytest.raises(UserError) as caught:
+        completed(make_parser().parse_args(["--quick", *map(str, options)]))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-data", "imagenet"), "invalid choice: 'imagenet'"),
+        (("--learning", "bp"), "invalid choice: 'bp'"),
+    ],
+)
+def test_unknown_words_are_refused(capsys, options, words):
+    with pytest.raises(SystemExit) as caught:
+        make_parser().parse_args(options)
+    assert caught.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_refusal_is_one_sentence(scripts, tmp_path):
+    done = scripts.run("train.py", "--quick", "--steps", 0, "--out", tmp_path / "run")
+    scripts.assert_refused(done, "--steps 0 must be above 0")
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_are_not_there_are_named(scripts, tmp_path):
+    options = ("-data", "dvsgesture", "--quick", "--data-root", tmp_path)
+    done = scripts.run_offline("train.py", *options, "--out", tmp_path / "run")
+    scripts.assert_refused(done, "DVS Gesture was not found")
+
+
+def test_a_checkpoint_of_another_network_is_refused(scripts, undisturbed, tmp_path):
+    shutil.copy(undisturbed / "checkpoint.pt", tmp_path)
+    done = scripts.run(*REPEATED, "--depth", 3, "--out", tmp_path)
+    scripts.assert_refused(done, "is a checkpoint of another network")
+    assert (tmp_path / "checkpoint.pt").read_bytes() == (undisturbed / "checkpoint.pt").read_bytes()

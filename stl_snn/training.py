@@ -1,0 +1,199 @@
+"""Training and testing."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from shared.errors import UserError
+from shared.run import progress
+from stl_snn.data import Data, Part, augment, intensities, noisy, spikes
+from stl_snn.operations import Counter
+from stl_snn.spiking_model import SpikingNetwork
+
+Precision = Literal["float32", "bfloat16"]
+
+EVALUATION_SEED = 0x5EED
+"""Of the input's draws in a test: every test shows the same spikes, whatever was trained."""
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """How samples are shown.
+
+    Attributes:
+        steps: time steps of an image; recordings have theirs.
+        batch_size: samples at a time.
+        precision: of convolutions and products; "bfloat16" by autocast.
+    """
+
+    steps: int
+    batch_size: int
+    precision: Precision = "float32"
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[object]:
+        """The context of the network's products."""
+        if self.precision == "bfloat16":
+            return torch.autocast(device.type, torch.bfloat16)
+        return nullcontext()
+
+
+def squared_error(
+    votes: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """Mean squared difference of votes and one-hot labels."""
+    return functional.mse_loss(votes, functional.one_hot(labels, votes.shape[1]).to(votes))
+
+
+class Task:
+    """A network on a data set.
+
+    Args:
+        network: the network.
+        data: the data set.
+        presentation: how samples are shown.
+    """
+
+    def __init__(self, network: SpikingNetwork, data: Data, presentation: Presentation) -> None:
+        self.network, self.data, self.presentation = network, data, presentation
+        self.device = data.train.labels.device
+
+    def train_epoch(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
+        """One pass over the training part in random order; draws come from torch's own generator.
+
+        Returns:
+            train_loss and train_accuracy, as seen before each step.
+
+        Raises:
+            UserError: the loss or a parameter is no number any more.
+        """
+        self.network.train()
+        part = self.data.train
+        order = torch.randperm(len(part.labels)).to(self.device)
+        batches = torch.split(order, self.presentation.batch_size)
+        seen = []  # looked at in the end, so that no step waits for the device
+        for batch in progress(batches, len(batches), "train"):
+            loss, right = self.step(part.inputs[batch], part.labels[batch], optimizer)
+            seen.append(torch.stack([loss * len(batch), right.to(loss)]))
+        loss_, right_ = (torch.stack(seen).cpu().double().sum(0) / len(order)).tolist()
+        self.check_finite(loss_)
+        return {"train_loss": loss_, "train_accuracy": right_}
+
+    def check_finite(self, loss: float) -> None:
+        """Stop a run that ran away; the loss alone does not tell, since such neurons are silent.
+
+        Raises:
+            UserError: the loss or a parameter is NaN or infinite.
+        """
+        whole = (torch.isfinite(p.detach()).all() for p in self.network.parameters())
+        if not (math.isfinite(loss) and torch.stack(list(whole)).all()):
+            raise UserError(
+                "weights or thresholds became infinite or no numbers: lower --lr; the last "
+                "checkpoint is from before it"
+            )
+
+    def step(
+        self, inputs: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer
+    ) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser.
+
+        Returns:
+            Loss and number of right answers, both from before it.
+        """
+        values = intensities(inputs, self.data.recorded)
+        shown = spikes(
+            augment(values) if self.data.augmented else values, self.presentation.steps, None
+        )
+        with self.presentation.autocast(self.device):
+            votes = self.network(shown)
+        loss = squared_error(votes.float(), labels)
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        optimizer.step()
+        self.network.keep_above_floor()
+        return loss.detach(), (votes.argmax(1) == labels).sum()
+
+    @torch.no_grad()
+    def votes(
+        self,
+        part: Part,
+        *,
+        draw: int = 0,
+        noise: tuple[str, int] | None = None,
+    ) -> Float[Tensor, "n classes"]:
+        """The votes for all samples of a part; nothing of the network changes.
+
+        Args:
+            part: the samples.
+            draw: another number draws other input spikes.
+            noise: kind and level of noise on the samples.
+        """
+        self.network.eval()
+        generator = torch.Generator(self.device).manual_seed(EVALUATION_SEED + draw)
+        batches = torch.split(part.inputs, self.presentation.batch_size)
+        found = []
+        for batch in progress(batches, len(batches), "test"):
+            values = intensities(batch, self.data.recorded)
+            if noise:
+                values = noisy(values, *noise, generator)
+            shown = spikes(values, self.presentation.steps, generator)
+            with self.presentation.autocast(self.device):
+                found.append(self.network(shown).float())
+        return torch.cat(found)
+
+    def evaluate(self, part: Part, name: str) -> dict[str, float]:
+        """Loss and accuracy on a part, named name_..."""
+        votes = self.votes(part)
+        return {
+            f"{name}_loss": float(squared_error(votes, part.labels)),
+            f"{name}_accuracy": accuracy(votes, part.labels),
+        }
+
+    def evaluate_counted(self, part: Part, name: str) -> tuple[dict[str, float], Counter]:
+        """`evaluate`, and what the network did meanwhile."""
+        with Counter(self.network) as counter:
+            return self.evaluate(part, name), counter
+
+
+def accuracy(votes: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:
+    """Share of samples whose own class has the most votes; of equals the first class counts."""
+    return int((votes.argmax(1) == labels).sum()) / len(labels)
+
+
+def joint_accuracy(votes: Sequence[Float[Tensor, "n classes"]], labels: Int[Tensor, " n"]) -> float:
+    """Accuracy of the mean of several votes: of networks, or of input draws of one network.
+
+    The paper's definition of its joint decision is not at hand; this is the simplest reading.
+    """
+    return accuracy(torch.stack(list(votes)).mean(0), labels)
+
+
+def under_noise(
+    task: Task, part: Part, kinds: Sequence[str], levels: Sequence[int]
+) -> dict[str, list[float]]:
+    """Accuracy on a part by kind of noise, at every level."""
+
+    def at(kind: str, level: int) -> float:
+        return accuracy(task.votes(part, noise=(kind, level)), part.labels)
+
+    return {kind: [at(kind, level) for level in levels] for kind in kinds}
+
+
+def threshold_summary(network: SpikingNetwork) -> dict[str, float]:
+    """Mean, spread and least threshold of each layer of neurons."""
+    measures: dict[str, Callable[[Tensor], Tensor]] = {
+        "mean": torch.mean,
+        "sd": lambda theta: theta.std(correction=0),
+        "least": torch.min,
+    }
+    return {
+        f"theta_{measure}_{name}": float(of(layer.thresh.detach()))
+        for name, layer in network.neurons().items()
+        for measure, of in measures.items()
+    }
