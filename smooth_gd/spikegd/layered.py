@@ -3,16 +3,14 @@ r"""Feed-forward networks of theta neurons, layer by layer: same numbers as `eve
 `event` updates every neuron at every event of the network. Here a layer sees the spikes of the
 layer before it alone, for a whole batch at once, and a spike costs a neuron a few multiplications:
 
-- With the angle theta = q phi / tau, the point (cos theta, sin theta) turns at a speed that all
-  neurons share. In coordinates (a, b) that turn with it nothing happens between pulses.
-- A pulse of weight w at time t is a shear, cot(theta) -> cot(theta) - p with p = w / q. With
-  c = cos(q t / tau), s = sin(q t / tau) and v = a s + b c = sin(theta) it does
-  a -= p v c, b += p v s; the point is then scaled back to length 1, by 1 / l.
-- The neuron has spiked where v has become negative. Threshold and reset are one point, V = inf, so
-  the reset is a change of sign. The spike's time is the angle of (-a, b), without its past.
+- The angle theta = q phi / tau turns at a speed that all neurons share. With x = cot(theta), the
+  potential but for sign and scale, an angle of cosine c and sine s leads to (c x - s) / (s x + c),
+  and a pulse of weight w to x - w / q: no tangent and no arcus tangent of a neuron.
+- The neuron has spiked where s x + c has become negative. Threshold and reset are one point,
+  V = inf, so x simply goes on. The spike's time follows from the x before it.
 
-The gradient needs one number a neuron, J = dL/dtheta. Backwards over a pulse it shrinks to J / l^2;
-the push takes J (v / l)^2 of it, and the pulse's own angle J (1 / l^2 - 1).
+The gradient needs one number a neuron, J = dL/dtheta, and x after each pulse. Backwards over a
+pulse from x + p to x, J is multiplied by (1 + (x + p)^2) / (1 + x^2), and p takes J / (1 + x^2).
 
 The spikes of a layer are kept in `slots`, so many a neuron, and handed on in order of time, `events`
 of them a trial. Both are bounds that shapes need; what a trial wanted is given back, so that the
@@ -21,7 +19,7 @@ caller can raise them.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,168 +86,145 @@ class Response(NamedTuple):
 
 
 class _State(NamedTuple):
-    """A layer in the turning coordinates, all [batch, N].
+    """A layer right after a pulse, all [batch, N].
 
     Attributes:
-        a, b: the point, with v = a s + b c positive.
+        x: cot(theta).
         count: spikes so far.
-        slots: of each of the first spikes, the point before it and the number of the pulse that
-            came next.
+        numbers: of each of the first spikes, the number of the pulse that came next.
     """
 
-    a: Array
-    b: Array
+    x: Array
     count: Array
-    slots: tuple[tuple[Array, Array, Array], ...]
+    numbers: tuple[Array, ...]
+
+
+_LARGEST = 1e15  # of |cot(theta)|: phases closer to a spike are not told from it
 
 
 def _start(angles: Float[Array, " N"], batch: int, n_slots: int) -> _State:
-    a, b = (jnp.broadcast_to(f(angles), (batch, angles.shape[0])) for f in (jnp.cos, jnp.sin))
-    count = jnp.zeros(a.shape, jnp.int32)
-    # An empty slot's angle is never used, but its derivative must be a number: (-1, 0).
-    return _State(a, b, count, ((jnp.full_like(a, -1), jnp.zeros_like(a), count - 1),) * n_slots)
+    cotangent = jnp.clip(jnp.cos(angles) / jnp.sin(angles), -_LARGEST, _LARGEST)
+    x = jnp.broadcast_to(cotangent, (batch, angles.shape[0]))
+    zeros = jnp.zeros(x.shape, jnp.int32)
+    return _State(x, zeros, (zeros,) * n_slots)
 
 
-def _spiked(state: _State, c: Array, s: Array, number: Array | int) -> tuple[_State, Array]:
-    """Note and reset the neurons that spiked before a time; also gives v at that time."""
-    v = state.a * s + state.b * c
-    spiked = v < 0
-    slots = []
-    for k, old in enumerate(state.slots):
-        new = (state.a, state.b, jnp.full_like(state.count, number))
-        hit = spiked & (state.count == k)
-        slots.append(tuple(jnp.where(hit, n, o) for n, o in zip(new, old, strict=True)))
-    sign = jnp.where(spiked, -1, 1).astype(v.dtype)
-    count = state.count + spiked
-    return _State(state.a * sign, state.b * sign, count, tuple(slots)), v * sign  # type: ignore[arg-type]
+def _turn(state: _State, c: Array, s: Array, number: Array | int) -> _State:
+    """Let the angle grow by that of c and s; neurons that spike on the way are noted."""
+    below = s * state.x + c
+    spiked = below < 0
+    x = jnp.clip((c * state.x - s) / below, -_LARGEST, _LARGEST)
+    numbers = tuple(
+        jnp.where(spiked & (state.count == k), number, old) for k, old in enumerate(state.numbers)
+    )
+    return _State(x, state.count + spiked, numbers)
 
 
-def _pulse(
-    state: _State, c: Array, s: Array, push: Array, number: Array | int
-) -> tuple[_State, Array, Array]:
-    """Bring a layer to a pulse and through it; also gives v / l and 1 / l^2."""
-    state, v = _spiked(state, c, s, number)
-    kick = push * v
-    a, b = state.a - kick * c, state.b + kick * s
-    shrink = jax.lax.rsqrt(a**2 + b**2)
-    return state._replace(a=a * shrink, b=b * shrink), v * shrink, shrink**2
+def _pulse(state: _State, c: Array, s: Array, push: Array, number: Array | int) -> _State:
+    state = _turn(state, c, s, number)
+    return state._replace(x=state.x - push)
 
 
-def _end(state: _State, angle: Array, number: int) -> tuple[Array, Array, Array, _State]:
-    """Angles of the spikes [batch, N, slots], counts, and theta at the trial's end."""
-    c, s = jnp.cos(angle), jnp.sin(angle)
-    state, v = _spiked(state, c, s, number)
-    theta = jnp.arctan2(v, state.a * c - state.b * s)
-    spikes = jnp.stack([jnp.arctan2(b, -a) for a, b, _ in state.slots], -1)
-    return spikes, state.count, theta, state
-
-
-def _first_layer(
-    start: Float[Array, " N"],
-    pushes: Float[Array, "levels batch N"],
-    angles: Sequence[float],
-    end: Float[Array, ""],
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _layer(
     n_slots: int,
-) -> tuple[Array, Array, Array]:
-    """A layer whose pulses come at the same times in all trials; returns as `_later_layer`."""
-    state = _start(start, pushes.shape[1], n_slots)
-    for number, (push, angle) in enumerate(zip(pushes, angles, strict=True)):
-        at = jnp.asarray(angle, push.dtype)
-        state, _, _ = _pulse(state, jnp.cos(at), jnp.sin(at), push, number)
-    return _end(state, end, len(angles))[:3]
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _later_layer(
-    n_slots: int,
+    is_dense: bool,
     start: Float[Array, " N"],
-    rows: Float[Array, "sources N"],
+    pushes: Array,
     angles: Float[Array, "events batch"],
     sources: Int[Array, "events batch"],
     end: Float[Array, ""],
 ) -> tuple[Array, Array, Array]:
-    """A layer under pulses whose order differs from trial to trial.
+    """A layer under pulses.
 
     Args:
         n_slots: spikes of a neuron that are kept.
+        is_dense: whether `pushes` are given pulse by pulse.
         start: angles theta at time 0.
-        rows: pushes of each source.
+        pushes: [events, batch, N] of each pulse if dense, else [sources, N] of each source.
         angles: q t / tau of the pulses in order of time.
-        sources: where they come from.
+        sources: where they come from; not looked at if dense.
         end: q T / tau.
 
     Returns:
         Angles q t / tau of the spikes [batch, N, slots], their counts [batch, N], and the angles
         theta at the trial's end [batch, N].
     """
-    return _run_later_layer(n_slots, start, rows, angles, sources, end, keep=False)[0]
+    return _layer_forward(n_slots, is_dense, start, pushes, angles, sources, end)[0]
 
 
-def _run_later_layer(
+def _layer_forward(
     n_slots: int,
+    is_dense: bool,
     start: Array,
-    rows: Array,
+    pushes: Array,
     angles: Array,
     sources: Array,
     end: Array,
-    keep: bool,
-) -> tuple[tuple[Array, Array, Array], tuple[Array, Array] | None, _State]:
+) -> tuple[tuple[Array, Array, Array], tuple[Any, ...]]:
     n_events, batch = angles.shape
+    reached = jnp.concatenate([jnp.zeros((1, batch), angles.dtype), angles])
+    steps = jnp.diff(reached, axis=0)
 
-    def step(
-        state: _State, event: tuple[Array, Array, Array, Array]
-    ) -> tuple[_State, tuple[Array, Array] | None]:
-        c, s, source, number = event
-        state, raised, shrunk = _pulse(state, c[:, None], s[:, None], rows[source], number)
-        return state, (raised, shrunk) if keep else None
+    def step(state: _State, event: tuple[Array, ...]) -> tuple[_State, Array]:
+        c, s, pulse, number = event
+        push = pulse if is_dense else pushes[pulse]
+        state = _pulse(state, c[:, None], s[:, None], push, number)
+        return state, state.x
 
-    events = (jnp.cos(angles), jnp.sin(angles), sources, jnp.arange(n_events, dtype=jnp.int32))
-    state, kept = jax.lax.scan(step, _start(start, batch, n_slots), events)
-    *outputs, state = _end(state, end, n_events)
-    return tuple(outputs), kept, state  # type: ignore[return-value]
+    numbers = jnp.arange(n_events, dtype=jnp.int32)
+    events = (jnp.cos(steps), jnp.sin(steps), pushes if is_dense else sources, numbers)
+    first = _start(start, batch, n_slots)
+    state, xs = jax.lax.scan(step, first, events)
+    rest = (end - reached[-1])[:, None]
+    state = _turn(state, jnp.cos(rest), jnp.sin(rest), n_events)
+    # A spike comes the angle pi - theta behind the pulse before it.
+    before = jnp.concatenate([first.x[None], xs])
+    spikes = [
+        reached[number, jnp.arange(batch)[:, None]]
+        + jnp.arctan2(1, -jnp.take_along_axis(before, number[None], axis=0)[0])
+        for number in state.numbers
+    ]
+    outputs = (jnp.stack(spikes, -1), state.count, jnp.arctan2(1, state.x))
+    return outputs, (xs, pushes, sources, state.numbers, state.count)
 
 
-def _later_layer_forward(
-    n_slots: int, *arguments: Array
-) -> tuple[tuple[Array, ...], tuple[object, ...]]:
-    _, rows, _, sources, _ = arguments
-    outputs, kept, state = _run_later_layer(n_slots, *arguments, keep=True)  # type: ignore[misc]
-    numbers = tuple(number for _, _, number in state.slots)
-    return outputs, (kept, sources, numbers, jnp.zeros((rows.shape[0], 0), rows.dtype))
-
-
-def _later_layer_backward(
-    n_slots: int, kept: tuple[object, ...], gradients: tuple[Array, Array, Array]
+def _layer_backward(
+    n_slots: int,
+    is_dense: bool,
+    kept: tuple[Any, ...],
+    gradients: tuple[Array, Array, Array],
 ) -> tuple[Array | None, ...]:
-    (raised, shrunk), sources, numbers, shape = kept  # type: ignore[misc]
-    of_spikes, _, J = gradients
-    n_sources = shape.shape[0]
+    xs, pushes, sources, numbers, count = kept
+    of_spikes, _, of_end = gradients
 
-    def spike(J: Array, event: Array | int) -> Array:
-        # A spike's angle is pi - theta, its angle's co-rotating part.
-        for k, number in enumerate(numbers):
-            J = J - jnp.where(number == event, of_spikes[..., k], 0)
+    def spike(J: Array, number: Array | int) -> Array:
+        # Before it spikes, a neuron's spike comes the sooner the larger its angle.
+        for k, own in enumerate(numbers):
+            J = J - jnp.where((own == number) & (count > k), of_spikes[..., k], 0)
         return J
 
-    def step(
-        carry: tuple[Array, Array], event: tuple[Array, Array, Array, Array]
-    ) -> tuple[tuple[Array, Array], Array]:
+    def step(carry: tuple[Array, Array], event: tuple[Array, ...]) -> tuple[Any, Any]:
         J, of_rows = carry
-        v, r, source, number = event
-        # A product with one-hot rows: XLA's scatter is slow on a CPU.
-        is_source = (source == jnp.arange(n_sources)[:, None]).astype(J.dtype)
-        of_rows = of_rows + is_source @ (J * v**2)
-        of_angle = jnp.sum(J * (r - 1), axis=1)
-        return (spike(J * r, number), of_rows), of_angle
+        x, pulse, number = event
+        below = 1 / (1 + x**2)
+        of_push = J * below
+        before = J * (1 + (x + (pulse if is_dense else pushes[pulse])) ** 2) * below
+        of_angle = jnp.sum(before - J, axis=1)
+        if is_dense:
+            return (spike(before, number), of_rows), (of_push, of_angle)
+        return (spike(before, number), of_rows.at[pulse].add(of_push)), (None, of_angle)
 
-    n_events = sources.shape[0]
-    events = (raised, shrunk, sources, jnp.arange(n_events, dtype=jnp.int32))
-    start = (spike(J, n_events), jnp.zeros((n_sources, J.shape[1]), J.dtype))
-    (J, of_rows), of_angles = jax.lax.scan(step, start, events, reverse=True)
-    return jnp.sum(J, axis=0), of_rows, of_angles, None, None
+    n_events = xs.shape[0]
+    events = (xs, pushes if is_dense else sources, jnp.arange(n_events, dtype=jnp.int32))
+    nothing = jnp.zeros((), xs.dtype) if is_dense else jnp.zeros_like(pushes)
+    (J, of_rows), (of_pushes, of_angles) = jax.lax.scan(
+        step, (spike(of_end, n_events), nothing), events, reverse=True
+    )
+    return jnp.sum(J, axis=0), of_pushes if is_dense else of_rows, of_angles, None, None
 
 
-_later_layer.defvjp(_later_layer_forward, _later_layer_backward)
+_layer.defvjp(_layer_forward, _layer_backward)
 
 
 def _in_order(
@@ -344,8 +319,12 @@ def _shown_levels(
     speed = neuron.q / neuron.tau
     is_level = inputs.codes == jnp.arange(len(inputs.times))[:, None, None]
     pushes = is_level.astype(w.dtype) @ (w.T / neuron.q)
-    angles = [speed * time for time in inputs.times]
-    return _spikes_and_phase(neuron, *_first_layer(speed * phases, pushes, angles, end, n_slots))
+    angles = speed * jnp.asarray(inputs.times, w.dtype)
+    angles = jnp.broadcast_to(angles[:, None], pushes.shape[:2])
+    sources = jnp.zeros(angles.shape, jnp.int32)
+    return _spikes_and_phase(
+        neuron, *_layer(n_slots, True, speed * phases, pushes, angles, sources, end)
+    )
 
 
 def _shown_spikes(
@@ -362,5 +341,5 @@ def _shown_spikes(
     # Behind the last spike come pulses of weight 0 at the trial's end.
     angles = jnp.where(sources == w.shape[1], end, speed * times)
     rows = jnp.concatenate([w.T / neuron.q, jnp.zeros((1, w.shape[0]), w.dtype)])
-    found = _later_layer(n_slots, speed * phases, rows, angles.T, sources.T, end)
+    found = _layer(n_slots, False, speed * phases, rows, angles.T, sources.T, end)
     return _spikes_and_phase(neuron, *found)

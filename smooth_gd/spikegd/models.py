@@ -189,7 +189,7 @@ class AbstractPseudoNeuron(AbstractNeuron):
 
     @abstractmethod
     def t_pseudo(
-        self, x: Float[Array, "D N"], drive: Float[Array, " N"], k: int, T: float
+        self, x: Float[Array, "D N"], drive: Float[Array, " N"], k: int | Int[Array, " N"], T: float
     ) -> Float[Array, " N"]:
         """Time of each neuron's k-th pseudospike.
 
@@ -222,7 +222,7 @@ class AbstractPseudoIFNeuron(AbstractIFNeuron, AbstractPseudoNeuron):
         return rate
 
     def t_pseudo(
-        self, x: Float[Array, "2 N"], drive: Float[Array, " N"], k: int, T: float
+        self, x: Float[Array, "2 N"], drive: Float[Array, " N"], k: int | Int[Array, " N"], T: float
     ) -> Float[Array, " N"]:
         """See `AbstractPseudoNeuron.t_pseudo`."""
         phase, period = self.pseudo_phase(x, drive)
@@ -283,7 +283,7 @@ class AbstractPseudoPhaseOscNeuron(AbstractPhaseOscNeuron, AbstractPseudoNeuron)
         return lambda drive: self.H(x[0], drive) / self.Theta
 
     def t_pseudo(
-        self, x: Float[Array, "1 N"], drive: Float[Array, " N"], k: int, T: float
+        self, x: Float[Array, "1 N"], drive: Float[Array, " N"], k: int | Int[Array, " N"], T: float
     ) -> Float[Array, " N"]:
         """See `AbstractPseudoNeuron.t_pseudo`."""
         return T + k * self.Theta - self.H(x[0], drive)

@@ -64,3 +64,31 @@ def first_spikes(events: Events, neurons: Int[Array, " n"]) -> Float[Array, " n"
     own = ~events.spike_in[:, None] & (events.neurons[:, None] == neurons)
     place = jnp.argmax(own, axis=0)
     return jnp.where(jnp.any(own, axis=0), events.times[place], jnp.inf)
+
+
+def times_with_pseudospikes(
+    neuron: AbstractPseudoNeuron,
+    events: Events,
+    of: int,
+    n: int,
+    T: float,
+    drive: float | Float[Array, ""] = 0.0,
+) -> Float[Array, " n"]:
+    """Times of a neuron's first n spikes; pseudospikes follow its ordinary ones.
+
+    Args:
+        neuron: the neuron model.
+        events: of the trial.
+        of: the neuron.
+        n: number of spikes.
+        T: the trial's end.
+        drive: the neuron's constant input after the trial.
+    """
+    ordinary = spike_times(events, of, n)
+    count = jnp.sum(~events.spike_in & (events.neurons == of))
+    number = jnp.arange(1, n + 1)
+    x = events.states[-1][:, of : of + 1]
+    after = jnp.maximum(number - count, 1)
+    pseudo = neuron.t_pseudo(x, jnp.reshape(jnp.asarray(drive, x.dtype), 1), after, T)
+    is_ordinary = number <= count
+    return jnp.where(is_ordinary, jnp.where(is_ordinary, ordinary, 0), pseudo)
