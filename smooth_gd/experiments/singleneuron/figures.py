@@ -28,7 +28,9 @@ def draw_learning(history: Arrays, targets: Sequence[float], T: float) -> Figure
     rows[1].plot(trials, count, drawstyle="steps-post", color="black")
     rows[1].set(ylabel="ordinary spikes", yticks=range(int(count.max()) + 1))
     for i in range(history["learned"].shape[2]):
-        rows[2].plot(trials, history["learned"][:, 0, i], color=f"C{i + 2}", label=f"weight {i + 1}")
+        rows[2].plot(
+            trials, history["learned"][:, 0, i], color=f"C{i + 2}", label=f"weight {i + 1}"
+        )
         rows[2].plot(
             trials, history["learned"][:, 1, i], "--", color=f"C{i + 2}", label=f"time {i + 1}"
         )
@@ -39,9 +41,7 @@ def draw_learning(history: Arrays, targets: Sequence[float], T: float) -> Figure
     return figure
 
 
-def draw_trials(
-    shown: Sequence[tuple[str, Arrays]], targets: Sequence[float], T: float
-) -> Figure:
+def draw_trials(shown: Sequence[tuple[str, Arrays]], targets: Sequence[float], T: float) -> Figure:
     """Voltage, spikes (with those after the trial), and inputs of some trials."""
     figure, rows = plt.subplots(
         len(shown), 1, figsize=(7, 1.7 * len(shown)), sharex=True, layout="constrained"

@@ -42,10 +42,9 @@ class Inputs(NamedTuple):
 
 def fixed_inputs(seed: int) -> Inputs:
     """The inputs that do not learn: weights ~ N(0, 1), times ~ U(0, T)."""
-    key, first = jax.random.split(jax.random.key(seed))
-    _, second = jax.random.split(key)
-    times = jax.random.uniform(second, (N_FIXED,), maxval=T)
-    return Inputs(jax.random.normal(first, (N_FIXED,)), times)
+    of_weights, of_times = jax.random.split(jax.random.key(seed))
+    times = jax.random.uniform(of_times, (N_FIXED,), maxval=T)
+    return Inputs(jax.random.normal(of_weights, (N_FIXED,)), times)
 
 
 def trial_inputs(learned: Inputs, fixed: Inputs) -> tuple[Array, tuple[Array, Int[Array, " n"]]]:
@@ -83,7 +82,7 @@ def parse() -> argparse.Namespace:
     add_dtype_option(parser, "float64")
     parser.add_argument("--lr", type=float, default=0.1, help="step size (paper: 0.1)")
     parser.add_argument(
-        "--clip", type=float, default=0.02, help="largest change of a number in a trial (paper: 0.02)"
+        "--clip", type=float, default=0.02, help="largest entry of a gradient (paper: 0.02)"
     )
     args = parser.parse_args()
     needs_float64("the single neuron", args.dtype)
@@ -102,7 +101,7 @@ def train(args: argparse.Namespace, run: Run) -> None:
     """Train the neuron, draw the figures, write the result."""
     neuron, fixed = QIFNeuron(), fixed_inputs(args.seed)
     start = Inputs(jnp.zeros(len(TIMES)), jnp.asarray(TIMES))
-    optimiser = optax.chain(optax.sgd(args.lr), optax.clip(args.clip))
+    optimiser = optax.chain(optax.clip(args.clip), optax.sgd(args.lr))
     learning = Learning(
         lambda learned, K: loss(neuron, learned, fixed, K), optimiser, start, K, within_trial
     )
