@@ -56,7 +56,7 @@ class Learning:
         self.parameters, self.state = parameters, optimiser.init(parameters)
         self.K = room_for(K)
         self.history: dict[str, np.ndarray[Any, Any]] = {}
-        self.epoch = Sized(self._epoch)
+        self.epoch: Sized[int] = Sized(self._epoch)
 
     def _epoch(self, K: int, parameters: Any, state: Any) -> Any:
         def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], tuple[Array, Trial]]:

@@ -12,9 +12,9 @@ layer before it alone, for a whole batch at once, and a spike costs a neuron a f
 The gradient needs one number a neuron, J = dL/dtheta, and x after each pulse. Backwards over a
 pulse from x + p to x, J is multiplied by (1 + (x + p)^2) / (1 + x^2), and p takes J / (1 + x^2).
 
-The spikes of a layer are kept in `slots`, so many a neuron, and handed on in order of time, `events`
-of them a trial. Both are bounds that shapes need; what a trial wanted is given back, so that the
-caller can raise them.
+The spikes of a layer are kept in `slots`, so many a neuron, and handed on in order of time,
+`events` of them a trial. Both are bounds that shapes need; what a trial wanted is given back, so
+that the caller can raise them.
 """
 
 from collections.abc import Sequence
@@ -90,12 +90,12 @@ class _State(NamedTuple):
 
     Attributes:
         x: cot(theta).
-        count: spikes so far.
+        spiked: number of spikes so far.
         numbers: of each of the first spikes, the number of the pulse that came next.
     """
 
     x: Array
-    count: Array
+    spiked: Array
     numbers: tuple[Array, ...]
 
 
@@ -115,9 +115,9 @@ def _turn(state: _State, c: Array, s: Array, number: Array | int) -> _State:
     spiked = below < 0
     x = jnp.clip((c * state.x - s) / below, -_LARGEST, _LARGEST)
     numbers = tuple(
-        jnp.where(spiked & (state.count == k), number, old) for k, old in enumerate(state.numbers)
+        jnp.where(spiked & (state.spiked == k), number, old) for k, old in enumerate(state.numbers)
     )
-    return _State(x, state.count + spiked, numbers)
+    return _State(x, state.spiked + spiked, numbers)
 
 
 def _pulse(state: _State, c: Array, s: Array, push: Array, number: Array | int) -> _State:
@@ -185,8 +185,8 @@ def _layer_forward(
         + jnp.arctan2(1, -jnp.take_along_axis(before, number[None], axis=0)[0])
         for number in state.numbers
     ]
-    outputs = (jnp.stack(spikes, -1), state.count, jnp.arctan2(1, state.x))
-    return outputs, (xs, pushes, sources, state.numbers, state.count)
+    outputs = (jnp.stack(spikes, -1), state.spiked, jnp.arctan2(1, state.x))
+    return outputs, (xs, pushes, sources, state.numbers, state.spiked)
 
 
 def _layer_backward(

@@ -1,6 +1,7 @@
 r"""Leaky integrate-and-fire neuron, the control whose spike times jump.
 
-    tau_m V' = -V + I,  tau_s I' = -I + tau_s sum w delta,  tau_m = 2 tau_s = tau;   V = V_th: V -> 0
+    tau_m V' = -V + I,  tau_s I' = -I + tau_s sum w delta,  tau_m = 2 tau_s = tau
+    V = V_th: V -> 0
 
 With e = exp(-D / tau) after a time D: V -> V e + I (e - e^2), I -> I e^2; so a spike is a root of a
 quadratic in e.
@@ -49,7 +50,7 @@ class LIFNeuron(AbstractIFNeuron):
         V, current = x
         discriminant = (V + current) ** 2 - 4 * current * self.V_th
         # V rises to its maximum at e = (V + I) / 2I only; beyond it there is no crossing.
-        spikes = (current > 0) & (V < current) & (V + current > 0) & (discriminant > 0)
+        spikes = (current > 0) & (current > V) & (V + current > 0) & (discriminant > 0)
         V, current = jnp.where(spikes, V, 0), jnp.where(spikes, current, 8 * self.V_th)
         root = jnp.sqrt(jnp.where(spikes, discriminant, 1))
         e = (V + current + root) / (2 * current)

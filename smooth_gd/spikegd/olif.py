@@ -35,7 +35,7 @@ class OscLIFNeuron(AbstractPseudoPhaseOscNeuron):
 
     def __post_init__(self) -> None:
         check_positive(tau=self.tau, V_th=self.V_th)
-        if not self.I0 > self.V_th:
+        if not self.V_th < self.I0:
             raise UserError(
                 f"I0 = {self.I0} must be above V_th = {self.V_th}: a leaky integrate-and-fire "
                 "neuron with less constant current does not oscillate"
@@ -57,5 +57,5 @@ class OscLIFNeuron(AbstractPseudoPhaseOscNeuron):
     def H(self, phi: Float[Array, " N"], w: Float[Array, " N"]) -> Float[Array, " N"]:
         """See `AbstractPhaseOscNeuron.H`; the potential is cut at the threshold."""
         V = self.iPhi(phi) + w
-        reached = V >= self.V_th
+        reached = self.V_th <= V
         return jnp.where(reached, self.Theta, self.Phi(jnp.where(reached, 0, V)))

@@ -53,7 +53,8 @@ def draw_raster(before: Response, after: Response, label: int, T: float) -> Figu
     """Spikes of one sample before and after learning, by layer; pseudospikes of outputs are open.
 
     Args:
-        before, after: responses to that sample, a batch of one.
+        before: response to that sample, a batch of one.
+        after: the same.
         label: its class.
         T: the trial's end.
     """

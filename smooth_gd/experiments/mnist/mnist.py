@@ -4,9 +4,9 @@
     python smooth_gd/experiments/mnist/mnist.py --dataset yin_yang     points in the plane
 
 Spike times follow exactly from event to event, and so do their gradients. At the start no hidden
-neuron spikes within the trial: it learns by pseudospikes, which come after the trial's end and join
-ordinary ones continuously. The class is the output neuron that spikes first. Accuracy is given twice:
-with pseudospikes, as in the paper's headline, and by ordinary spikes only.
+neuron spikes within the trial: it learns by pseudospikes, which come after the trial's end and
+join ordinary ones continuously. The class is the output neuron that spikes first. Accuracy is
+given twice: with pseudospikes, as in the paper's headline, and by ordinary spikes only.
 
 Training is on the whole training set, and the result is the last epoch's: nothing is chosen.
 """
@@ -129,7 +129,7 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(f"--flip {args.flip} must be at least 0 and below 1")
     if args.Nin_virtual > 99:
         raise UserError(
-            f"--Nin-virtual {args.Nin_virtual}: with 100 levels or more the darkest one never spikes"
+            f"--Nin-virtual {args.Nin_virtual}: the darkest of 100 levels or more never spikes"
         )
 
 
@@ -151,8 +151,10 @@ def response_to(
 ) -> Response:
     """The response to one sample of the test set."""
     inputs = jnp.asarray(task.test.inputs[sample : sample + 1])
-    local = jax.device_put(parameters, jax.devices()[0])
-    return network.respond(local, task.shown(inputs), bounds)
+    local = jax.tree.map(np.asarray, parameters)
+    respond = jax.jit(lambda p, x: network.respond(p, task.shown(x), bounds))
+    response: Response = respond(local, inputs)
+    return response
 
 
 def train(args: argparse.Namespace, run: Run, device: Any) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import jax
@@ -45,7 +45,7 @@ class Network:
     """
 
     sizes: tuple[int, ...] = (784, 100, 100, 10)
-    neuron: ThetaNeuron = ThetaNeuron()
+    neuron: ThetaNeuron = field(default_factory=ThetaNeuron)
     T: float = 2.0
     Nin_virtual: int = 1
     gamma: float = 1e-2

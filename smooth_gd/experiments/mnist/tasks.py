@@ -71,5 +71,5 @@ def _points(data: datasets.Dataset, network: Network, flip: float) -> Task:
 def point_times(points: Float[np.ndarray, "n features"], T: float) -> Float[np.ndarray, "n inputs"]:
     """A spike a coordinate in [0, 1], later where it is larger, and one at the earliest time."""
     shares = _EARLIEST + (_LATEST - _EARLIEST) * points
-    times: Any = T * np.pad(shares, [(0, 0), (0, 1)], constant_values=_EARLIEST)
+    times: np.ndarray[Any, Any] = T * np.pad(shares, [(0, 0), (0, 1)], constant_values=_EARLIEST)
     return times

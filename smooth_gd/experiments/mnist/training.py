@@ -89,8 +89,8 @@ class Trainer:
         self.chunks = Chunks(batch_size, device)
         hidden = network.sizes[1:-1]
         self.bounds = Bounds(tuple(room_for(n * 2 // 3) for n in hidden), (1,) * len(hidden))
-        self._step = Sized(self._train_step, out_shardings=self.chunks.replicated)
-        self._test = Sized(self._test_batch, out_shardings=self.chunks.replicated)
+        self._step: Sized[Bounds] = Sized(self._train_step, out_shardings=self.chunks.replicated)
+        self._test: Sized[Bounds] = Sized(self._test_batch, out_shardings=self.chunks.replicated)
 
     @property
     def compile_seconds(self) -> float:
@@ -131,7 +131,9 @@ class Trainer:
         Args:
             bounds: of events and slots.
             parameters: of the network.
-            inputs, labels, keys: of the batch's chunks; label -1 is no trial.
+            inputs: of the batch's chunks.
+            labels: of the same; -1 is no trial.
+            keys: a random key a chunk.
         """
 
         def of_chunk(parameters: Parameters, inputs: Array, labels: Array, key: Array) -> Any:

@@ -3,10 +3,10 @@
     python smooth_gd/experiments/rnn/rnn.py                  10,000 trials of AdaBelief
     python smooth_gd/experiments/rnn/rnn.py --line-search    20,000 trials, the supplement's
 
-Ten quadratic integrate-and-fire neurons with one excitatory and one inhibitory Poisson input each.
-Two of them are to spike at given times; weights between neurons and states at time 0 are learned
-from zero. With the line search, a step is the longest of 50 that lowers the loss most while no spike
-of a target neuron moves by more than 0.5. An epoch is 100 trials.
+Ten quadratic integrate-and-fire neurons with one excitatory and one inhibitory Poisson input
+each. Two of them are to spike at given times; weights between neurons and states at time 0 are
+learned from zero. With the line search, a step is that of 50 lengths which lowers the loss most
+while no spike of a target neuron moves by more than 0.5. An epoch is 100 trials.
 """
 
 import argparse
@@ -118,13 +118,12 @@ def train(args: argparse.Namespace, run: Run) -> None:
         "after learning": learned,
         "after learning, without the weights onto the other neurons": cut_off,
     }
-    rasters = {
-        words: rnn.simulate_trial(neuron, task, parameters, learning.K)
-        for words, parameters in shown.items()
-    }
+    simulate = jax.jit(lambda p, K: rnn.simulate_trial(neuron, task, p, K), static_argnums=1)
+    measure = jax.jit(lambda p, K: rnn.loss(neuron, task, p, K)[0], static_argnums=1)
+    rasters = {words: simulate(parameters, learning.K) for words, parameters in shown.items()}
     run.save_figure(draw_rasters(rasters, task, rnn.T), "raster")
     run.save_figure(draw_weights(np.asarray(rnn.full_weights(learned.w))), "weights")
-    losses = {words: float(rnn.loss(neuron, task, p, learning.K)[0]) for words, p in shown.items()}
+    losses = {words: float(measure(p, learning.K)) for words, p in shown.items()}
     changes = np.diff(history["counts"], axis=0)
     is_paper = args.seed == rnn.PAPER_SEED and not args.quick
     full = LINE_SEARCH_EPOCHS if args.line_search else EPOCHS

@@ -84,7 +84,7 @@ def simulate_trial(neuron: QIFNeuron, task: Task, parameters: Parameters, K: int
     """A trial."""
     weights = full_weights(parameters.w)
     spikes_in = jnp.asarray(task.times_in), jnp.asarray(task.neurons_in)
-    return neuron.event(parameters.x0, weights, weights_in(), spikes_in, T, K)
+    return neuron.event(parameters.x0, weights, jnp.asarray(weights_in()), spikes_in, T, K)
 
 
 def target_times(

@@ -3,8 +3,9 @@
     python smooth_gd/experiments/singleneuron/single.py
 
 A quadratic integrate-and-fire neuron has 20 fixed random inputs and two whose weights and times
-are learned. At first it does not spike within the trial; its pseudospikes lie behind the trial's end
-and are drawn in until they are ordinary spikes, one after the other. 3000 trials, 1 unit = 10 ms.
+are learned. At first it does not spike within the trial; its pseudospikes lie behind the trial's
+end and are drawn in until they are ordinary spikes, one after the other. 3000 trials in epochs of
+100; a unit of time is 10 ms.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from smooth_gd.experiments.trials import TRIALS, Learning, Trial
 from smooth_gd.spikegd.models import Events
 from smooth_gd.spikegd.qif import QIFNeuron
 from smooth_gd.spikegd.utils.checks import needs_float64
-from smooth_gd.spikegd.utils.events import simulate
+from smooth_gd.spikegd.utils.events import simulate, voltages
 from smooth_gd.spikegd.utils.network import times_with_pseudospikes
 
 EXPERIMENT = "gd_single"
@@ -161,10 +162,9 @@ def of_trial(
     rest = jnp.zeros((2, 1))
     events: Events = simulate(neuron, rest, jnp.zeros((1, 1)), weights, spikes_in, T)
     grid = jnp.linspace(0, T, 2000)
-    traces = neuron.traces(rest, events, grid)
     return {
         "time": np.asarray(grid),
-        "voltage": np.asarray(traces[:, 0, 0]),
+        "voltage": np.asarray(voltages(neuron, rest, events, grid)[:, 0]),
         "times_in": np.asarray(spikes_in[0]),
         "weights": np.asarray(weights[0]),
         "spikes": history["times"][i],

@@ -67,7 +67,7 @@ def check_spikes(
             "it time inf, or raise T"
         )
     shown = n[np.isfinite(t)]
-    if shown.size and not (0 <= shown.min() and shown.max() < n_inputs):
+    if shown.size and not (shown.min() >= 0 and shown.max() < n_inputs):
         raise UserError(f"input spikes come from inputs 0 to {n_inputs - 1}, not {shown.max()}")
 
 

@@ -31,10 +31,10 @@ def room_for(n: int) -> int:
     """
     if n > MOST_EVENTS:
         raise UserError(
-            f"a trial has more than {MOST_EVENTS} events: the network runs away; lower its weights, "
-            "or the trial's length"
+            f"a trial has more than {MOST_EVENTS} events: the network runs away; lower its "
+            "weights, or the trial's length"
         )
-    rung = max(8, 2 ** (max(n - 1, 1).bit_length() - 4))
+    rung = max(8, 1 << max(max(n - 1, 1).bit_length() - 4, 0))
     return max(-(-n // rung), 1) * rung
 
 
@@ -74,6 +74,15 @@ def _events(
     return neuron.event(x0, weights_net, weights_in, spikes_in, T, K)
 
 
+@partial(jax.jit, static_argnums=0)
+def voltages(
+    neuron: AbstractNeuron, x0: Float[Array, "D N"], events: Events, times: Float[Array, " t"]
+) -> Float[Array, "t N"]:
+    """Membrane potentials of all neurons at given times of a trial."""
+    found: Array = jax.vmap(neuron.voltage)(neuron.traces(x0, events, times))
+    return found
+
+
 def simulate(
     neuron: AbstractNeuron,
     x0: Float[Array, "D N"],
@@ -87,7 +96,11 @@ def simulate(
 
     Args:
         neuron: the neuron model.
-        x0, weights_net, weights_in, spikes_in, T: as in `AbstractNeuron.event`.
+        x0: states at time 0.
+        weights_net: of the synapses between neurons.
+        weights_in: of the synapses from the inputs.
+        spikes_in: times and inputs of the input spikes, in any order; time inf is no spike.
+        T: the trial's end.
         K: the number to begin with.
 
     Raises:
@@ -96,7 +109,7 @@ def simulate(
     check_spikes(*spikes_in, jnp.shape(weights_in)[1], T)
     K = room_for(K)
     while True:
-        events = _events(neuron, x0, weights_net, weights_in, spikes_in, T, K)
+        events: Events = _events(neuron, x0, weights_net, weights_in, spikes_in, T, K)
         if not jnp.isnan(events.times[0]):
             return events
         K = room_for(K + 1)
