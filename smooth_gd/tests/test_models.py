@@ -29,6 +29,7 @@ def first_two(weights, times):
 
 
 jacobians = jax.jit(jax.jacfwd(first_two, (0, 1)))
+flow, dt_spike = jax.jit(QIF.flow), jax.jit(QIF.dt_spike)
 flow_slopes = jax.jit(jax.jacrev(QIF.flow, (0, 1)))
 spike_slopes = jax.jit(jax.jacrev(QIF.dt_spike))
 
@@ -67,15 +68,15 @@ def test_flow_has_true_slopes_at_the_edges_of_its_cases(V, current):
     of_state, of_dt = flow_slopes(x, dt)
     assert np.isfinite(of_state).all()
     for i in range(2):
-        wanted = difference(lambda y: QIF.flow(y, dt), x, (i, 0))
+        wanted = difference(lambda y: flow(y, dt), x, (i, 0))
         np.testing.assert_allclose(of_state[:, :, i, 0], wanted, rtol=1e-6, atol=1e-7)
-    wanted = (QIF.flow(x, dt + 1e-6) - QIF.flow(x, dt - 1e-6)) / 2e-6
+    wanted = (flow(x, dt + 1e-6) - flow(x, dt - 1e-6)) / 2e-6
     np.testing.assert_allclose(of_dt, wanted, rtol=1e-6, atol=1e-7)
-    spike = QIF.dt_spike(x)[0]
+    spike = dt_spike(x)[0]
     if np.isfinite(spike):
         slope = spike_slopes(x)[0, :, 0]
         for i in range(2):
-            wanted = difference(lambda y: QIF.dt_spike(y), x, (i, 0))[0]
+            wanted = difference(dt_spike, x, (i, 0))[0]
             np.testing.assert_allclose(slope[i], wanted, rtol=1e-5, atol=1e-7)
 
 

@@ -75,7 +75,7 @@ def draw_raster(before: Response, after: Response, label: int, T: float) -> Figu
     for i, axes in enumerate(columns[:-1, 0], 1):
         axes.set_ylabel(f"hidden layer {i}")
     columns[-1, 0].set_ylabel("output")
-    columns[-1, 1].legend(fontsize=7, loc="upper right")
+    columns[-1, 1].legend(fontsize=7, loc="center")
     return figure
 
 
