@@ -4,12 +4,12 @@
     python benchmarks/bench_smooth_gd.py --cases mnist
 
 The plain side of MNIST is `AbstractNeuron.event` over all neurons with 200 events, mapped over the
-batch, as in the published program; the fast side is what the experiment uses, with as many events as
-the batch has. Both compute the loss and its gradient of the same network, which has been trained
-for some steps, on the same digits. Before anything is timed, in turns, the fast side must agree with
-the event loop in float64 to 1e-6, and to 1e-3 when it computes in float32 itself (the event loop in
-float32 is further off). The RNN's plain side simulates 500 events, the fast side as many as there
-are. Memory is what a step adds in a fresh process.
+batch, as in the published program; the fast side is what the experiment uses, with as many events
+as the batch has. Both compute the loss and its gradient of the same network, which has been trained
+for some steps, on the same digits. Before anything is timed, in turns, the fast side must agree
+with the event loop in float64 to 1e-6, and to 1e-3 when it computes in float32 itself (the event
+loop in float32 is further off). The RNN's plain side simulates 500 events, the fast side as many as
+there are. Memory is what a step adds in a fresh process.
 """
 
 import argparse
