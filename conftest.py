@@ -1,7 +1,4 @@
-"""What the papers' tests share: running a script as a user does, and looking at what it wrote.
-
-Torch is imported where it is needed only: the tests of `shared` run without it.
-"""
+"""What the papers' tests share: running a script as a user does, and looking at what it wrote."""
 
 import json
 import os
@@ -13,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+from shared.run import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent
 # Port 9 refuses connections at once: no network, without waiting for one.
@@ -117,10 +117,8 @@ class Scripts:
         return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
     def state(self, folder: Path) -> dict[str, Any]:
-        import torch
-
-        content: dict[str, dict[str, Any]] = torch.load(folder / "checkpoint.pt", weights_only=True)
-        return content["state"]
+        state: dict[str, Any] = read_checkpoint(folder / "checkpoint.pt")["state"]
+        return state
 
     # -- assertions
 
@@ -151,9 +149,7 @@ class Scripts:
         assert len(done.stderr.strip().splitlines()) == 1 or done.stderr.startswith("usage:")
 
     def assert_same(self, one: Any, other: Any) -> None:
-        """Equal to the bit, through dicts and lists of tensors."""
-        import torch
-
+        """Equal to the bit, through dicts and lists of tensors or arrays."""
         assert type(one) is type(other)
         if isinstance(one, dict):
             assert one.keys() == other.keys()
@@ -163,8 +159,8 @@ class Scripts:
             assert len(one) == len(other)
             for a, b in zip(one, other, strict=True):
                 self.assert_same(a, b)
-        elif isinstance(one, torch.Tensor):
-            assert torch.equal(one, other)
+        elif hasattr(one, "__array__"):
+            np.testing.assert_array_equal(one, other)
         else:
             assert one == other
 
@@ -206,8 +202,6 @@ class Scripts:
         self, undisturbed: Path, folder: Path, weights: str, script: str | Path, *options: object
     ) -> None:
         """Seed 0 gives the undisturbed run's bytes, seed 1 other weights of that name."""
-        import torch
-
         states = []
         for seed in (0, 1):
             out = folder / f"seed{seed}"
@@ -216,7 +210,7 @@ class Scripts:
             states.append(self.state(out))
         before = self.state(undisturbed)
         self.assert_same(states[0], before)
-        assert not torch.equal(states[1]["network"][weights], before["network"][weights])
+        assert not np.array_equal(states[1]["network"][weights], before["network"][weights])
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
 # Papers whose code is here.
-PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity")
+PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity", "smooth_gd")
 TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
 # Libraries that STL-SNN is timed against; nothing else needs them.
 PEERS = ("snntorch==1.0.0", "spikingjelly==2.0.0")
@@ -260,6 +260,41 @@ def test_hybrid_plasticity(session: nox.Session) -> None:
     """Tests of hybrid plasticity."""
     _install(session, "hybrid_plasticity")
     _test(session, "hybrid_plasticity")
+
+
+# --------------------------------------------------------------- smooth exact gradient descent
+
+
+@nox.session
+def gd_concept(session: nox.Session) -> None:
+    """How a spike appears in a quadratic and in a leaky neuron."""
+    _experiment(session, "smooth_gd", "experiments/concept/concept.py")
+
+
+@nox.session
+def gd_single(session: nox.Session) -> None:
+    """A single neuron learns two spike times, 3000 trials."""
+    _experiment(session, "smooth_gd", "experiments/singleneuron/single.py")
+
+
+@nox.session
+def gd_rnn(session: nox.Session) -> None:
+    """A recurrent network learns spike patterns; `-- --line-search` as in the supplement."""
+    _experiment(session, "smooth_gd", "experiments/rnn/rnn.py")
+
+
+@nox.session
+def gd_mnist(session: nox.Session) -> None:
+    """MNIST, 784-100-100-10 theta neurons, 100 epochs; `-- --dataset yin_yang` for points."""
+    _experiment(session, "smooth_gd", "experiments/mnist/mnist.py")
+
+
+@nox.session
+def test_smooth_gd(session: nox.Session) -> None:
+    """Tests of smooth exact gradient descent."""
+    _install(session, "smooth_gd")
+    session.install("beartype>=0.20")
+    _test(session, "smooth_gd")
 
 
 # ------------------------------------------------------------------------------- everything

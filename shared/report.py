@@ -31,6 +31,8 @@ KEYS = ["experiment", "dataset", "epochs"]  # runs that differ in nothing else s
 HEADLINES = {
     "test_accuracy_last": "test, last epoch",
     "test_accuracy_selected": "test, epoch picked by validation",
+    "test_accuracy_ordinary_last": "by ordinary spikes only",
+    "loss_last": "loss of the last trial",
     "test_accuracy_last_frozen": "trace frozen",
     "test_accuracy_last_single": "one image a batch",
     "test_accuracy_joint": "joint decision",

@@ -5,7 +5,7 @@ A run's folder holds
     config.json      every option, the command, versions, commit and device
     metrics.jsonl    a line an epoch, flushed
     checkpoint.pt    all that a killed run needs to go on bit for bit; checkpoint.previous.pt is the
-                     one before it
+                     one before it. Tensors are saved by torch, arrays of NumPy or JAX by NumPy
     result.json      at the end; its keys are `Result`'s fields
     *.png, *.pdf     figures
 
@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import filelock
+import numpy as np
 from tqdm import tqdm
 
 from shared.errors import UserError
@@ -184,20 +185,90 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         RunError: it is damaged or no checkpoint of a run.
     """
-    import torch
-
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # checks every part's CRC, which torch does not
+            is_arrays = f"{_STRUCTURE}.npy" in archive.namelist()
         if damaged is not None:
             raise zipfile.BadZipFile(f"bad checksum of {damaged}")
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any]
+        if is_arrays:
+            content = _read_arrays(path)
+        else:
+            import torch
+
+            content = torch.load(path, map_location="cpu", weights_only=True)
         if not {"epoch", "seconds", "state"} <= set(content):
             raise ValueError("it is no checkpoint of a run")
     except Exception as error:  # torch.load names no common class for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"{path} is damaged ({reason})") from error
     return content
+
+
+# A checkpoint of arrays is an .npz: its arrays by number, and a JSON text of what holds them.
+_STRUCTURE = "structure"
+
+
+def _is_array(value: Any) -> bool:
+    """Whether a value is an array of NumPy or JAX."""
+    return isinstance(value, np.ndarray) or type(value).__module__.startswith("jax")
+
+
+def _leaves(state: Any) -> Iterator[Any]:
+    if isinstance(state, Mapping):
+        state = list(state.values())
+    if isinstance(state, list | tuple):
+        for item in state:
+            yield from _leaves(item)
+    else:
+        yield state
+
+
+def _is_for_numpy(state: Any) -> bool:
+    """Whether a state holds arrays, and nothing of torch's."""
+    leaves = list(_leaves(state))
+    of_torch = (type(leaf).__module__.partition(".")[0] == "torch" for leaf in leaves)
+    return any(map(_is_array, leaves)) and not any(of_torch)
+
+
+def _write_arrays(content: Mapping[str, Any], file: io.BytesIO) -> None:
+    """Write dicts, lists and tuples of arrays and plain values."""
+    arrays: list[np.ndarray[Any, Any]] = []
+
+    def described(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {"dict": [[key, described(item)] for key, item in value.items()]}
+        if isinstance(value, list | tuple):
+            kind = "list" if isinstance(value, list) else "tuple"
+            return {kind: [described(item) for item in value]}
+        if _is_array(value):
+            arrays.append(np.asarray(value))
+            return {"array": len(arrays) - 1}
+        return value
+
+    text = json.dumps(described(content)).encode()
+    numbered = {str(i): array for i, array in enumerate(arrays)}
+    np.savez(file, allow_pickle=False, **{_STRUCTURE: np.frombuffer(text, np.uint8)}, **numbered)
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    """Read what `_write_arrays` wrote; all arrays are NumPy's."""
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = dict(archive)
+
+    def made(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        ((kind, content),) = value.items()
+        if kind == "array":
+            return arrays[str(content)]
+        if kind == "dict":
+            return {key: made(item) for key, item in content}
+        return {"list": list, "tuple": tuple}[kind](map(made, content))
+
+    found: dict[str, Any] = made(json.loads(arrays[_STRUCTURE].tobytes()))
+    return found
 
 
 # ----------------------------------------------------------------------------------- the folder
@@ -318,16 +389,21 @@ class Run:
         Args:
             epoch: the number of epochs that are done.
             state: tensors and plain values in dicts, lists and tuples: models, optimisers,
-                random states.
+                random states. In place of tensors, arrays of NumPy or JAX: they come back as
+                NumPy's, and torch is not needed.
 
         Raises:
             RunError: the disk is full or the folder cannot be written; the older checkpoint is
                 untouched.
         """
-        import torch
-
         memory = io.BytesIO()
-        torch.save({"epoch": epoch, "seconds": self.seconds, "state": dict(state)}, memory)
+        content = {"epoch": epoch, "seconds": self.seconds, "state": dict(state)}
+        if _is_for_numpy(state):
+            _write_arrays(content, memory)
+        else:
+            import torch
+
+            torch.save(content, memory)
         temporary = self.folder / "checkpoint.pt.tmp"
         self._write_synced(temporary, memory.getvalue())
         if self.checkpoint_path.exists():

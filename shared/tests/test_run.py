@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 
@@ -58,6 +59,52 @@ def test_parts_are_saved_and_restored_by_name(tmp_path):
         assert run.restore(layer=other, generator=other_generator) == 4
     assert torch.equal(other.weight, layer.weight)
     assert torch.equal(torch.rand(3, generator=other_generator), torch.rand(3, generator=generator))
+
+
+ARRAYS = {
+    "weights": np.arange(1000.0, dtype=np.float32),
+    "moments": ([np.ones((3, 2)), np.array(4)], {"empty": np.zeros((0, 2))}),
+    "words": ("a", 1, None, True),
+}
+
+
+def test_arrays_come_back_as_they_were(tmp_path):
+    with new_run(tmp_path) as run:
+        run.save(1, ARRAYS)
+    with new_run(tmp_path) as run:
+        epoch, state = run.load()
+    assert epoch == 1
+    assert state["weights"].dtype == np.float32
+    np.testing.assert_array_equal(state["weights"], ARRAYS["weights"])
+    (ones, four), empty = state["moments"]
+    assert isinstance(state["moments"], tuple)
+    assert ones.shape == (3, 2)
+    assert four == 4
+    assert empty["empty"].shape == (0, 2)
+    assert state["words"] == ("a", 1, None, True)
+
+
+def test_arrays_need_no_torch(tmp_path):
+    code = (
+        "import sys; sys.modules['torch'] = None\n"  # importing it now fails
+        "from pathlib import Path; import numpy as np; from shared.run import Run\n"
+        f"options = {{'seed': 3, 'epochs': 2, 'resume': True}}; folder = Path({str(tmp_path)!r})\n"
+        "with Run(folder, options, 'cpu') as run:\n"
+        "    run.save(1, {'w': np.ones(3)}); print(run.load()[1]['w'].sum())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "3.0\n", done.stderr
+
+
+def test_a_damaged_checkpoint_of_arrays_is_refused(tmp_path):
+    with new_run(tmp_path) as run:
+        run.save(1, ARRAYS)
+        path = run.checkpoint_path
+    content = bytearray(path.read_bytes())
+    content[content.index(ARRAYS["weights"].tobytes()[:64]) + 40] ^= 1
+    path.write_bytes(content)
+    with new_run(tmp_path) as run, pytest.raises(RunError, match=r"checkpoint\.pt is damaged"):
+        run.load()
 
 
 def test_a_fresh_folder_has_no_checkpoint(tmp_path):

@@ -1,0 +1,279 @@
+"""Smooth gradient descent: time and memory of gradients, by layers against the plain event loop.
+
+    python benchmarks/bench_smooth_gd.py              gradients of MNIST and RNN, and growth
+    python benchmarks/bench_smooth_gd.py --cases mnist
+
+The plain side of MNIST is `AbstractNeuron.event` over all neurons with 200 events, mapped over the
+batch, as in the published program; the fast side is what the experiment uses, with as many events
+as the batch has. Both compute the loss and its gradient of the same network, which has been trained
+for some steps, on the same digits. Before anything is timed, in turns, the fast side must agree
+with the event loop in float64 to 1e-6, and to 1e-3 when it computes in float32 itself (the event
+loop in float32 is further off). The RNN's plain side simulates 500 events, the fast side as many as
+there are. Memory is what a step adds in a fresh process.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from measure import (
+    interleaved,
+    memory_in_fresh_process,
+    print_times,
+    record,
+    step_memory_mb,
+    write,
+)
+
+from shared.options import script
+from shared.run import save_figure
+from smooth_gd.experiments.mnist.network import Network, Parameters
+from smooth_gd.experiments.mnist.tasks import load
+from smooth_gd.experiments.mnist.training import State, Task, Trainer, needed
+from smooth_gd.experiments.rnn import task as rnn
+from smooth_gd.experiments.setup import prepare
+from smooth_gd.spikegd.layered import Bounds
+from smooth_gd.spikegd.qif import QIFNeuron
+from smooth_gd.spikegd.utils.parallel import Chunks
+
+BATCH, K_PUBLISHED, STEPS = 1000, 200, 40
+BARS = {"mnist": 8.0, "rnn": 2.0}
+MEMORY_BAR = 5.0
+TOLERANCES = {"float64": 1e-6, "float32": 1e-3}
+SIDES = ("plain", "fast")
+CPU = torch.device("cpu")  # what `measure` asks for; JAX runs on its own devices
+Step = Callable[[], Any]
+
+
+def trained(dtype: str, hidden: tuple[int, ...] = (100, 100), steps: int = STEPS) -> Any:
+    """A network after some steps of training: trainer, parameters, and digits to go on with."""
+    network = Network(sizes=(1, *hidden, 1))
+    task, network = load("mnist", None, network, 0.02, quick=False)
+    few = Task(task.name, task.train, task.test, task.shown, lambda key, codes: codes)
+    trainer = Trainer(network, few, BATCH, 4e-3, 0, jax.devices()[0])
+    state: State = trainer.initial(dtype)
+    key = jax.random.key(0)
+    for i in range(steps):
+        chosen = slice(i * BATCH, (i + 1) * BATCH)
+        part = task.train
+        state, _, _ = trainer.step(state, part.inputs[chosen], part.labels[chosen], key)
+    return trainer, jax.tree.map(np.asarray, state.parameters), task.train
+
+
+def fast_step(trainer: Trainer, parameters: Parameters, part: Any, batch: int) -> Step:
+    """The gradient as the experiment computes it."""
+    trainer.chunks = Chunks(batch, jax.devices()[0])
+    inputs = trainer.chunks.cut(part.inputs[:batch])
+    labels = trainer.chunks.cut(part.labels[:batch] + 1) - 1
+    keys = jax.random.split(jax.random.key(0), trainer.chunks.n)
+    compute = jax.jit(trainer.gradient, static_argnums=0)
+
+    def step() -> Any:
+        return jax.block_until_ready(compute(trainer.bounds, parameters, inputs, labels, keys))
+
+    while True:
+        (_, _, *wanted), _ = step()
+        more = needed(trainer.bounds, *wanted)
+        if more is None:
+            return step
+        trainer.bounds = more
+
+
+def plain_step(network: Network, parameters: Parameters, part: Any, batch: int, K: int) -> Step:
+    """The gradient by the event loop over all neurons."""
+    codes, labels = jnp.asarray(part.inputs[:batch]), jnp.asarray(part.labels[:batch])
+
+    def loss(parameters: Parameters, codes: Any, labels: Any) -> Any:
+        return jnp.mean(network.loss(network.plain_first(parameters, codes, K), labels))
+
+    compute = jax.jit(jax.value_and_grad(loss))
+    return lambda: jax.block_until_ready(compute(parameters, codes, labels))
+
+
+def mnist_steps(dtype: str, batch: int, steps: int = STEPS) -> dict[str, Step]:
+    """Both sides."""
+    trainer, parameters, part = trained(dtype, steps=steps)
+    return {
+        "plain": plain_step(trainer.network, parameters, part, batch, K_PUBLISHED),
+        "fast": fast_step(trainer, parameters, part, batch),
+    }
+
+
+def largest_difference(one: Any, other: Any) -> float:
+    """Of two gradients, relative to the largest entry of each array."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
+
+
+def errors(batch: int) -> dict[str, float]:
+    """Errors of loss and gradients against the event loop in float64; with 64 bit numbers on."""
+    trainer, parameters, part = trained("float32", steps=30)
+    wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), parameters)
+    network = trainer.network
+    loss, true = plain_step(network, wide, part, batch, K_PUBLISHED)()
+    (wide_loss, *_), wide_gradient = fast_step(trainer, wide, part, batch)()
+    (narrow_loss, *_), narrow_gradient = fast_step(trainer, parameters, part, batch)()
+    plain_loss, plain_gradient = plain_step(network, parameters, part, batch, K_PUBLISHED)()
+    return {
+        "float64": largest_difference((wide_loss, wide_gradient), (loss, true)),
+        "float32": largest_difference((narrow_loss, narrow_gradient), (loss, true)),
+        "float32_of_event_loop": largest_difference((plain_loss, plain_gradient), (loss, true)),
+    }
+
+
+def rnn_steps() -> dict[str, Step]:
+    """The gradient of a trial of the recurrent network, with 500 events and with all there are."""
+    neuron, made = QIFNeuron(), rnn.make_task(rnn.PAPER_SEED)
+    parameters = rnn.start()
+
+    def step(K: int) -> Step:
+        compute = jax.jit(jax.value_and_grad(lambda p: rnn.loss(neuron, made, p, K)[0]))
+        return lambda: jax.block_until_ready(compute(parameters))
+
+    return {"plain": step(rnn.K), "fast": step(248)}
+
+
+def timed_case(name: str, steps: dict[str, Step], args: argparse.Namespace) -> dict[str, Any]:
+    """Compile, compare and time both sides."""
+    compilation = {}
+    for side, step in steps.items():
+        started = time.monotonic()
+        step()
+        compilation[side] = time.monotonic() - started
+    times = interleaved(steps, CPU, args.rounds, {"plain": 1, "fast": 5})
+    ratio = times["plain"]["wall_median"] / times["fast"]["wall_median"]
+    print(f"\n{name}: {ratio:.1f} times faster (bar {BARS[name]:.0f}); first calls "
+          f"{compilation['plain']:.1f} s and {compilation['fast']:.1f} s", flush=True)  # fmt: skip
+    return {
+        "seconds": times,
+        "speed_ratio": ratio,
+        "bar": BARS[name],
+        "first_call_seconds": compilation,
+    }
+
+
+def errors_in_own_process() -> dict[str, float]:
+    """`errors` in a process that allows 64 bit numbers."""
+    command = [sys.executable, __file__, "--errors"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def mnist(args: argparse.Namespace) -> dict[str, Any]:
+    """The gradient step of figure 4's network."""
+    steps = mnist_steps("float32", BATCH)
+    found = errors_in_own_process()
+    for dtype, tolerance in TOLERANCES.items():
+        assert found[dtype] < tolerance, found
+    row = timed_case("mnist", steps, args)
+    options = ("--threads", str(args.threads)) if args.threads else ()
+    memory = {side: memory_in_fresh_process(__file__, side, *options) for side in SIDES}
+    print_times(row["seconds"], memory)
+    row |= {
+        "errors": found,
+        "step_memory_mb": memory,
+        "memory_ratio": memory["plain"] / memory["fast"],
+        "memory_bar": MEMORY_BAR,
+    }
+    print(f"  memory {row['memory_ratio']:.1f} times less (bar {MEMORY_BAR:.0f}); largest "
+          f"error {found['float64']:.1e} in float64, {found['float32']:.1e} in float32 (event loop "
+          f"{found['float32_of_event_loop']:.1e})", flush=True)  # fmt: skip
+    return row
+
+
+def growth(args: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
+    """Wall seconds of a fast gradient step over batch, hidden neurons, and room for events."""
+    found: dict[str, list[tuple[float, float]]] = {"trials": [], "hidden neurons": [], "events": []}
+
+    def seconds(step: Step) -> float:
+        return interleaved({"fast": step}, CPU, 3, {"fast": 3})["fast"]["wall_median"]
+
+    trainer, parameters, part = trained("float32")
+    for batch in (250, 500, 1000, 2000, 4000):
+        step = fast_step(trainer, parameters, part, batch)
+        found["trials"].append((batch, seconds(step)))
+    for n in (50, 100, 200, 400):
+        step = fast_step(*trained("float32", (n, n), 30), BATCH)
+        found["hidden neurons"].append((n, seconds(step)))
+    for n_events in (80, 160, 320, 640):
+        trainer.chunks = Chunks(BATCH, jax.devices()[0])
+        bounds = Bounds((n_events, n_events), (8, 8))
+        inputs = trainer.chunks.cut(part.inputs[:BATCH])
+        labels = trainer.chunks.cut(part.labels[:BATCH] + 1) - 1
+        keys = jax.random.split(jax.random.key(0), trainer.chunks.n)
+        compute = jax.jit(trainer.gradient, static_argnums=0)
+        step = lambda: jax.block_until_ready(  # noqa: E731
+            compute(bounds, parameters, inputs, labels, keys)  # noqa: B023
+        )
+        found["events"].append((n_events, seconds(step)))
+    return found
+
+
+def draw_growth(found: dict[str, list[tuple[float, float]]]) -> Figure:
+    """Time of a gradient step over each quantity."""
+    figure, columns = plt.subplots(1, len(found), figsize=(9, 3), layout="constrained")
+    for axes, (name, points) in zip(columns, found.items(), strict=True):
+        x, y = np.array(points).T
+        axes.loglog(x, 1e3 * y, "o-")
+        axes.set(xlabel=name, ylabel="ms a gradient step")
+        axes.grid(alpha=0.3, which="both")
+    return figure
+
+
+def memory_of(side: str) -> float:
+    """Memory of a gradient step, in MB; to be called in a fresh process."""
+    step = mnist_steps("float32", BATCH, steps=0)[side]
+    small = mnist_steps("float32", 8, steps=0)[side]
+    return step_memory_mb(step, small, CPU)
+
+
+def main() -> None:
+    """Read the options and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    cases = ("mnist", "rnn", "growth")
+    parser.add_argument("--cases", nargs="+", choices=cases, default=list(cases), help="(all)")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.add_argument("--device", default="auto", help="as in the experiments (default: auto)")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/smooth_gd"))
+    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--errors", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    args.dtype, args.seed = "float64" if args.errors else "float32", 0
+    args.deterministic = False
+    prepare(args)
+    if args.errors:
+        print(json.dumps(errors(200)))
+        return
+    if args.memory_of:
+        print(memory_of(args.memory_of))
+        return
+    content = record(CPU) | {"jax_devices": len(jax.devices())}
+    rows: dict[str, Any] = {}
+    if "mnist" in args.cases:
+        rows["mnist"] = mnist(args)
+    if "growth" in args.cases:
+        rows["growth"] = growth(args)
+        save_figure(draw_growth(rows["growth"]), args.out / "growth")
+    if "rnn" in args.cases:
+        jax.config.update("jax_enable_x64", True)
+        rows["rnn"] = timed_case("rnn", rnn_steps(), args)
+    write(content | {"cases": rows}, args.out)
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,0 +1,1 @@
+"""Smooth exact gradient descent learning in spiking neural networks: event-based, in JAX."""

@@ -1,0 +1,1 @@
+"""The paper's experiments: a folder and a script a figure."""

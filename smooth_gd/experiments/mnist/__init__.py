@@ -1,0 +1,1 @@
+"""Figure 4: a feed-forward network learns to classify."""

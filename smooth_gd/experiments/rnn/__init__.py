@@ -1,0 +1,1 @@
+"""Figure 3: a recurrent network learns spike patterns."""

@@ -1,0 +1,1 @@
+"""Figure 2: a single neuron learns spike times."""

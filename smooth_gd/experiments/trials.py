@@ -1,0 +1,112 @@
+"""Learning trial by trial in one program, with more room where a trial has more events."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from shared.errors import UserError
+from shared.run import Run
+from smooth_gd.spikegd.utils.events import Sized, room_for
+
+TRIALS = 100  # in an epoch: between two checkpoints
+
+
+class Trial(NamedTuple):
+    """What is known of a trial.
+
+    Attributes:
+        complete: whether there was room for all its events.
+        seen: what is kept of it, by name.
+    """
+
+    complete: Array
+    seen: Mapping[str, Array]
+
+
+Loss = Callable[[Any, int], tuple[Float[Array, ""], Trial]]
+"""The loss and its trial from parameters and the number of events."""
+
+
+class Learning:
+    """Gradient descent on a trial that is repeated.
+
+    Args:
+        loss: see `Loss`.
+        optimiser: of the parameters.
+        parameters: to start from.
+        K: number of events to begin with.
+        constrain: makes admissible parameters of those that the optimiser gives.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        optimiser: optax.GradientTransformation,
+        parameters: Any,
+        K: int,
+        constrain: Callable[[Any], Any] = lambda parameters: parameters,
+    ) -> None:
+        self._loss, self._optimiser, self._constrain = loss, optimiser, constrain
+        self.parameters, self.state = parameters, optimiser.init(parameters)
+        self.K = room_for(K)
+        self.history: dict[str, np.ndarray[Any, Any]] = {}
+        self.epoch: Sized[int] = Sized(self._epoch)
+
+    def _epoch(self, K: int, parameters: Any, state: Any) -> Any:
+        def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], tuple[Array, Trial]]:
+            parameters, state = carry
+            (loss, trial), gradient = jax.value_and_grad(
+                lambda parameters: self._loss(parameters, K), has_aux=True
+            )(parameters)
+            updates, state = self._optimiser.update(gradient, state, parameters)
+            parameters = self._constrain(optax.apply_updates(parameters, updates))
+            return (parameters, state), (loss, trial)
+
+        return jax.lax.scan(step, (parameters, state), None, length=TRIALS)
+
+    def train_epoch(self) -> dict[str, float]:
+        """`TRIALS` trials; done again with more room if one of them was cut short.
+
+        Returns:
+            Loss of the last trial, and the mean of all.
+
+        Raises:
+            UserError: the loss is no number, though all events were simulated.
+        """
+        while True:
+            carry, (losses, trials) = self.epoch(self.K, self.parameters, self.state)
+            if bool(jnp.all(trials.complete)):
+                break
+            self.K = room_for(self.K + 1)
+        if not math.isfinite(float(losses[-1])):
+            raise UserError("the loss is no number any more: lower --lr")
+        self.parameters, self.state = carry
+        for name, values in {"loss": losses, **trials.seen}.items():
+            old = self.history.get(name)
+            new = np.asarray(values)
+            self.history[name] = new if old is None else np.concatenate([old, new])
+        return {"loss": float(losses[-1]), "mean_loss": float(losses.mean())}
+
+    def run(self, run: Run, epochs: int) -> None:
+        """Train, with a checkpoint an epoch; goes on where a run has stopped."""
+        done = 0
+        leaves, structure = jax.tree.flatten((self.parameters, self.state))
+        if saved := run.load():
+            done, content = saved
+            values = [content["network"][str(i)] for i in range(len(leaves))]
+            self.parameters, self.state = jax.tree.unflatten(
+                structure, [jnp.asarray(value) for value in values]
+            )
+            self.history, self.K = content["history"], content["K"]
+        for number in range(done + 1, epochs + 1):
+            row = self.train_epoch()
+            run.log(number, row | {"events_bound": self.K})
+            leaves = jax.tree.leaves((self.parameters, self.state))
+            network = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
+            run.save(number, {"network": network, "history": self.history, "K": self.K})

@@ -1,0 +1,57 @@
+r"""Leaky integrate-and-fire neuron, the control whose spike times jump.
+
+    tau_m V' = -V + I,  tau_s I' = -I + tau_s sum w delta,  tau_m = 2 tau_s = tau
+    V = V_th: V -> 0
+
+With e = exp(-D / tau) after a time D: V -> V e + I (e - e^2), I -> I e^2; so a spike is a root of a
+quadratic in e.
+"""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from smooth_gd.spikegd.models import AbstractIFNeuron
+from smooth_gd.spikegd.utils.checks import check_positive
+
+
+@dataclass(frozen=True)
+class LIFNeuron(AbstractIFNeuron):
+    """Leaky integrate-and-fire neuron; state (V, I).
+
+    Attributes:
+        tau: membrane time constant, twice the synaptic one.
+        V_th: threshold.
+
+    Raises:
+        UserError: a parameter is not above 0.
+    """
+
+    tau: float = 1.0
+    V_th: float = 1.0
+    v_reset = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(tau=self.tau, V_th=self.V_th)
+
+    @property
+    def w_min(self) -> float:
+        """Least weight of a single input that makes a neuron at rest spike."""
+        return 4 * self.V_th
+
+    def flow(self, x: Float[Array, "2 N"], dt: Float[Array, ""]) -> Float[Array, "2 N"]:
+        """See `AbstractNeuron.flow`."""
+        e = jnp.exp(-dt / self.tau)
+        return jnp.stack([x[0] * e + x[1] * (e - e**2), x[1] * e**2])
+
+    def dt_spike(self, x: Float[Array, "2 N"]) -> Float[Array, " N"]:
+        """See `AbstractNeuron.dt_spike`: the largest root e below 1 of V(e) = V_th."""
+        V, current = x
+        discriminant = (V + current) ** 2 - 4 * current * self.V_th
+        # V rises to its maximum at e = (V + I) / 2I only; beyond it there is no crossing.
+        spikes = (current > 0) & (current > V) & (V + current > 0) & (discriminant > 0)
+        V, current = jnp.where(spikes, V, 0), jnp.where(spikes, current, 8 * self.V_th)
+        root = jnp.sqrt(jnp.where(spikes, discriminant, 1))
+        e = (V + current + root) / (2 * current)
+        return jnp.where(spikes, -self.tau * jnp.log(jnp.minimum(e, 1)), jnp.inf)

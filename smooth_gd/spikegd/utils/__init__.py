@@ -1,0 +1,1 @@
+"""What the neuron models and the experiments share."""

@@ -1,0 +1,89 @@
+"""Checks of what a user hands in: one sentence that says what to do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from shared.errors import UserError
+
+
+def check_positive(**values: float) -> None:
+    """Refuse parameters that must be above 0.
+
+    Raises:
+        UserError: one of the values is not, named by its keyword.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(f"{name} = {value} must be above 0")
+
+
+def check_shapes(arrays: Mapping[str, tuple[Any, tuple[int | None, ...]]]) -> None:
+    """Refuse arrays of another shape than the network has; None stands for any length.
+
+    Raises:
+        UserError: an array has another shape.
+    """
+    for name, (array, wanted) in arrays.items():
+        found = np.shape(array)
+        fits = len(found) == len(wanted) and all(
+            b is None or a == b for a, b in zip(found, wanted, strict=True)
+        )
+        if not fits:
+            words = ", ".join("any" if n is None else str(n) for n in wanted)
+            raise UserError(f"{name} must have shape ({words}), not {tuple(found)}")
+
+
+def check_spikes(
+    times: Float[ArrayLike, " Kin"], neurons: Int[ArrayLike, " Kin"], n_inputs: int, T: float
+) -> None:
+    """Refuse input spikes that cannot be shown; unsorted ones are sorted by the simulation.
+
+    Values that are being traced by JAX cannot be looked at and pass.
+
+    Args:
+        times: of the input spikes; inf stands for a spike that is not there.
+        neurons: the input each comes from.
+        n_inputs: number of inputs.
+        T: the trial's end.
+
+    Raises:
+        UserError: a time is NaN, negative, or finite and past T, or an input does not exist.
+    """
+    if isinstance(times, jax.core.Tracer) or isinstance(neurons, jax.core.Tracer):
+        return
+    t, n = np.asarray(times), np.asarray(neurons)
+    if np.isnan(t).any():
+        raise UserError("an input spike's time is NaN; leave that spike out, or give it time inf")
+    if (t < 0).any():
+        raise UserError(f"an input spike comes at {t.min()}, before the trial starts at 0")
+    late = t[np.isfinite(t) & (t > T)]
+    if late.size:
+        raise UserError(
+            f"an input spike comes at {late[0]}, past the trial's end T = {T}; leave it out, give "
+            "it time inf, or raise T"
+        )
+    shown = n[np.isfinite(t)]
+    if shown.size and not (shown.min() >= 0 and shown.max() < n_inputs):
+        raise UserError(f"input spikes come from inputs 0 to {n_inputs - 1}, not {shown.max()}")
+
+
+def needs_float64(experiment: str, dtype: Any) -> None:
+    """Refuse float32 where an experiment's figure would be of rounding errors.
+
+    Raises:
+        UserError: the type is not float64.
+    """
+    if np.dtype(dtype) != np.float64:
+        raise UserError(
+            f"{experiment} needs --dtype float64: it compares spike times that differ by less than "
+            "float32 resolves"
+        )
+
+
+def as_array(values: Array | ArrayLike) -> np.ndarray[Any, Any]:
+    """A JAX array or list as a NumPy array."""
+    return np.asarray(values)

@@ -1,0 +1,17 @@
+"""What the tests of smooth gradient descent share."""
+
+import os
+
+# Before JAX starts: two CPU devices, so that batches are shared out; one core computes.
+os.environ.setdefault("NPROC", "1")
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", 2)
+
+
+@pytest.fixture(scope="session")
+def scripts(scripts_of):
+    return scripts_of("smooth_gd")

@@ -1,0 +1,204 @@
+"""Neuron models: gradients against finite differences, edges, the trial's end, bad input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.errors import UserError
+from smooth_gd.spikegd.lif import LIFNeuron
+from smooth_gd.spikegd.olif import OscLIFNeuron
+from smooth_gd.spikegd.qif import QIFNeuron
+from smooth_gd.spikegd.theta import ThetaNeuron
+from smooth_gd.spikegd.utils.events import room_for, simulate, voltages
+from smooth_gd.spikegd.utils.network import times_with_pseudospikes
+
+QIF, LIF, THETA, OLIF = QIFNeuron(), LIFNeuron(), ThetaNeuron(), OscLIFNeuron()
+T = 4.0
+REST = jnp.zeros((2, 1))
+NO_NET = jnp.zeros((1, 1))
+
+
+@jax.jit
+def first_two(weights, times):
+    """First two spikes of a QIF neuron with three inputs, pseudospikes included."""
+    events = QIF.event(REST, NO_NET, weights[None], (times, jnp.arange(3)), T, 16)
+    return times_with_pseudospikes(QIF, events, 0, 2, T)
+
+
+jacobians = jax.jit(jax.jacfwd(first_two, (0, 1)))
+flow, dt_spike = jax.jit(QIF.flow), jax.jit(QIF.dt_spike)
+flow_slopes = jax.jit(jax.jacrev(QIF.flow, (0, 1)))
+spike_slopes = jax.jit(jax.jacrev(QIF.dt_spike))
+
+
+def difference(function, x, i, h=1e-6):
+    up, down = x.at[i].add(h), x.at[i].add(-h)
+    return (function(up) - function(down)) / (2 * h)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.floats(-4, 6), min_size=3, max_size=3),
+    st.lists(st.floats(0.05, 3.9), min_size=3, max_size=3, unique=True),
+)
+def test_slopes_of_spike_times_are_those_of_finite_differences(weights, times):
+    weights, times = jnp.array(weights), jnp.array(times)
+    of_weights, of_times = jacobians(weights, times)
+    found = first_two(weights, times)
+    gaps = jnp.abs(jnp.concatenate([found, times])[:, None] - jnp.append(times, T)[None])
+    if jnp.sum(gaps < 1e-3) > 3:  # a spike, input and the end that change places have two slopes
+        return
+    for i in range(3):
+        scale = 1 + jnp.abs(of_weights[:, i])
+        wanted = difference(lambda w: first_two(w, times), weights, i)
+        assert jnp.all(jnp.abs(of_weights[:, i] - wanted) < 1e-4 * scale), (weights, times)
+        scale = 1 + jnp.abs(of_times[:, i])
+        wanted = difference(lambda t: first_two(weights, t), times, i)
+        assert jnp.all(jnp.abs(of_times[:, i] - wanted) < 1e-4 * scale), (weights, times)
+
+
+@pytest.mark.parametrize("V", [-3.0, 0.0, 0.7, 1.5, 2.0])
+@pytest.mark.parametrize("current", [0.0, -0.49, -4.0, 1e-9, -1e-9, 3.0])
+def test_flow_has_true_slopes_at_the_edges_of_its_cases(V, current):
+    """I = 0, and |V| = sqrt(-I) = 0.7 and 2."""
+    x, dt = jnp.array([[V], [current]]), jnp.array(0.1)
+    of_state, of_dt = flow_slopes(x, dt)
+    assert np.isfinite(of_state).all()
+    for i in range(2):
+        wanted = difference(lambda y: flow(y, dt), x, (i, 0))
+        np.testing.assert_allclose(of_state[:, :, i, 0], wanted, rtol=1e-6, atol=1e-7)
+    wanted = (flow(x, dt + 1e-6) - flow(x, dt - 1e-6)) / 2e-6
+    np.testing.assert_allclose(of_dt, wanted, rtol=1e-6, atol=1e-7)
+    spike = dt_spike(x)[0]
+    if np.isfinite(spike):
+        slope = spike_slopes(x)[0, :, 0]
+        for i in range(2):
+            wanted = difference(dt_spike, x, (i, 0))[0]
+            np.testing.assert_allclose(slope[i], wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_flow_solves_the_equation():
+    x, n = jnp.array([[-2.0, 0.3, 1.2], [-1.0, 2.0, 0.0]]), 20_000
+    dt = 0.3 / n
+
+    def euler(_, y):
+        def slope(y):
+            return jnp.stack([y[0] * (y[0] - 1) + y[1], -2 * y[1]])
+
+        return y + dt * slope(y + dt / 2 * slope(y))
+
+    np.testing.assert_allclose(QIF.flow(x, jnp.array(0.3)), jax.lax.fori_loop(0, n, euler, x), 1e-7)
+
+
+def test_a_spike_leaves_the_trial_continuously_and_its_time_goes_on():
+    """Over the trial's end the time joins that of the pseudospike; both slopes have one sign."""
+    times = jnp.array([0.5, 1.0, 2.0])
+
+    def spike(w):
+        return first_two(jnp.array([w, 0.0, 0.0]), times)[0]
+
+    low, high = 2.0, 4.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if spike(middle) > T else (low, middle)
+    assert spike(low) > T >= spike(high)
+    # dV/dt is 1e12 at the edge: a voltage off by its last digit is a time off by 1e-6.
+    assert spike(low) - spike(high) < 1e-5
+    slopes = [float(jax.jit(jax.grad(spike))(w)) for w in (low - 1e-4, high + 1e-4)]
+    assert slopes[0] < 0
+    assert slopes[1] < 0
+
+
+def test_the_leaky_neuron_jumps_where_the_quadratic_one_is_continuous():
+    @jax.jit
+    def spikes(w):
+        inputs = jnp.array([0.5]), jnp.array([0])
+        found = [n.event(REST, NO_NET, w[None, None], inputs, T, 8).times for n in (LIF, QIF)]
+        return [times[1] for times in found]
+
+    eps = 1e-6
+    below, above = spikes(jnp.array(LIF.w_min - eps)), spikes(jnp.array(LIF.w_min + eps))
+    assert below[0] == T
+    assert above[0] < T - 1
+    assert abs(below[1] - above[1]) < 1e-5
+    assert QIF.w_min == pytest.approx(np.pi**2 / 4)
+
+
+def test_phases_and_potentials_are_inverse():
+    V = jnp.linspace(-20, 0.9, 50)
+    for neuron in (THETA, OLIF):
+        np.testing.assert_allclose(neuron.iPhi(neuron.Phi(V)), V, rtol=1e-9, atol=1e-12)
+    phi, w = jnp.linspace(0.1, 5.9, 30), jnp.linspace(-3, 3, 30)
+    np.testing.assert_allclose(THETA.H(phi, w), THETA.Phi(THETA.iPhi(phi) + w), rtol=1e-12)
+    # At phases 0 and Theta, where V is infinite, a pulse does nothing, and slopes are numbers.
+    edges = jnp.array([0.0, THETA.Theta])
+    slopes = jax.vmap(jax.grad(THETA.H, (0, 1)))(edges, jnp.ones(2))
+    np.testing.assert_allclose(slopes[0], 1, rtol=1e-9)
+    np.testing.assert_allclose(slopes[1], 0, atol=1e-12)
+
+
+def test_voltages_follow_the_events_of_any_model():
+    rng = np.random.default_rng(0)
+    inputs = jnp.array([2.0, 0.5, 1.0]), jnp.array([0, 1, 0])
+    for neuron, x0 in ((QIF, jnp.zeros((2, 3))), (THETA, jnp.full((1, 3), 3.0))):
+        w_net, w_in = jnp.array(rng.normal(size=(3, 3))), 4 + jnp.array(rng.normal(size=(3, 2)))
+        events = simulate(neuron, x0, w_net, w_in, inputs, T, K=2)
+        assert not np.isnan(events.times).any()
+        shown = voltages(neuron, x0, events, jnp.linspace(0, T, 9))
+        np.testing.assert_allclose(shown[0], neuron.voltage(x0))
+        np.testing.assert_allclose(shown[-1], neuron.voltage(events.states[-1]), rtol=1e-9)
+        order = jnp.argsort(inputs[0])
+        sorted_inputs = tuple(part[order] for part in inputs)
+        again = simulate(neuron, x0, w_net, w_in, sorted_inputs, T)
+        n = int(jnp.sum(events.neurons >= 0))
+        np.testing.assert_array_equal(events.times[:n], again.times[:n])
+
+
+def test_too_few_events_are_told_and_never_lost():
+    inputs = jnp.linspace(0.1, 3, 20), jnp.zeros(20, int)
+    arguments = (REST, NO_NET, jnp.ones((1, 1)), inputs, T)
+    assert np.isnan(QIF.event(*arguments, 12).times).all()
+    assert int(jnp.sum(simulate(QIF, *arguments, K=8).spike_in)) == 20
+    assert [room_for(n) for n in (0, 8, 9, 64, 65, 129, 300)] == [8, 8, 16, 64, 72, 144, 320]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: QIFNeuron(tau=-1.0), "tau = -1.0 must be above 0"),
+        (lambda: LIFNeuron(V_th=0.0), "V_th = 0.0 must be above 0"),
+        (lambda: ThetaNeuron(I0=0.25), "I0 = 0.25 must be above 1/4"),
+        (lambda: ThetaNeuron(tau=float("nan")), "tau = nan must be above 0"),
+        (lambda: OscLIFNeuron(I0=1.0), "I0 = 1.0 must be above V_th = 1.0"),
+        (lambda: room_for(10**9), "the network runs away"),
+    ],
+)
+def test_bad_parameters_are_refused(make, words):
+    with pytest.raises(UserError, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("times", "neurons", "words"),
+    [
+        ([1.0, np.nan], [0, 0], "time is NaN"),
+        ([1.0, 4.5], [0, 0], "comes at 4.5, past the trial's end T = 4.0"),
+        ([-0.5, 1.0], [0, 0], "before the trial starts at 0"),
+        ([1.0, 2.0], [0, 1], "come from inputs 0 to 0, not 1"),
+        ([1.0, 2.0], [0], "inputs of the input spikes must have shape"),
+    ],
+)
+def test_bad_input_spikes_are_refused(times, neurons, words):
+    with pytest.raises(UserError, match=words):
+        QIF.event(REST, NO_NET, jnp.ones((1, 1)), (np.array(times), np.array(neurons)), T, 8)
+
+
+def test_weights_of_the_wrong_shape_are_refused():
+    inputs = jnp.ones(1), jnp.zeros(1, int)
+    with pytest.raises(UserError, match=r"weights_net must have shape \(1, 1\), not \(2, 1\)"):
+        QIF.event(REST, jnp.zeros((2, 1)), jnp.ones((1, 1)), inputs, T, 8)
+    with pytest.raises(UserError, match=r"x0 must have shape \(1, any\), not \(2, 1\)"):
+        THETA.event(REST, NO_NET, jnp.ones((1, 1)), inputs, T, 8)

@@ -1,0 +1,89 @@
+"""The experiments' scripts, run as a user runs them."""
+
+import signal
+
+import pytest
+
+CONCEPT = "experiments/concept/concept.py"
+SINGLE = "experiments/singleneuron/single.py"
+RNN = "experiments/rnn/rnn.py"
+MNIST = "experiments/mnist/mnist.py"
+REPEATED = (SINGLE, "--quick", "--seed", 0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_once(tmp_path_factory):
+    """Programs that one run has compiled are there for the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax")))
+        yield
+
+
+def finished(scripts, folder, figures, script, *options):
+    done = scripts.run(script, "--quick", *options, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return scripts.assert_finished(folder, figures)
+
+
+def test_quick_concept(scripts, tmp_path):
+    metrics = finished(scripts, tmp_path, ["concept"], CONCEPT)["metrics"]
+    assert metrics["QIF_largest_jump_by_weight"] < 0.1
+    assert metrics["LIF_largest_jump_by_weight"] > 1
+
+
+def test_quick_single(scripts, undisturbed):
+    scripts.assert_finished(undisturbed, ["learning", "trials"])
+    rows = scripts.rows(undisturbed)
+    assert rows[-1]["loss"] < rows[0]["mean_loss"]
+
+
+def test_quick_rnn(scripts, tmp_path):
+    result = finished(scripts, tmp_path, ["learning", "raster", "weights"], RNN)
+    assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"] / 2
+
+
+def test_quick_mnist_and_a_run_that_is_stopped(scripts, tmp_path):
+    options = ("--hidden", 20)
+    result = finished(scripts, tmp_path / "one", ["curves", "activity", "raster"], MNIST, *options)
+    assert result["experiment"] == "gd_mnist_20_quick"
+    rows = scripts.rows(tmp_path / "one")
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    scripts.assert_goes_on(
+        tmp_path / "one",
+        tmp_path / "other",
+        signal.SIGKILL,
+        MNIST,
+        "--quick",
+        *options,
+        behind="checkpoint.pt",
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, number):
+    scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
+
+
+def test_the_seed_decides(scripts, undisturbed, tmp_path):
+    scripts.assert_seed_decides(undisturbed, tmp_path, "0", *REPEATED)
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "words"),
+    [
+        (CONCEPT, ("--dtype", "float32"), "the concept figure needs --dtype float64"),
+        (SINGLE, ("--dtype", "float32"), "the single neuron needs --dtype float64"),
+        (RNN, ("--dtype", "float32"), "the recurrent network needs --dtype float64"),
+        (MNIST, ("--device", "cuda:7"), "--device cuda:7: JAX sees"),
+        (MNIST, ("--flip", "1"), "--flip 1.0 must be at least 0 and below 1"),
+        (MNIST, ("--T", "7"), "must lie between 0 and the period"),
+        (MNIST, ("--lr", "0"), "--lr 0.0 must be above 0"),
+        (MNIST, ("--threads", "0"), "--threads 0: at least one thread is needed"),
+        (MNIST, ("--Nin-virtual", "100"), "the darkest of 100 levels or more never spikes"),
+        (RNN, ("--epochs", "0"), "--epochs 0 must be above 0"),
+    ],
+)
+def test_bad_options_are_refused(scripts, tmp_path, script, options, words):
+    done = scripts.run(script, "--quick", *options, "--out", tmp_path / "run")
+    scripts.assert_refused(done, words)
+    assert not (tmp_path / "run" / "result.json").exists()
