@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
@@ -17,6 +18,7 @@ def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
                 panel.plot(factor * table[f"{part}_{score}"], label=part, marker=".", markersize=4)
     for panel, label in zip(axes, ("loss", "accuracy (%)"), strict=True):
         panel.set(xlabel="epoch", ylabel=label)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         if panel.lines:
             panel.legend()
@@ -31,6 +33,7 @@ def draw_angles(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     for name in [column for column in table if column.startswith("angle_")]:
         axes.plot(table[name], label=f"layer {name.removeprefix('angle_')}", marker=".")
     axes.axhline(90, color="black", linewidth=0.8, linestyle=":")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="epoch", ylabel="angle to BP's gradient (degrees)", title=title, ylim=(0, 180))
     axes.legend()
     axes.grid(alpha=0.3)

@@ -33,6 +33,8 @@ HEADLINES = {
     "test_accuracy_selected": "test, epoch picked by validation",
     "test_accuracy_ordinary_last": "by ordinary spikes only",
     "loss_last": "loss of the last trial",
+    "QIF_largest_jump_by_weight": "largest jump of a QIF neuron's spike time",
+    "LIF_largest_jump_by_weight": "of an LIF neuron's",
     "test_accuracy_last_frozen": "trace frozen",
     "test_accuracy_last_single": "one image a batch",
     "test_accuracy_joint": "joint decision",
@@ -208,7 +210,7 @@ def draw_comparison(results: pd.DataFrame, comparison: Comparison) -> Figure:
         for folder in runs.loc[runs["epochs"] == runs["epochs"].max(), "folder"]:
             rows = pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch")
             curves.append(comparison.factor * rows[comparison.column])
-            axes.plot(curves[-1], color=f"C{number}", alpha=0.25, linewidth=0.8)
+            axes.plot(curves[-1], color=f"C{number}", alpha=0.25, linewidth=0.8, marker=".")
         mean = pd.concat(curves, axis=1).mean(axis=1)
         axes.plot(mean, color=f"C{number}", label=f"{name} ({len(curves)})")
     axes.set(xlabel="epoch", ylabel=comparison.label)
@@ -238,7 +240,7 @@ def main() -> None:
     there: Any = set(results["experiment"])
     for name, comparison in COMPARED.items():
         found = tuple(name for name in comparison.experiments if name in there)
-        if found:
+        if len(found) > 1:
             figure = draw_comparison(results, comparison._replace(experiments=found))
             save_figure(figure, args.results / "figures" / name)
     print(f"{args.readme.name}: {len(results)} runs of {len(there)} experiments")
