@@ -110,3 +110,4 @@ class Learning:
             leaves = jax.tree.leaves((self.parameters, self.state))
             network = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
             run.save(number, {"network": network, "history": self.history, "K": self.K})
+        print(f"compilation took {self.epoch.seconds:.1f} s")

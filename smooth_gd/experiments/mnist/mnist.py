@@ -222,7 +222,7 @@ def finish(
     }
     metrics |= {f"initial_{name}": value for name, value in initial.items()}
     metrics["events_bound"] = max(trainer.bounds.events)
-    metrics["compile_seconds"] = round(trainer.compile_seconds, 2)
+    print(f"compilation took {trainer.compile_seconds:.1f} s")
     is_paper = name_of(args) == "gd_mnist" and task.name == "mnist" and epochs == 100
     run.finish(
         experiment=name_of(args),

@@ -143,7 +143,6 @@ def train(args: argparse.Namespace, run: Run) -> None:
             "spikes_removed": float(-changes[changes < 0].sum()),
             "trials": float(epochs * TRIALS),
             "events_bound": float(learning.K),
-            "compile_seconds": round(learning.epoch.seconds, 2),
         },
         published={"loss_last": 6e-5 if args.line_search else 1.7e-4}
         if is_paper and epochs == full

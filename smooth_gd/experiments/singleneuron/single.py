@@ -130,7 +130,6 @@ def train(args: argparse.Namespace, run: Run) -> None:
             "spikes_added": float(changes[changes > 0].sum()),
             "spikes_removed": float(-changes[changes < 0].sum()),
             "trials": float(len(count)),
-            "compile_seconds": round(learning.epoch.seconds, 2),
         },
         published={
             "first_pseudospike": 10.7,
