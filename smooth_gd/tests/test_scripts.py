@@ -1,5 +1,6 @@
 """The experiments' scripts, run as a user runs them."""
 
+import json
 import signal
 
 import pytest
@@ -87,3 +88,30 @@ def test_bad_options_are_refused(scripts, tmp_path, script, options, words):
     done = scripts.run(script, "--quick", *options, "--out", tmp_path / "run")
     scripts.assert_refused(done, words)
     assert not (tmp_path / "run" / "result.json").exists()
+
+
+def written_run(folder, name, seed, silent, accuracies):
+    run = folder / name / f"seed{seed}"
+    run.mkdir(parents=True)
+    metrics = {"initial_silent_in_trial": silent}
+    result = {"experiment": name, "epochs": len(accuracies), "metrics": metrics}
+    (run / "result.json").write_text(json.dumps(result))
+    rows = [
+        {"epoch": k, "test_accuracy": value, "test_accuracy_ordinary": value - 0.1}
+        for k, value in enumerate(accuracies, 1)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_accuracy_against_silence(scripts, tmp_path):
+    silence = ("experiments/mnist/silence.py", "--results", tmp_path, "--epoch", 2)
+    written_run(tmp_path, "gd_mnist", 0, 1.0, [0.2, 0.9, 0.95])
+    scripts.assert_refused(scripts.run(*silence), "fewer than two spreads have runs of 2 epochs")
+    written_run(tmp_path, "gd_mnist_spread-4.0", 0, 0.25, [0.5, 0.8])
+    written_run(tmp_path, "gd_mnist_spread-8.0", 0, 0.1, [0.5])  # too short
+    done = scripts.run(*silence)
+    assert done.returncode == 0, done.stderr
+    rows = [list(map(float, line.split())) for line in done.stdout.splitlines()[1:3]]
+    assert rows[0] == pytest.approx([0.5, 1.0, 0.9, 0.8])
+    assert rows[1] == pytest.approx([4.0, 0.25, 0.8, 0.7])
+    assert (tmp_path / "figures" / "gd_mnist_silence.png").stat().st_size > 5000

@@ -1,0 +1,103 @@
+"""Accuracy against how silent a network was before it learned, from the results of runs.
+
+    python smooth_gd/experiments/mnist/mnist.py --spread 2 --epochs 10      for some spreads, then
+    python smooth_gd/experiments/mnist/silence.py --epoch 10
+
+Reads <results>/gd_mnist[_spread-*]/seed*/: the share of hidden neurons that never spiked before
+learning, and the test accuracy behind that many epochs. A run counts where it lasted that long.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from shared.errors import UserError
+from shared.options import check_positive, script
+from shared.report import load_results
+from shared.run import save_figure
+
+DEFAULT, PREFIX = "gd_mnist", "gd_mnist_spread-"
+PAPER_SPREAD = 0.5
+
+
+def collect(results: pd.DataFrame, epoch: int) -> pd.DataFrame:
+    """A row a run: spread, silent (share before learning), accuracy and accuracy_ordinary.
+
+    Args:
+        results: `shared.report.load_results`.
+        epoch: the epoch behind which the accuracies are taken.
+
+    Raises:
+        UserError: no two spreads have runs that long.
+    """
+    rows = []
+    for run in results.itertuples():
+        name = str(run.experiment)
+        if (name != DEFAULT and not name.startswith(PREFIX)) or int(run.epochs) < epoch:
+            continue
+        table = pd.read_json(Path(run.folder) / "metrics.jsonl", lines=True).set_index("epoch")
+        rows.append(
+            {
+                "spread": float(name.removeprefix(PREFIX)) if name != DEFAULT else PAPER_SPREAD,
+                "silent": run.metrics["initial_silent_in_trial"],
+                "accuracy": table.loc[epoch, "test_accuracy"],
+                "accuracy_ordinary": table.loc[epoch, "test_accuracy_ordinary"],
+            }
+        )
+    found = pd.DataFrame(rows)
+    if not len(found) or found["spread"].nunique() < 2:
+        raise UserError(
+            f"fewer than two spreads have runs of {epoch} epochs: train with --spread first"
+        )
+    return found.sort_values("spread")
+
+
+def draw(runs: pd.DataFrame, epoch: int) -> Figure:
+    """Accuracy with and without pseudospikes over the share of silent neurons."""
+    figure, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    for name, label in (
+        ("accuracy", "with pseudospikes"),
+        ("accuracy_ordinary", "ordinary spikes only"),
+    ):
+        axes.plot(runs["silent"], 100 * runs[name], "o", label=label)
+    for _, run in runs.drop_duplicates("spread").iterrows():
+        axes.annotate(
+            f"{run['spread']:g}",
+            (run["silent"], 100 * run["accuracy"]),
+            xytext=(0, 6),
+            textcoords="offset points",
+            fontsize=7,
+            ha="center",
+        )
+    axes.set(
+        xlabel="hidden neurons silent before learning (share)",
+        ylabel="test accuracy (%)",
+        title=f"MNIST, epoch {epoch}; numbers: spread of the initial weights",
+    )
+    axes.title.set_fontsize(10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def main() -> None:
+    """Draw the figure."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=Path("runs"), help="(default: runs)")
+    parser.add_argument("--epoch", type=int, default=10, help="(default: 10)")
+    args = parser.parse_args()
+    check_positive(epoch=args.epoch)
+    runs = collect(load_results(args.results), args.epoch)
+    path = args.results / "figures" / "gd_mnist_silence"
+    save_figure(draw(runs, args.epoch), path)
+    print(runs.to_string(index=False))
+    print(f"{path}.png")
+
+
+if __name__ == "__main__":
+    script(main)
