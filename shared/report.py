@@ -135,13 +135,14 @@ def load_results(folder: Path) -> pd.DataFrame:
 
 def _number(name: str, runs: pd.DataFrame, key: str = "metrics") -> str | None:
     """A metric's mean and standard deviation over runs, or None where the runs do not have it."""
-    values = [row[name] for row in runs[key] if row and row.get(name) is not None]
-    if not values:
+    rows = [row for row in runs[key] if row and row.get(name) is not None]
+    if not rows:
         return None
+    values = [row[name] for row in rows]
     mean, spread = pd.Series(values).mean(), pd.Series(values).std()
     if key == "published":
         spread = None  # one number, repeated in every run
-    inner = runs[key].iloc[0].get(f"{name}_sd_of_seeds")
+    inner = rows[0].get(f"{name}_sd_of_seeds")
     if len(values) == 1 and inner is not None:
         spread = inner  # one run of several seeds
     is_share = "accuracy" in name or "rate" in name
@@ -150,7 +151,7 @@ def _number(name: str, runs: pd.DataFrame, key: str = "metrics") -> str | None:
     text = f"{factor * mean:.{digits}f}"
     if pd.notna(spread):
         text += f" ± {factor * spread:.{digits}f}"
-    low, high = (runs[key].iloc[0].get(f"{name}_{end}_95") for end in ("low", "high"))
+    low, high = (rows[0].get(f"{name}_{end}_95") for end in ("low", "high"))
     if low is not None and high is not None:
         text += f" ({factor * low:.1f} to {factor * high:.1f})"
     return text + unit

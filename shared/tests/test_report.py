@@ -51,6 +51,11 @@ def test_table_states_mean_spread_seeds_and_the_published_number(results):
     )
 
 
+def test_a_number_published_for_some_of_the_runs_is_stated(results):
+    results["published"] = results["published"].where(results["seed"] == 1, None)
+    assert "| test, last epoch: 97.14 % |" in table(results).splitlines()[3]
+
+
 def test_table_takes_its_place_between_the_marks():
     readme = f"above\n{BEGIN}\nold\n{END}\nbelow"
     assert with_table(readme, "new") == f"above\n{BEGIN}\nnew\n{END}\nbelow"
