@@ -82,15 +82,21 @@ class Scripts:
         Returns:
             Exit code and what it wrote to standard error.
         """
-        with subprocess.Popen(
-            self.command(script, *options, "--out", folder),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=self.environment(),
-            # A test run in the background of a shell ignores Ctrl-C, and its children would too.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        ) as process:
+        # A test run in the background of a shell ignores Ctrl-C, and its children would too; what
+        # is handled here is the system's default there. A `preexec_fn` would fork python as it is,
+        # which JAX warns of.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = subprocess.Popen(
+                self.command(script, *options, "--out", folder),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=self.environment(),
+            )
+        finally:
+            signal.signal(signal.SIGINT, before)
+        with process:
             try:
                 deadline = time.monotonic() + 300
                 while not (folder / behind).exists():
