@@ -195,7 +195,7 @@ class Scripts:
         """
         code, words = self.stopped_run(folder, number, script, *options, behind=behind)
         if number == signal.SIGINT:
-            assert code == 130
+            assert code == 130, words
             assert "the same command goes on from the last checkpoint" in words
         else:
             assert code == -number, words

@@ -172,11 +172,22 @@ def script(main: Callable[[], None]) -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         # The reader of our output left (`| head`); nothing more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except (KeyboardInterrupt, Exception) as error:
+        if not _is_interruption(error):
+            raise
+        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
     sys.exit(0)
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: compiled code can wrap it in one of its own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
