@@ -228,7 +228,9 @@ def draw_growth(found: dict[str, list[tuple[float, float]]]) -> Figure:
         x, y = np.array(points).T
         axes.loglog(x, 1e3 * y, "o-")
         axes.set(xlabel=name, ylabel="ms a gradient step")
-        axes.grid(alpha=0.3, which="both")
+        axes.set_xticks(x, [f"{value:g}" for value in x])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
     return figure
 
 
