@@ -229,7 +229,7 @@ def draw_growth(found: dict[str, list[tuple[float, float]]]) -> Figure:
         axes.loglog(x, 1e3 * y, "o-")
         axes.set(xlabel=name, ylabel="ms a gradient step")
         axes.set_xticks(x, [f"{value:g}" for value in x])
-        axes.minorticks_off()
+        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axes.grid(alpha=0.3)
     return figure
 
