@@ -237,6 +237,29 @@ def undisturbed(
 
 
 @pytest.fixture(scope="session")
+def assert_keeps_one_thread() -> Callable[[str], None]:
+    """Asserts that torch, told to use one thread, still does so behind lines that run a kernel.
+
+    In a process of its own: the first kernel starts numba's threads.
+    """
+
+    def check(lines: str) -> None:
+        program = f"import torch\ntorch.set_num_threads(1)\n{lines}\nprint(torch.get_num_threads())"
+        environment = {**os.environ, "NUMBA_NUM_THREADS": str(min(2, os.cpu_count() or 1))}
+        environment.pop("OMP_NUM_THREADS", None)
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout.strip() == "1", done.stderr
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def interpret() -> Callable[[str], None]:
     """Runs a file of tests in Triton's interpreter, which needs no GPU; all must pass.
 

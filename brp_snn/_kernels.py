@@ -10,12 +10,12 @@ import importlib.util
 from functools import cache
 from typing import Any
 
-import numba
 import torch
-from numba import config, njit, prange
+from numba import njit, prange
 from torch import Tensor
 
 from brp_snn.models import Neuron
+from shared.device import share_threads
 
 
 @njit(parallel=True, cache=True)
@@ -88,8 +88,8 @@ def _elsewhere(device: str) -> Any:
 
 
 def views(*tensors: Tensor) -> list[Any]:
-    """NumPy's views of the tensors; numba is told how many threads torch uses."""
-    numba.set_num_threads(min(torch.get_num_threads(), config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    """NumPy's views of the tensors for a kernel, which is to take as many threads as torch."""
+    share_threads()
     return [tensor.numpy() for tensor in tensors]
 
 

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import random
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,14 +101,37 @@ def set_threads(n: int | None) -> None:
         return
     if n < 1:
         raise UserError(f"--threads {n}: at least one thread is needed")
-    if "numba" in sys.modules:
-        # Starting its threads, numba sets how many OpenMP takes everywhere in the process, torch's
-        # operations included: let it do so before torch is told.
-        sys.modules["numba"].get_num_threads()
     if "torch" in sys.modules or importlib.util.find_spec("torch"):
         import torch
 
         torch.set_num_threads(n)
+
+
+def share_threads() -> int:
+    """Let numba use as many threads as torch does: call it before each numba kernel.
+
+    Returns:
+        Their number.
+    """
+    import numba
+    import torch
+
+    _start_numba()
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    threads = min(torch.get_num_threads(), most)
+    numba.set_num_threads(threads)
+    return threads
+
+
+@cache
+def _start_numba() -> None:
+    """Start numba's threads; it then sets how many OpenMP takes, torch's too, which is undone."""
+    import numba
+    import torch
+
+    threads = torch.get_num_threads()
+    numba.get_num_threads()
+    torch.set_num_threads(threads)
 
 
 def make_deterministic() -> None:

@@ -26,16 +26,14 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import numba
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from shared.device import share_threads
 from shifting_learning import _kernels_cpu
 
 SILENT: float = _kernels_cpu.SILENT
-
-_MAX_THREADS: int = numba.get_num_threads()
 
 
 class Events(NamedTuple):
@@ -153,7 +151,7 @@ def feedback(
 
 def _on_cpu(kernel: Callable[..., Any], *arguments: Tensor | int) -> tuple[Tensor, ...]:
     """Run a numba kernel on tensors' memory, on as many threads as torch uses."""
-    numba.set_num_threads(min(torch.get_num_threads(), _MAX_THREADS))
+    share_threads()
     found = kernel(
         *(x.detach().contiguous().numpy() if isinstance(x, Tensor) else x for x in arguments)
     )

@@ -6,14 +6,14 @@ them from memory. `lif` chooses between these kernels and their forms for other 
 """
 
 import math
-from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numba import config, njit, prange
+from numba import njit, prange
 from torch import Tensor
+
+from shared.device import share_threads
 
 LARGEST_BLOCK, LEAST_BLOCK = 1024, 32  # neurons
 
@@ -72,30 +72,9 @@ def _block(n: int, threads: int) -> int:
     return max(LEAST_BLOCK, min(LARGEST_BLOCK, -(-n // (4 * threads))))
 
 
-def use_threads() -> int:
-    """Let numba use as many threads as torch does.
-
-    Returns:
-        Their number.
-    """
-    _start_threads()
-    most: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    threads = min(torch.get_num_threads(), most)
-    numba.set_num_threads(threads)
-    return threads
-
-
-@cache
-def _start_threads() -> None:
-    """Start numba's threads; it then sets how many OpenMP takes, torch's too, which is undone."""
-    threads = torch.get_num_threads()
-    numba.get_num_threads()
-    torch.set_num_threads(threads)
-
-
 def forward(current: Tensor, theta: Tensor, tau: float) -> Tensor:
     """Spikes [batch, time, n] for currents [batch, time, n] and thresholds [n]; contiguous."""
-    block = _block(current.shape[2], use_threads())
+    block = _block(current.shape[2], share_threads())
     kind: Any = current.numpy().dtype.type
     spikes = torch.empty_like(current)
     _forward(current.numpy(), theta.numpy(), kind(tau), block, spikes.numpy())
@@ -106,7 +85,7 @@ def backward(
     current: Tensor, theta: Tensor, signal: Tensor, tau: float, alpha: float
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the currents and thresholds from that of the spikes; shapes as in `forward`."""
-    block = _block(current.shape[2], use_threads())
+    block = _block(current.shape[2], share_threads())
     kind: Any = current.numpy().dtype.type
     to_current, to_theta = torch.empty_like(current), torch.zeros_like(theta)
     given = (tensor.numpy() for tensor in (current, theta, signal))

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import max_pool2d
 
-from stl_snn._kernels import use_threads
+from shared.device import share_threads
 
 
 @njit(parallel=True, cache=True)
@@ -64,7 +64,7 @@ class _MaxPool(torch.autograd.Function):
         n, height, width = x.shape
         out = x.new_empty(n, height // 2, width // 2)
         winner = torch.empty_like(out, dtype=torch.uint8)
-        use_threads()
+        share_threads()
         _forward(x.detach().contiguous().numpy(), out.numpy(), winner.numpy())
         ctx.save_for_backward(winner)
         return out
@@ -75,6 +75,6 @@ class _MaxPool(torch.autograd.Function):
         (winner,) = ctx.saved_tensors
         n, height, width = signal.shape
         to_x = signal.new_empty(n, 2 * height, 2 * width)
-        use_threads()
+        share_threads()
         _backward(signal.contiguous().numpy(), winner.numpy(), to_x.numpy())
         return to_x

@@ -1,9 +1,6 @@
 """The program `main.py`, run as a user runs it."""
 
-import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -237,18 +234,10 @@ def test_learning_that_explodes_is_reported(scripts, tmp_path):
     scripts.assert_refused(done, "lower --lr")
 
 
-def test_threads_asked_for_are_threads_used():
-    # In a process of its own: the first kernel starts numba's threads.
-    program = (
-        "import torch; from brp_snn import _kernels; from shared.device import set_threads\n"
+def test_threads_asked_for_are_threads_used(assert_keeps_one_thread):
+    assert_keeps_one_thread(
+        "from brp_snn import _kernels\n"
         "from brp_snn.models import Neuron\n"
-        "set_threads(1); made = torch.ones(2, 4, 1, 3)\n"
-        "_kernels.integrate(made, made[0], made.clone(), Neuron(), (1, 1))\n"
-        "print(torch.get_num_threads())"
+        "made = torch.ones(2, 4, 1, 3)\n"
+        "_kernels.integrate(made, made[0], made.clone(), Neuron(), (1, 1))"
     )
-    environment = {**os.environ, "NUMBA_NUM_THREADS": str(min(2, os.cpu_count() or 1))}
-    environment.pop("OMP_NUM_THREADS", None)
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "1"

@@ -184,3 +184,10 @@ def test_a_neuron_that_crosses_exactly_at_an_input_counts_it():
     assert found.u.item() == pytest.approx(3.0)  # (0.5 + 0.5 + 2) / (2 - 1)
     assert found.cause.item() == 2.0
     assert found.divisor.item() == pytest.approx(1.0)
+
+
+def test_threads_asked_for_are_threads_used(assert_keeps_one_thread):
+    assert_keeps_one_thread(
+        "from shifting_learning import kernels\n"
+        "kernels.find_spikes(kernels.sort_codes(torch.ones(2, 3)), torch.ones(1, 3, 4))"
+    )

@@ -1,9 +1,6 @@
 """The fast layers equal the plain ones; thresholds learn; no memory is kept alive."""
 
 import gc
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -234,17 +231,5 @@ def test_steps_keep_no_memory_alive():
     assert living() == living()
 
 
-def test_threads_asked_for_are_threads_used():
-    # In a process of its own: the first kernel starts numba's threads.
-    program = (
-        "import torch; torch.set_num_threads(1)\n"
-        "from stl_snn.lif import lif\n"
-        "lif(torch.ones(2, 3, 4), torch.ones(4))\n"
-        "print(torch.get_num_threads())"
-    )
-    environment = {**os.environ, "NUMBA_NUM_THREADS": str(min(2, os.cpu_count() or 1))}
-    environment.pop("OMP_NUM_THREADS", None)
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "1"
+def test_threads_asked_for_are_threads_used(assert_keeps_one_thread):
+    assert_keeps_one_thread("from stl_snn.lif import lif\nlif(torch.ones(2, 3, 4), torch.ones(4))")

@@ -5,8 +5,9 @@
 
 Ten quadratic integrate-and-fire neurons with one excitatory and one inhibitory Poisson input
 each. Two of them are to spike at given times; weights between neurons and states at time 0 are
-learned from zero. With the line search, a step is that of 50 lengths which lowers the loss most
-while no spike of a target neuron moves by more than 0.5. An epoch is 100 trials.
+learned from zero. With the line search, a step is that of 50 lengths which leads to the least loss
+while no spike of a target neuron moves by more than 0.5, the shortest where all move one further.
+An epoch is 100 trials.
 """
 
 import argparse
@@ -47,7 +48,8 @@ def line_search(
     """AdaBelief's direction, with the best of `FACTORS` times lr as step.
 
     Best is the least loss among the steps that move no spike of a target neuron by more than
-    `LONGEST_MOVE`; without such a step, nothing changes.
+    `LONGEST_MOVE`; without such a step, the shortest is taken. Standing still would be final: the
+    direction grows while gradients repeat.
     """
     belief = optax.adabelief(lr, b2=0.99)
 
@@ -58,7 +60,7 @@ def line_search(
 
     def update(gradient: Any, state: Any, parameters: rnn.Parameters) -> tuple[Any, Any]:
         direction, belief_state = belief.update(gradient, state, parameters)
-        loss, times, _ = tried(parameters, K)
+        _, times, _ = tried(parameters, K)
         factors = jnp.asarray(FACTORS)
 
         def outcome(factor: Array) -> Array:
@@ -69,8 +71,7 @@ def line_search(
             return jnp.where(allowed & ~jnp.isnan(start), new_loss, jnp.inf)
 
         losses = jax.vmap(outcome)(factors)
-        best = jnp.argmin(losses)
-        factor = jnp.where(losses[best] < loss, factors[best], 0)
+        factor = factors[jnp.argmin(losses)]  # the first, and shortest, of equals
         return jax.tree.map(lambda d: factor * d, direction), belief_state
 
     return optax.GradientTransformation(belief.init, update)
