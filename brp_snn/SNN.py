@@ -14,11 +14,6 @@ from shared.options import script
 HIDDEN, CLASSES = 1000, 10
 
 
-def topology(hidden: int = HIDDEN, classes: int = CLASSES) -> str:
-    """The two layers as `models.parse_topology` takes them."""
-    return f"FC_{hidden}_FC_{classes}"
-
-
 class SNN(NetworkBuilder):
     """Two fully connected layers of leaky integrate-and-fire units.
 
@@ -38,8 +33,8 @@ class SNN(NetworkBuilder):
         mode: Mode = "BRP",
         neuron: Neuron = Neuron(),
     ) -> None:
-        super().__init__(topology(hidden, classes), (n_in,), mode, neuron)
+        super().__init__(f"FC_{hidden}_FC_{classes}", (n_in,), mode, neuron)
 
 
 if __name__ == "__main__":
-    script(lambda: main(__doc__, topology=topology()))
+    script(lambda: main(__doc__, hidden=f"FC_{HIDDEN}"))

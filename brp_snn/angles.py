@@ -18,10 +18,12 @@ from brp_snn.layerwise import Loss
 from brp_snn.models import Network
 from brp_snn.module import Mode
 
+CHUNK = 50  # the paper's batch: a look needs no more memory than a step of BP
+
 
 def angle(one: Tensor, other: Tensor) -> float:
     """Angle in degrees, 0 to 180, between two tensors of one shape; nan where one of them is 0."""
-    a, b = one.detach().double().flatten(), other.detach().double().flatten()
+    a, b = (x.detach().cpu().double().flatten() for x in (one, other))  # MPS has no float64
     norms = float(a.norm() * b.norm())
     if norms == 0:
         return math.nan
@@ -83,12 +85,27 @@ def angles(
     found: list[list[Tensor | None]] = []
     with _untouched(network):
         for taught in (network, shadow(network, "BP")):
-            layerwise.gradients(taught, lambda a, b: spikes[a:b], len(spikes), targets, loss)
-            found.append([block.weight.grad for block in taught.blocks])
+            found.append(_gradients(taught, spikes, targets, loss))
     return [
         math.nan if own is None or true is None else angle(own, true)
         for own, true in zip(*found, strict=True)
     ]
+
+
+def _gradients(
+    network: Network, spikes: Tensor, targets: Tensor, loss: Loss
+) -> list[Tensor | None]:
+    """The weights' gradients, `CHUNK` samples at a time: BP keeps all steps of them."""
+    total: list[Tensor | None] = [None] * len(network.blocks)
+    for start in range(0, len(targets), CHUNK):
+        x, wanted = spikes[:, start : start + CHUNK], targets[start : start + CHUNK]
+        layerwise.gradients(network, lambda a, b: x[a:b], len(x), wanted, loss)  # noqa: B023
+        for i, block in enumerate(network.blocks):
+            if block.weight.grad is not None:
+                part = block.weight.grad * (len(wanted) / len(targets))
+                before = total[i]
+                total[i] = part if before is None else before + part
+    return total
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Spiking networks a layer at a time: all steps of a layer in one product, no graph across layers.
+"""Spiking networks a layer at a time: many steps of a layer in one product, no graph across layers.
 
 `gradients` gives what autograd gives through `models.NetworkBuilder`, faster and in less memory.
 
@@ -87,8 +87,11 @@ class _Layer:
             potential = torch.addmm(bias, flat.flatten(1), weight.T).view(steps, *self.rows)
         else:
             potential = x.new_empty(steps, *self.rows)
-            for currents, inputs in zip(potential, x, strict=True):
-                currents.copy_(_convolve(inputs, weight, bias, block).view(self.rows))
+            size = _steps_of_a_convolution(x.device)
+            for start in range(0, steps, size):
+                currents, inputs = potential[start : start + size], x[start : start + size]
+                found = _convolve(inputs.flatten(0, 1), weight, bias, block)
+                currents.copy_(found.view_as(currents))
         height, width = self.rows[1] // self.pool[0], self.rows[2] // self.pool[1]
         out = potential.new_empty(steps, self.rows[0], height, width)
         _kernels.integrate(potential, self.last, out, self.neuron, self.pool)
@@ -108,7 +111,7 @@ class _Layer:
         block = self.block
         assert block.weight.grad is not None
         assert block.bias.grad is not None
-        piece = PIECE if isinstance(block, FC_block) else 1
+        piece = PIECE if isinstance(block, FC_block) else _steps_of_a_convolution(x.device)
         for start in range(0, len(x), piece):  # the convolution's work space is as large as these
             inputs = x[start : start + piece].flatten(0, 1)
             deltas = delta[start : start + piece].reshape(len(inputs), *block.unit_shape)
@@ -142,6 +145,11 @@ def _two_numbers(pool: tuple[int, ...]) -> tuple[int, int]:
 def _geometry(block: Block) -> tuple[list[int], list[int]]:
     dimensions = len(block.pool)
     return [block.layer.stride] * dimensions, [block.layer.padding] * dimensions
+
+
+def _steps_of_a_convolution(device: torch.device) -> int:
+    """Steps convolved at once: in a core's cache one at a time, on a GPU few launches."""
+    return 1 if device.type == "cpu" else PIECE
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor, block: Block) -> Tensor:

@@ -21,6 +21,7 @@ the epoch of the "selected" accuracy. The accuracy of the last epoch is the resu
 
 import argparse
 import copy
+import math
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -37,11 +38,30 @@ from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
 
+# Options that stand in an experiment's name where they differ from the default; others do always.
+NAMED = (
+    "optimizer",
+    "loss",
+    "lr",
+    "batch_size",
+    "dropout",
+    "fc_zero_init",
+    "thresh",
+    "lens",
+    "decay",
+    "randKill",
+    "conv_act",
+    "hidden_act",
+    "output_act",
+)
+SPOKEN = ("tidigits", "fsdd")
+NOT_CLASSES = ("nettalk", "regression_synth")
 QUICK_SAMPLES = 300
 ANGLE_SAMPLES = 200
 
 IMAGES = "CONV_32_5_1_2_FC_1000_FC_10"
 COLOURS = "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_10"
+DEEP = "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_1000_FC_10"
 DIGITS = "C_100_3_1_1_FC_1000_FC_10"
 
 
@@ -73,47 +93,48 @@ SETTINGS = {
     "classification_synth": Setting("FC_500_FC_10", 5e-4, 500),
 }
 
+
+def _accuracies(*errors: float) -> dict[str, float]:
+    """Accuracies by mode from test errors in % of BP, FA, DFA and, where there is one, DRTP."""
+    modes = ("BP", "FA", "DFA", "DRTP")
+    return {mode: round(1 - error / 100, 4) for mode, error in zip(modes, errors, strict=False)}
+
+
 # Test errors of rate networks that DRTP's paper gives (mean over its trials), as accuracies: by
-# topology, frozen convolutions ("frozen") or not, and mode.
-PUBLISHED_RATE = {
-    "FC_500_FC_10": {"BP": 0.9828, "FA": 0.9808, "DFA": 0.9741, "DRTP": 0.9542},
-    "FC_1000_FC_10": {"BP": 0.9824, "FA": 0.9810, "DFA": 0.9788, "DRTP": 0.9597},
-    "FC_500_FC_500_FC_10": {"BP": 0.9838, "FA": 0.9805, "DFA": 0.9565, "DRTP": 0.9543},
-    "FC_1000_FC_1000_FC_10": {"BP": 0.9833, "FA": 0.9810, "DFA": 0.9654, "DRTP": 0.9596},
-    "CONV_32_5_1_2_FC_1000_FC_10": {"BP": 0.9901, "FA": 0.9862, "DFA": 0.9762, "DRTP": 0.9819},
-    "CONV_32_5_1_2_FC_1000_FC_10 frozen": {
-        "BP": 0.9869,
-        "FA": 0.9845,
-        "DFA": 0.9834,
-        "DRTP": 0.9813,
+# what was loaded, topology, and whether convolutions are frozen.
+PUBLISHED_RATE: dict[tuple[str, str, bool], dict[str, float]] = {
+    ("mnist", "FC_500_FC_10", False): _accuracies(1.72, 1.92, 2.59, 4.58),
+    ("mnist", "FC_1000_FC_10", False): _accuracies(1.76, 1.90, 2.12, 4.03),
+    ("mnist", "FC_500_FC_500_FC_10", False): _accuracies(1.62, 1.95, 4.35, 4.57),
+    ("mnist", "FC_1000_FC_1000_FC_10", False): _accuracies(1.67, 1.90, 3.46, 4.04),
+    ("mnist", IMAGES, True): _accuracies(1.31, 1.55, 1.66, 1.87),
+    ("mnist", IMAGES, False): _accuracies(0.99, 1.38, 2.38, 1.81),
+    ("cifar10", "FC_1000_FC_10", False): _accuracies(47.58, 48.56, 48.45, 52.99),
+    ("cifar10", DEEP, True): _accuracies(30.13, 30.28, 30.40, 32.69),
+    ("cifar10", DEEP, False): _accuracies(27.45, 29.84, 32.06, 35.45),
+    ("classification_synth", "FC_500_FC_10", False): {
+        "shallow": 0.9043,
+        "sDFA": 0.9593,
+        **_accuracies(1.84, 1.81, 3.48),
     },
 }
-PUBLISHED_RATE_SYNTHETIC = {
-    "shallow": 0.9043,
-    "sDFA": 0.9593,
-    "DFA": 0.9652,
-    "BP": 0.9816,
-    "FA": 0.9819,
-}
 
 
-def published(args: argparse.Namespace) -> dict[str, float] | None:
-    """The published accuracy of a run's configuration, where there is one."""
+def published(args: argparse.Namespace, loaded: str) -> dict[str, float] | None:
+    """The published accuracy of a run's configuration, where there is one.
+
+    Args:
+        args: the options.
+        loaded: the data set that was loaded, which can be a stand-in.
+    """
     if not args.rate or args.quick:
         return None
     mode = "DRTP" if args.train_mode == "BRP" else args.train_mode
-    table: dict[str, float] = {}
-    if args.dataset == "MNIST":
-        frozen = " frozen" if args.freeze_conv_layers else ""
-        table = PUBLISHED_RATE.get(args.topology + frozen, {})
-    elif (
-        args.dataset == "classification_synth" and args.topology == SETTINGS[args.dataset].topology
-    ):
-        table = PUBLISHED_RATE_SYNTHETIC
+    table = PUBLISHED_RATE.get((loaded, args.topology, args.freeze_conv_layers), {})
     return {"test_accuracy_last": table[mode]} if mode in table else None
 
 
-def parse(description: str | None = __doc__, **defaults: object) -> argparse.Namespace:
+def make_parser(description: str | None = __doc__, **defaults: object) -> argparse.ArgumentParser:
     """The command line.
 
     Args:
@@ -123,8 +144,7 @@ def parse(description: str | None = __doc__, **defaults: object) -> argparse.Nam
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_common_options(parser, "brp_mnist_BRP", SETTINGS["MNIST"].epochs)
-    parser.set_defaults(epochs=None)
+    add_common_options(parser, "brp_mnist_BRP", None)
     parser.add_argument(
         "--cpu", dest="device", action="store_const", const="cpu", help="the same as --device cpu"
     )
@@ -150,6 +170,9 @@ def parse(description: str | None = __doc__, **defaults: object) -> argparse.Nam
         "--rate", action="store_true", help="continuous units instead of spiking ones"
     )
     training = parser.add_argument_group("training")
+    training.add_argument(
+        "--epochs", type=int, help="passes over the training set (100; 500 of the synthetic tasks)"
+    )
     training.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="Adam", help="(Adam)")
     training.add_argument(
         "--loss",
@@ -176,9 +199,10 @@ def parse(description: str | None = __doc__, **defaults: object) -> argparse.Nam
     training.add_argument(
         "--fc-zero-init", action="store_true", help="fully connected layers start from zero weights"
     )
-    units = parser.add_argument_group("units and input")
+    units = parser.add_argument_group("units and input, not with --rate but for the activations")
     units.add_argument(
         "--spike_window",
+        "--spike-window",
         type=int,
         default=20,
         help="time steps, or frames that a recording of events is cut into; spoken digits have 30 "
@@ -207,9 +231,20 @@ def parse(description: str | None = __doc__, **defaults: object) -> argparse.Nam
         )
     parser.add_argument("--codename", help="a word behind the name of the run and its folder")
     parser.set_defaults(**defaults)
-    args = parser.parse_args()
+    return parser
+
+
+def complete(args: argparse.Namespace, hidden: str | None = None) -> argparse.Namespace:
+    """The options with what was not given filled in from the data set's setting.
+
+    Args:
+        args: the options.
+        hidden: topology of a program's own hidden layers, None for the data set's.
+    """
     setting = SETTINGS[args.dataset]
-    args.topology = args.topology or setting.topology
+    if args.topology is None:
+        outputs = setting.topology.rpartition("_FC_")[2]
+        args.topology = f"{hidden}_FC_{outputs}" if hidden else setting.topology
     args.lr = setting.lr if args.lr is None else args.lr
     args.epochs = setting.epochs if args.epochs is None else args.epochs
     in_unit_range = args.rate and args.dataset != "regression_synth"
@@ -232,8 +267,17 @@ def check(args: argparse.Namespace) -> None:
         spike_window=args.spike_window,
         randKill=args.randKill,
     )
+    for name in ("lr", "thresh", "lens", "decay", "randKill"):
+        if not math.isfinite(getattr(args, name)):
+            raise UserError(f"--{name} {getattr(args, name)} must be a finite number")
     if not 0 <= args.dropout < 1:
         raise UserError(f"--dropout {args.dropout} must be at least 0 and below 1")
+    if args.rate and args.loss == "BCE" and args.output_act != "sigmoid":
+        raise UserError("--loss BCE with --rate is of sigmoids: add --output-act sigmoid")
+    if args.split == "speaker" and args.dataset not in SPOKEN:
+        raise UserError(f"--split speaker is of spoken digits: {args.dataset} has no speakers")
+    if args.loss == "CE" and args.dataset in NOT_CLASSES:
+        raise UserError(f"--loss CE is of classes, which {args.dataset} has not: take MSE or BCE")
 
 
 def make_network(args: argparse.Namespace, data: Data) -> Network:
@@ -249,14 +293,17 @@ def make_network(args: argparse.Namespace, data: Data) -> Network:
         "fc_zero_init": args.fc_zero_init,
     }
     network: Network
-    if args.rate:
-        acts = {
-            f"{name}_act": getattr(args, f"{name}_act") for name in ("conv", "hidden", "output")
-        }
-        network = RateNetwork(args.topology, data.rate_shape, args.train_mode, **acts, **common)
-    else:
-        neuron = Neuron(args.thresh, args.lens, args.decay)
-        network = NetworkBuilder(args.topology, data.shape, args.train_mode, neuron, **common)
+    try:
+        if args.rate:
+            acts = {
+                f"{name}_act": getattr(args, f"{name}_act") for name in ("conv", "hidden", "output")
+            }
+            network = RateNetwork(args.topology, data.rate_shape, args.train_mode, **acts, **common)
+        else:
+            neuron = Neuron(args.thresh, args.lens, args.decay)
+            network = NetworkBuilder(args.topology, data.shape, args.train_mode, neuron, **common)
+    except RuntimeError as error:  # torch's for want of memory
+        raise UserError(f"--topology {args.topology} is too large for this machine") from error
     n_outputs = data.train.targets.shape[1]
     if network.n_classes != n_outputs:
         raise UserError(
@@ -266,15 +313,23 @@ def make_network(args: argparse.Namespace, data: Data) -> Network:
     return network
 
 
-def name_of(args: argparse.Namespace) -> str:
-    """Name of the experiment: what differs from the default stands behind it."""
+def name_of(args: argparse.Namespace, plain: argparse.Namespace) -> str:
+    """Name of the experiment: what differs from the default stands behind it.
+
+    Args:
+        args: the options.
+        plain: the program's defaults for that data set.
+    """
     words = ["brp", args.dataset.lower(), *(["rate"] if args.rate else []), args.train_mode]
     words += ["held-out-speakers"] if args.split == "speaker" else []
     if args.topology != SETTINGS[args.dataset].topology:
         words.append(args.topology.replace("_", "-"))
-    if args.spike_window != 20:
+    if args.spike_window != 20 and not args.rate:
         words.append(f"T{args.spike_window}")
-    words += [word for word, given in (("frozen", args.freeze_conv_layers),) if given]
+    words += ["frozen"] if args.freeze_conv_layers else []
+    for name in NAMED:
+        if getattr(args, name) != getattr(plain, name):
+            words.append(f"{name.replace('_', '-')}-{getattr(args, name)}")
     words += [args.codename] if args.codename else []
     return "_".join([*words, "quick"] if args.quick else words)
 
@@ -289,8 +344,10 @@ def gradient_angles(task: Task, args: argparse.Namespace) -> dict[str, float]:
     return {f"angle_{i}": value for i, value in enumerate(found[:-1], 1) if value == value}
 
 
-def run_trial(args: argparse.Namespace, run: Run, device: torch.device) -> None:
-    """Train and test one network.
+def run_trial(
+    args: argparse.Namespace, plain: argparse.Namespace, run: Run, device: torch.device
+) -> None:
+    """Train and test one network; options and defaults as in `name_of`.
 
     Raises:
         UserError: data or network cannot be had as asked.
@@ -307,7 +364,8 @@ def run_trial(args: argparse.Namespace, run: Run, device: torch.device) -> None:
     network = make_network(args, data).to(device)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = OPTIMIZERS[args.optimizer](trained, lr=args.lr)
-    generator = torch.Generator(device).manual_seed(args.seed)
+    # Drawn, for the weights come from the stream of the seed itself.
+    generator = torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
     presentation = Presentation(args.spike_window, args.randKill, args.loss)
     task = Task(network, data, presentation, optimizer, generator)
     parts: dict[str, Any] = {
@@ -316,6 +374,8 @@ def run_trial(args: argparse.Namespace, run: Run, device: torch.device) -> None:
         "generator": generator,
         "order": torch.default_generator,
     }
+    if device.type == "cuda":  # dropout and mirroring draw from it
+        parts["cuda"] = torch.cuda.default_generators[device.index]
     epochs = 2 if args.quick else args.epochs
     for epoch in range(run.restore(**parts) + 1, epochs + 1):
         row = task.train_epoch(args.batch_size)
@@ -328,15 +388,15 @@ def run_trial(args: argparse.Namespace, run: Run, device: torch.device) -> None:
     rows = run.metrics()
     title = f"{data.name}, {args.train_mode}, {args.topology}"
     curves = run.save_figure(draw_curves(rows, title), "curves")
-    if "angle_1" in rows[-1]:
+    if any(name.startswith("angle_") for name in rows[-1]):
         run.save_figure(draw_angles(rows, title), "angles")
     run.finish(
-        experiment=name_of(args),
+        experiment=name_of(args, plain),
         paper="brp_snn",
         dataset=data.name,
         epochs=epochs,
         metrics=summary(rows),
-        published=published(args),
+        published=published(args, data.name),
         figure=curves,
     )
 
@@ -355,16 +415,27 @@ def summary(rows: list[dict[str, float]]) -> dict[str, float | None]:
     return found | {f"{name}_last": last[name] for name in names}
 
 
-def main(description: str | None = __doc__, **defaults: object) -> None:
-    """Do the trials; arguments as in `parse`."""
-    args = parse(description, **defaults)
+def main(
+    description: str | None = __doc__, *, hidden: str | None = None, **defaults: object
+) -> None:
+    """Do the trials.
+
+    Args:
+        description: as in `make_parser`.
+        hidden: as in `complete`.
+        **defaults: as in `make_parser`.
+    """
+    parser = make_parser(description, **defaults)
+    args = complete(parser.parse_args(), hidden)
     check(args)
+    rate = ["--rate"] if args.rate else []
+    plain = complete(parser.parse_args(["--dataset", args.dataset, *rate]), hidden)
     for trial in range(args.trials):
         own = copy.copy(args)
-        own.seed = args.seed + trial
+        own.trials, own.seed = 1, args.seed + trial
         own.out = args.out / f"seed{own.seed}" if args.out and args.trials > 1 else args.out
         device = prepare(own.device, own.seed, own.threads, own.deterministic)
-        carry_out(own, name_of(own), device, lambda run: run_trial(own, run, device))  # noqa: B023
+        carry_out(own, name_of(own, plain), device, lambda run: run_trial(own, plain, run, device))  # noqa: B023
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Modules that put a learning mode into a network: teaching signals and fixed feedback weights."""
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -13,10 +14,22 @@ Mode = Literal["BRP", "BP", "FA", "DFA", "DRTP", "sDFA", "shallow"]
 
 MODES: tuple[Mode, ...] = get_args(Mode)
 
-PROJECTED: tuple[Mode, ...] = ("BRP", "DRTP", "DFA", "sDFA")
+OF_TARGETS: dict[Mode, Callable[[Tensor], Tensor]] = {
+    "BRP": lambda targets: targets,
+    "DRTP": lambda targets: targets,
+}
+"""What is projected to the hidden layers, from the targets alone, both [batch, classes]."""
+
+OF_READOUT: dict[Mode, Callable[[Tensor, Tensor], Tensor]] = {
+    "DFA": lambda output, targets: output - targets,
+    "sDFA": lambda output, targets: (output - targets).sign(),
+}
+"""The same from readout and targets, which waits for the end of the presentation."""
+
+PROJECTED: tuple[Mode, ...] = (*OF_TARGETS, *OF_READOUT)
 """Modes that project a signal of the output's size to every hidden layer."""
 
-LOCAL: tuple[Mode, ...] = ("BRP", "DRTP", "shallow")
+LOCAL: tuple[Mode, ...] = (*OF_TARGETS, "shallow")
 """Modes whose hidden layers need to know nothing of the network's output."""
 
 
@@ -46,14 +59,12 @@ class Teacher:
         """
         if self.targets is None:
             raise RuntimeError("a teaching signal was asked for before `present`")
-        if self.mode in ("BRP", "DRTP"):
-            taught = self.targets
+        if self.mode in OF_TARGETS:
+            taught = OF_TARGETS[self.mode](self.targets)
         elif self.output is None:
             raise RuntimeError(f"{self.mode} needs the readout, which is not there yet")
         else:
-            taught = self.output.detach() - self.targets
-            if self.mode == "sDFA":
-                taught = taught.sign()
+            taught = OF_READOUT[self.mode](self.output.detach(), self.targets)
         units = feedback.shape[1:]
         return (taught.to(feedback) @ feedback.flatten(1)).view(len(taught), *units)
 

@@ -19,6 +19,7 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 from sklearn.datasets import make_classification
 
+from shared.device import check_seed
 from shared.errors import UserError
 from shared.options import script
 
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED, help=f"(default: {SEED})")
     parser.add_argument("--out", type=Path, required=True, help="a file, .npz")
     args = parser.parse_args()
+    check_seed(args.seed)
     made = generate(args.task, args.seed)
     save(made, args.out)
     print(f"{args.out}: {len(made.train_inputs)} + {len(made.test_inputs)} samples")

@@ -13,7 +13,6 @@ from shared.options import script
 
 DEFAULTS = {
     "dataset": "tidigits",
-    "topology": "FC_1000_FC_1000_FC_10",
     "rate": True,
     "train_mode": "BP",
     "hidden_act": "relu",
@@ -23,4 +22,4 @@ DEFAULTS = {
 }
 
 if __name__ == "__main__":
-    script(lambda: main(__doc__, **DEFAULTS))
+    script(lambda: main(__doc__, hidden="FC_1000_FC_1000", **DEFAULTS))

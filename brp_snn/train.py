@@ -23,12 +23,25 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "RMSprop": torch.optim.RMSprop,
 }
 
+MARGIN = 0.025  # half a spike in 20 steps
+
+
+def _cross_entropy_of_spikes(y: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy of a share of steps with a spike, which can be 0 or 1.
+
+    There its gradient would be infinite: shares are squeezed to lie `MARGIN` from both.
+    """
+    return functional.binary_cross_entropy(MARGIN + (1 - 2 * MARGIN) * y, targets)
+
+
 LOSSES: dict[str, layerwise.Loss] = {
     "MSE": functional.mse_loss,
-    # A readout of exactly 0 or 1 would have an infinite gradient.
-    "BCE": lambda y, targets: functional.binary_cross_entropy(y.clamp(1e-4, 1 - 1e-4), targets),
+    "BCE": functional.binary_cross_entropy,
     "CE": functional.cross_entropy,
 }
+"""Of rate networks; BCE is of sigmoids."""
+
+SPIKING_LOSSES = LOSSES | {"BCE": _cross_entropy_of_spikes}
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,8 @@ class Task:
     ) -> None:
         self.network, self.data, self.presentation = network, data, presentation
         self.optimizer, self.generator = optimizer, generator
-        self.loss = LOSSES[presentation.loss]
+        losses = LOSSES if isinstance(network, RateNetwork) else SPIKING_LOSSES
+        self.loss = losses[presentation.loss]
 
     def _input(self, inputs: Tensor, training: bool, generator: torch.Generator) -> Input:
         return Input(self.data, inputs, self.presentation.rand_kill, training, generator)
@@ -100,7 +114,7 @@ class Task:
             train_loss and the scores of the readouts before each step, named train_...
 
         Raises:
-            UserError: the loss is no number any more.
+            UserError: the loss or a weight is no number any more.
         """
         assert self.optimizer is not None
         self.network.train()
@@ -115,9 +129,12 @@ class Task:
             total += outcome.loss * len(batch)
             outputs.append(outcome.output)
         mean = float(total) / len(part)
-        if not math.isfinite(mean):
+        # Spikes stay finite where weights do not.
+        finite = all(bool(weights.isfinite().all()) for weights in self.network.parameters())
+        if not (math.isfinite(mean) and finite):
             raise UserError(
-                f"the loss became {mean}: lower --lr; the last checkpoint is from before it"
+                "the loss or a weight is no number any more: lower --lr; the last checkpoint is "
+                "from before it"
             )
         found = scores(self.data, torch.cat(outputs), part.targets[order])
         return {"train_loss": mean, **_named("train", found)}

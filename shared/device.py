@@ -73,16 +73,25 @@ def jax_device(name: str = "auto") -> Any:
     return found[int(index or 0)]
 
 
+def check_seed(seed: int) -> None:
+    """Refuse a seed that cannot be.
+
+    Raises:
+        UserError: it is negative or does not fit 32 bits, which numpy requires.
+    """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed {seed}: a seed lies between 0 and {2**32 - 1}")
+
+
 def seed_everything(seed: int) -> None:
     """Seed python, numpy, and torch where it is installed.
 
     JAX has no global state: its programs start from `jax.random.key(seed)`.
 
     Raises:
-        UserError: the seed is negative or does not fit 32 bits, which numpy requires.
+        UserError: as in `check_seed`.
     """
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed {seed}: a seed lies between 0 and {2**32 - 1}")
+    check_seed(seed)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global state
     if importlib.util.find_spec("torch"):

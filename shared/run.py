@@ -300,9 +300,19 @@ class Run:
     def finished(self) -> dict[str, Any] | None:
         """The content of result.json where this run has ended already, else None."""
         if self._result_path.exists():
-            result: dict[str, Any] = json.loads(self._result_path.read_text())
-            return result
+            return self._read_json(self._result_path)
         return None
+
+    @staticmethod
+    def _read_json(path: Path) -> dict[str, Any]:
+        try:
+            content: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            raise RunError(
+                f"{path} is damaged ({error}); choose another --out, or replace that run with "
+                "--no-resume"
+            ) from error
+        return content
 
     @property
     def _result_path(self) -> Path:
@@ -349,6 +359,9 @@ class Run:
     ) -> None:
         if self._writer is not None:
             self._writer.close()
+        if isinstance(error, UserError) and self._fresh and not self.checkpoint_path.exists():
+            # A run that was refused is no run: the corrected command shall find the folder free.
+            (self.folder / "config.json").unlink(missing_ok=True)
         self._lock.release()
 
     def _clear(self) -> None:
@@ -358,8 +371,9 @@ class Run:
 
     def _write_config(self) -> None:
         path = self.folder / "config.json"
-        if path.exists():
-            before = json.loads(path.read_text())["options"]
+        self._fresh = not path.exists()
+        if not self._fresh:
+            before = self._read_json(path)["options"]
             for name in sorted({*before, *self.config} - {*_NOT_COMPARED}):
                 if before.get(name) != self.config.get(name):
                     raise RunError(

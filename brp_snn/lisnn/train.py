@@ -31,6 +31,7 @@ from brp_snn.figures import draw_curves
 from brp_snn.lisnn import nmnist
 from brp_snn.lisnn.LISNN import LISNN, N_CLASSES
 from brp_snn.lisnn.noise_data import KINDS, Noise, check_level, noisy
+from brp_snn.setup import EVALUATION_SEED
 from shared import datasets
 from shared.device import prepare
 from shared.errors import UserError
@@ -38,9 +39,9 @@ from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out, progress
 
 EPOCHS = 100
+PLAIN = {"batch_size": 100, "lr": 1e-3, "spike_window": 20}  # the paper's values
 STEP_EVERY, STEP_FACTOR = 50, 0.1  # epochs between falls of the step size, and their factor
 EVALUATION_BATCH = 100
-EVALUATION_SEED = 42  # the draws of evaluations are the same in every epoch and run
 LEVELS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 QUICK_SAMPLES, QUICK_BATCH = 200, 20
 
@@ -126,7 +127,7 @@ def train_epoch(
     device = part.labels.device
     order = torch.randperm(len(part), generator=generator, device=device)
     batches = torch.split(order, batch_size)
-    totals = torch.zeros(2, dtype=torch.float64, device=device)
+    totals = torch.zeros(2, device=device)
     for batch in progress(batches, len(batches), "train"):
         labels = part.labels[batch]
         output = network(shown(part.inputs[batch], generator))
@@ -158,7 +159,7 @@ def evaluate(network: LISNN, part: Part, shown: Shown) -> dict[str, float]:
     """Loss and accuracy on a part, with the same random draws in every call."""
     device = part.labels.device
     generator = torch.Generator(device).manual_seed(EVALUATION_SEED)
-    totals = torch.zeros(2, dtype=torch.float64, device=device)
+    totals = torch.zeros(2, device=device)
     batches = torch.split(torch.arange(len(part), device=device), EVALUATION_BATCH)
     for batch in progress(batches, len(batches), "test"):
         labels = part.labels[batch]
@@ -176,7 +177,7 @@ def train(
     parts = {part: Part.of(getattr(data, part), device) for part in ("train", "validation", "test")}
     channels, height, width = parts["train"].inputs.shape[-3:]
     network = LISNN((channels, height, width), MAPS[args.dataset], args.lateral).to(device)
-    optimiser = torch.optim.Adam(network.parameters(), args.lr, fused=device.type != "mps")
+    optimiser = torch.optim.Adam(network.parameters(), args.lr, fused=True)
     scheduler = torch.optim.lr_scheduler.StepLR(optimiser, STEP_EVERY, STEP_FACTOR)
     generator = torch.Generator(device).manual_seed(args.seed)
     state = {
@@ -226,7 +227,8 @@ def report(
     last = rows[-1]
     selected = max(rows, key=lambda row: row["validation_accuracy"])
     run.save_figure(draw_noise({name: curves}, name), "noise")
-    accuracy = PUBLISHED.get(data.name) if args.lateral and args.noise is None else None
+    as_published = args.lateral and args.noise is None and not args.quick
+    accuracy = PUBLISHED.get(data.name) if as_published else None
     run.finish(
         experiment=name,
         paper="brp_snn",
@@ -280,6 +282,9 @@ def experiment(args: argparse.Namespace, dataset: str) -> str:
     words = ["brp_lisnn", dataset, "lateral" if args.lateral else "plain"]
     if args.noise is not None:
         words.append(f"{args.noise}-{args.noise_level:g}-{args.noise_in}")
+    for option, default in PLAIN.items():
+        if getattr(args, option) != default and not args.quick:
+            words.append(f"{option.replace('_', '-')}-{getattr(args, option)}")
     if args.quick:
         words.append("quick")
     return "_".join(words)
@@ -309,11 +314,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=True,
         help="lateral interactions in the convolutional layers (default: with them)",
     )
-    add("--batch-size", type=int, default=100, help="samples a step (default and paper: 100)")
+    add(
+        "--batch-size",
+        type=int,
+        default=PLAIN["batch_size"],
+        help="samples a step (default and paper: 100)",
+    )
     add(
         "--lr",
         type=float,
-        default=1e-3,
+        default=PLAIN["lr"],
         help=f"step size of Adam, a tenth of it after {STEP_EVERY} epochs "
         "(default and paper: 0.001)",
     )
@@ -321,7 +331,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--spike_window",
         "--spike-window",
         type=int,
-        default=20,
+        default=PLAIN["spike_window"],
         help="time steps of a presentation (default and paper: 20)",
     )
     group = parser.add_argument_group("noise")

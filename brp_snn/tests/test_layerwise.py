@@ -11,8 +11,9 @@ from brp_snn import _kernels, layerwise
 from brp_snn.angles import angle, angles
 from brp_snn.models import NetworkBuilder, Neuron, RateNetwork
 from brp_snn.module import MODES
-from brp_snn.train import LOSSES
+from brp_snn.train import LOSSES, SPIKING_LOSSES
 
+MSE = SPIKING_LOSSES["MSE"]
 SHAPES = {
     "FC_7_FC_3": (9,),
     "FC_8_FC_6_FC_3": (2, 3, 4),
@@ -91,7 +92,7 @@ def assert_equal_forms(network, steps, batch, loss, rtol, atol, dropout_seed=0):
 @given(
     topology=st.sampled_from(list(SHAPES)),
     mode=st.sampled_from(MODES),
-    loss=st.sampled_from(list(LOSSES)),
+    loss=st.sampled_from(list(SPIKING_LOSSES)),
     steps=st.integers(1, 24),
     batch=st.integers(1, 4),
     neuron=st.builds(
@@ -109,21 +110,21 @@ def test_both_forms_are_equal(topology, mode, loss, steps, batch, neuron, dropou
         NetworkBuilder, topology, mode,
         neuron=neuron, dropout=dropout, freeze_conv_layers=frozen, seed=seed,
     )  # fmt: skip
-    assert_equal_forms(network, steps, batch, LOSSES[loss], 1e-9, 1e-10, seed)
+    assert_equal_forms(network, steps, batch, SPIKING_LOSSES[loss], 1e-9, 1e-10, seed)
 
 
 @pytest.mark.parametrize("mode", ["BRP", "BP", "FA", "sDFA", "shallow"])
 @pytest.mark.parametrize("topology", list(SHAPES))
 def test_both_forms_are_equal_in_single_precision(mode, topology):
     network = lively(NetworkBuilder, topology, mode).float()
-    found = assert_equal_forms(network, 20, 5, LOSSES["MSE"], 1e-4, 1e-6)
+    found = assert_equal_forms(network, 20, 5, MSE, 1e-4, 1e-6)
     assert found["output"].max() > 0
 
 
 def test_every_layer_learns_in_every_mode_but_shallow():
     for mode in MODES:
         network = lively(NetworkBuilder, "CONV_3_3_1_1_FC_6_FC_3", mode)
-        by_layers(network, *presentation(network, 12, 6), LOSSES["MSE"])
+        by_layers(network, *presentation(network, 12, 6), MSE)
         largest = [float(block.weight.grad.abs().max()) for block in network.blocks]
         assert largest[-1] > 0
         assert all(value == 0 if mode == "shallow" else value > 0 for value in largest[:-1]), mode
@@ -135,7 +136,7 @@ def test_devices_without_these_kernels_compute_the_same(mode, topology, monkeypa
     network = lively(NetworkBuilder, topology, mode)
     for name in ("integrate", "teach", "chain"):
         monkeypatch.setattr(_kernels, name, getattr(_kernels, f"{name}_by_torch"))
-    assert_equal_forms(network, 13, 3, LOSSES["MSE"], 1e-9, 1e-12)
+    assert_equal_forms(network, 13, 3, MSE, 1e-9, 1e-12)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -143,10 +144,10 @@ def test_devices_without_these_kernels_compute_the_same(mode, topology, monkeypa
 def test_a_gpu_gives_what_the_cpu_gives(mode):
     network = lively(NetworkBuilder, "CONV_3_3_1_1_FC_6_FC_3", mode)
     spikes, targets = presentation(network, 12, 4)
-    by_layers(network, spikes, targets, LOSSES["MSE"])
+    by_layers(network, spikes, targets, MSE)
     on_cpu = gradients_of(network)
     network.cuda()
-    by_layers(network, spikes.cuda(), targets.cuda(), LOSSES["MSE"])
+    by_layers(network, spikes.cuda(), targets.cuda(), MSE)
     for name, value in gradients_of(network).items():
         torch.testing.assert_close(value.cpu(), on_cpu[name], rtol=1e-9, atol=1e-12)
 
@@ -155,11 +156,11 @@ def test_rewards_alone_teach_the_hidden_layers():
     """BRP: hidden gradients do not depend on what comes behind, nor on the output's error."""
     network = lively(NetworkBuilder, "CONV_3_3_1_1_FC_6_FC_3", "BRP")
     spikes, targets = presentation(network, 12, 4)
-    by_layers(network, spikes, targets, LOSSES["MSE"])
+    by_layers(network, spikes, targets, MSE)
     before = gradients_of(network)
     with torch.no_grad():
         network.blocks[-1].weight.mul_(-3)
-    by_layers(network, spikes, targets, LOSSES["CE"])
+    by_layers(network, spikes, targets, SPIKING_LOSSES["CE"])
     after = gradients_of(network)
     for name, value in after.items():
         assert torch.equal(value, before[name]) == name.startswith(("layers.0", "layers.1"))
@@ -182,7 +183,7 @@ def test_memory_over_time(mode, grows, monkeypatch):
     most = []
     for steps in (40, 160):
         held.clear()
-        by_layers(network, *presentation(network, steps, 2), LOSSES["MSE"])
+        by_layers(network, *presentation(network, steps, 2), MSE)
         most.append(max(held.values()))
     assert most == ([40, 160] if grows else [most[0]] * 2)
     assert most[0] <= 40
@@ -195,14 +196,14 @@ def test_memory_over_time(mode, grows, monkeypatch):
 def test_no_graph_and_no_memory_is_kept_between_steps(mode):
     network = lively(NetworkBuilder, "CONV_3_3_1_1_FC_6_FC_3", mode).float()
     spikes, targets = presentation(network, 10, 3)
-    outcome = by_layers(network, spikes, targets, LOSSES["MSE"])
+    outcome = by_layers(network, spikes, targets, MSE)
     assert not outcome.output.requires_grad
     assert not outcome.loss.requires_grad
     assert all(not p.grad.requires_grad for p in network.parameters())
     del outcome
     alive = []
     for _ in range(3):
-        by_layers(network, spikes, targets, LOSSES["MSE"])
+        by_layers(network, spikes, targets, MSE)
         gc.collect()
         alive.append(sum(type(thing) is torch.Tensor for thing in gc.get_objects()))
     assert alive[2] == alive[1] == alive[0]
@@ -223,7 +224,7 @@ def test_samples_of_another_shape_are_refused():
     targets = torch.zeros(2, 3, dtype=torch.float64)
     for form in (by_layers, plainly):
         with pytest.raises(ValueError, match=r"takes samples of shape \(1, 6, 7\)"):
-            form(network, spikes, targets, LOSSES["MSE"])
+            form(network, spikes, targets, MSE)
     with pytest.raises(ValueError, match=r"takes samples of shape \(1, 6, 7\)"):
         layerwise.readout(network, lambda a, b: spikes[a:b], 4, 2)
 
@@ -245,7 +246,7 @@ def angles_to_bp(mode):
     true = lively(NetworkBuilder, "CONV_3_3_1_1_FC_6_FC_3", "BP")
     spikes, targets = presentation(true, 12, 30)
     network = network_like(mode, true)
-    return network, angles(network, spikes, targets, LOSSES["MSE"])
+    return network, angles(network, spikes, targets, MSE)
 
 
 def test_back_propagation_is_at_no_angle_to_itself():
@@ -266,7 +267,7 @@ def test_fa_with_the_transposed_weights_is_back_propagation():
     for block in network.blocks:
         block.operator.fixed_fb_weights.copy_(block.weight.detach())
     spikes, targets = presentation(network, 12, 30)
-    assert angles(network, spikes, targets, LOSSES["MSE"]) == pytest.approx([0, 0, 0], abs=1e-4)
+    assert angles(network, spikes, targets, MSE) == pytest.approx([0, 0, 0], abs=1e-4)
     assert before[0] > 1
 
 
@@ -275,19 +276,19 @@ def test_dfa_with_the_output_weights_is_back_propagation_in_the_last_hidden_laye
     output = network.blocks[-1].weight.detach()
     network.blocks[1].hook.fixed_fb_weights.copy_(output)
     spikes, targets = presentation(network, 12, 30)
-    assert angles(network, spikes, targets, LOSSES["MSE"])[1] > 1  # steps of the output differ
+    assert angles(network, spikes, targets, MSE)[1] > 1  # steps of the output differ
     # Where the output's surrogate is 1 at every step and nothing is carried over, they agree.
     network.neuron = Neuron(threshold=0.5, lens=1e6, decay=0.0)
-    assert angles(network, spikes, targets, LOSSES["MSE"])[1] == pytest.approx(0, abs=1e-4)
+    assert angles(network, spikes, targets, MSE)[1] == pytest.approx(0, abs=1e-4)
 
 
 def test_looking_at_angles_changes_nothing():
     network, _ = angles_to_bp("FA")
     spikes, targets = presentation(network, 12, 5)
-    by_layers(network, spikes, targets, LOSSES["MSE"])
+    by_layers(network, spikes, targets, MSE)
     network.train()
     before, state = gradients_of(network), torch.get_rng_state()
-    angles(network, spikes, targets, LOSSES["MSE"])
+    angles(network, spikes, targets, MSE)
     assert network.training
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in gradients_of(network).items():
@@ -301,7 +302,21 @@ def test_angle():
     assert angle(one, torch.zeros(2)) != angle(one, torch.zeros(2))  # nan
 
 
+@pytest.mark.parametrize("loss", list(SPIKING_LOSSES))
+def test_a_silent_output_that_should_spike_has_a_gradient(loss):
+    readout = torch.zeros(1, 2, requires_grad=True)
+    SPIKING_LOSSES[loss](readout, torch.tensor([[1.0, 0.0]])).backward()
+    assert readout.grad[0, 0] < -0.1
+    assert readout.grad.isfinite().all()
+
+
 # ----------------------------------------------------------------------------------- rate networks
+
+
+def test_a_wrong_and_certain_rate_output_has_a_gradient():
+    logit = torch.tensor([[-12.0]], requires_grad=True)
+    LOSSES["BCE"](torch.sigmoid(logit), torch.ones(1, 1)).backward()
+    assert float(logit.grad) == pytest.approx(-1, rel=1e-3)
 
 
 @pytest.mark.parametrize("mode", ["FA", "DFA", "sDFA", "DRTP"])

@@ -378,12 +378,19 @@ def load_dvs_gesture(
 
 def _gestures(found: Any) -> EventPart:
     def read(index: int) -> Events:
-        events = found[index][0]
+        try:
+            events = found[index][0]
+        except (OSError, ValueError, EOFError) as error:
+            raise DatasetError(
+                f"{found.data[index]} is damaged ({error}): delete the folder that tonic unpacked "
+                "and let it unpack the archives again."
+            ) from error
         return Events(
             events["x"], events["y"], events["p"].astype(np.uint8), events["t"].astype(np.int64)
         )
 
-    order = np.random.default_rng(0).permutation(len(found))
+    # tonic lists files as the file system does; by name, the order is the same everywhere.
+    order = np.random.default_rng(0).permutation(np.argsort(found.data))
     labels = np.asarray(found.targets, np.int64)[order]
     return EventPart(Recordings(order.tolist(), read), labels)
 
