@@ -1,5 +1,7 @@
 """What the papers' tests share: running a script as a user does, and looking at what it wrote."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shared.options import script
 from shared.run import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent
@@ -58,6 +61,20 @@ class Scripts:
             timeout=500,
             env=self.environment(**changes),
         )
+
+    def call(self, main: Callable[[], None], *options: object) -> subprocess.CompletedProcess[str]:
+        """Run a script's main in this process, which takes no time for imports."""
+        command = ["script", *map(str, options)]
+        out, err, before = io.StringIO(), io.StringIO(), sys.argv
+        sys.argv = command
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                script(main)
+        except SystemExit as ended:
+            assert isinstance(ended.code, int)
+            return subprocess.CompletedProcess(command, ended.code, out.getvalue(), err.getvalue())
+        finally:
+            sys.argv = before
 
     def run_offline(self, script: str | Path, *options: object) -> subprocess.CompletedProcess[str]:
         return self.run(script, *options, **NO_NETWORK)

@@ -18,7 +18,7 @@ from brp_snn.layerwise import Loss
 from brp_snn.models import Network
 from brp_snn.module import Mode
 
-CHUNK = 50  # the paper's batch: a look needs no more memory than a step of BP
+CHUNK = 50  # samples of a part, the paper's batch: a look needs no more memory than a step of BP
 
 
 def angle(one: Tensor, other: Tensor) -> float:
@@ -95,16 +95,22 @@ def angles(
 def _gradients(
     network: Network, spikes: Tensor, targets: Tensor, loss: Loss
 ) -> list[Tensor | None]:
-    """The weights' gradients, `CHUNK` samples at a time: BP keeps all steps of them."""
+    """The sum of the weights' gradients over parts of the samples: BP keeps all steps of a part.
+
+    Parts are equal, else all samples are one: some modes sum over samples, others take means.
+    """
+    n_parts = -(-len(targets) // CHUNK)
+    if len(targets) % n_parts:
+        n_parts = 1
     total: list[Tensor | None] = [None] * len(network.blocks)
-    for start in range(0, len(targets), CHUNK):
-        x, wanted = spikes[:, start : start + CHUNK], targets[start : start + CHUNK]
+    for x, wanted in zip(spikes.chunk(n_parts, 1), targets.chunk(n_parts), strict=True):
         layerwise.gradients(network, lambda a, b: x[a:b], len(x), wanted, loss)  # noqa: B023
         for i, block in enumerate(network.blocks):
             if block.weight.grad is not None:
-                part = block.weight.grad * (len(wanted) / len(targets))
                 before = total[i]
-                total[i] = part if before is None else before + part
+                total[i] = (
+                    block.weight.grad.clone() if before is None else before + block.weight.grad
+                )
     return total
 
 

@@ -113,6 +113,22 @@ def test_both_forms_are_equal(topology, mode, loss, steps, batch, neuron, dropou
     assert_equal_forms(network, steps, batch, SPIKING_LOSSES[loss], 1e-9, 1e-10, seed)
 
 
+@pytest.mark.parametrize("mode", ["BRP", "BP", "FA"])
+@pytest.mark.parametrize("topology", ["CONV_2_3_1_1_CONV_3_3_2_2_FC_5_FC_3", "C_4_3_1_1_FC_6_FC_3"])
+def test_steps_convolved_together_as_on_a_gpu_are_the_same(mode, topology, monkeypatch):
+    monkeypatch.setattr(layerwise, "_steps_of_a_convolution", lambda device: layerwise.PIECE)
+    network = lively(NetworkBuilder, topology, mode)
+    assert_equal_forms(network, 13, 3, MSE, 1e-9, 1e-10)
+
+
+def test_angles_of_many_samples_are_those_of_all_at_once(monkeypatch):
+    network = lively(NetworkBuilder, "CONV_3_3_1_1_FC_6_FC_3", "DFA")
+    spikes, targets = presentation(network, 12, 30)
+    whole = angles(network, spikes, targets, MSE)
+    monkeypatch.setattr("brp_snn.angles.CHUNK", 7)
+    assert angles(network, spikes, targets, MSE) == pytest.approx(whole, abs=1e-4)
+
+
 @pytest.mark.parametrize("mode", ["BRP", "BP", "FA", "sDFA", "shallow"])
 @pytest.mark.parametrize("topology", list(SHAPES))
 def test_both_forms_are_equal_in_single_precision(mode, topology):

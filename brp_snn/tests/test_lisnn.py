@@ -273,21 +273,19 @@ REPEATED = (TRAIN, "--quick", "--spike_window", 4, "--deterministic", "--threads
 
 
 @pytest.mark.parametrize(
-    ("options", "name", "published"),
+    ("options", "name"),
     [
-        ((), "lateral_quick", 0.995),
+        ((), "lateral_quick"),
         (("--no-lateral", "--noise", "salt_pepper", "--noise-level", 0.1, "--noise-in", "train"),
-         "plain_salt_pepper-0.1-train_quick", None),
+         "plain_salt_pepper-0.1-train_quick"),
     ],
 )  # fmt: skip
-def test_quick(options, name, published, scripts, tmp_path):
+def test_quick(options, name, scripts, tmp_path):
     done = scripts.run(TRAIN, "--quick", *options, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path, ["curves", "noise"])
     assert result["experiment"] == f"brp_lisnn_{result['dataset']}_{name}"
-    if result["dataset"] == "mnist":
-        key = "test_accuracy_best_published_protocol"
-        assert result["published"] == (published and {key: published})
+    assert result["published"] is None  # of a few samples
     metrics = result["metrics"]
     assert next(iter(metrics)) == "test_accuracy_last"
     best = max(row["test_accuracy"] for row in scripts.rows(tmp_path))

@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from brp_snn.gesture import CAMERAS
+from brp_snn.main import complete, main, make_network, make_parser, name_of, published
 from brp_snn.models import NetworkBuilder, RateNetwork
 from brp_snn.module import MODES
 from brp_snn.setup import Data, Input, Part, Source, load
 from brp_snn.SNN import SNN
 from brp_snn.synth_dataset_gen import generate
 from brp_snn.train import Presentation, Task
-from shared.datasets import Dataset, Split
+from shared.datasets import Dataset, EventPart, Events, EventSet, Split
 from shared.errors import UserError
 
+REGRESSION = ("synth_dataset_gen.py", "regression")
 NETWORK = ("--topology", "FC_40_FC_10")
 REPEATED = ("main.py", "--quick", "--dropout", 0.2, *NETWORK)
 
@@ -97,12 +100,14 @@ def test_synthetic_sets_are_those_of_the_paper(tmp_path, scripts):
     for i in (0, 9):
         wanted = np.cos(mean + np.pi * (i - 4.5) / 9)
         np.testing.assert_allclose(regression.test_targets[:, i], wanted, atol=1e-5)
-    done = scripts.run("synth_dataset_gen.py", "regression", "--out", tmp_path / "made.npz")
+    done = scripts.run(*REGRESSION, "--out", tmp_path / "made.npz")
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "made.npz") as saved:
         assert np.array_equal(saved["train_inputs"], regression.train_inputs)
     (tmp_path / "file").write_text("")
-    done = scripts.run("synth_dataset_gen.py", "regression", "--out", tmp_path / "file" / "x.npz")
+    done = scripts.run(*REGRESSION, "--seed", -1, "--out", tmp_path / "made.npz")
+    scripts.assert_refused(done, "--seed -1: a seed lies between")
+    done = scripts.run(*REGRESSION, "--out", tmp_path / "file" / "x.npz")
     scripts.assert_refused(done, "cannot be written")
 
 
@@ -218,20 +223,91 @@ def test_the_seed_decides(scripts, undisturbed, tmp_path):
         (("--lens", "0"), "--lens 0.0 must be above 0"),
         (("--lr", "-1"), "--lr -1.0 must be above 0"),
         (("--dropout", "1"), "--dropout 1.0 must be at least 0 and below 1"),
+        (("--lr", "inf"), "--lr inf must be a finite number"),
+        (("--thresh", "nan"), "--thresh nan must be a finite number"),
+        (("--topology", "FC_9999999999_FC_10"), "is too large for this machine"),
+        (("--rate", "--output-act", "relu"), "add --output-act sigmoid"),
+        (("--dataset", "regression_synth", "--loss", "CE"), "take MSE or BCE"),
+        (("--split", "speaker"), "MNIST has no speakers"),
         (("--device", "cuda:99"), "--device cuda:99"),
         (("--dataset", "ImageNet"), "invalid choice: 'ImageNet'"),
     ],
 )
 def test_bad_options_are_refused(scripts, tmp_path, options, words):
-    done = scripts.run("main.py", "--quick", *options, "--out", tmp_path / "run")
+    done = scripts.call(main, "--quick", *options, "--out", tmp_path / "run")
     scripts.assert_refused(done, words)
-    assert not (tmp_path / "run" / "result.json").exists()
+    assert not [path.name for path in (tmp_path / "run").glob("*") if path.name != ".lock"]
 
 
-def test_learning_that_explodes_is_reported(scripts, tmp_path):
-    options = ("--quick", "--rate", "--output-act", "linear", "--loss", "MSE", "--optimizer", "SGD")
-    done = scripts.run("main.py", *options, *NETWORK, "--lr", 1e30, "--out", tmp_path)
+@pytest.mark.parametrize("rate", [(), ("--rate", "--output-act", "linear", "--loss", "MSE")])
+def test_learning_that_explodes_is_reported(scripts, tmp_path, rate):
+    options = ("--quick", *rate, "--optimizer", "SGD", *NETWORK, "--lr", 1e38)
+    done = scripts.run("main.py", *options, "--out", tmp_path)
     scripts.assert_refused(done, "lower --lr")
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ([], "brp_mnist_BRP"),
+        (["--quick"], "brp_mnist_BRP_quick"),
+        (["--rate", "--train-mode", "FA", "--spike_window", "9"], "brp_mnist_rate_FA"),
+        (["--lr", "0.01", "--fc-zero-init"], "brp_mnist_BRP_lr-0.01_fc-zero-init-True"),
+        (["--dataset", "classification_synth", "--lr", "5e-4"], "brp_classification_synth_BRP"),
+        (["--freeze-conv-layers", "--spike-window", "9"], "brp_mnist_BRP_T9_frozen"),
+    ],
+)
+def test_names_tell_runs_apart(options, name):
+    parser = make_parser()
+    args = complete(parser.parse_args(options))
+    rate = ["--rate"] if args.rate else []
+    plain = complete(parser.parse_args(["--dataset", args.dataset, *rate]))
+    assert name_of(args, plain) == name
+
+
+def test_published_numbers_stand_beside_what_they_are_of():
+    parser = make_parser()
+    options = ["--rate", "--topology", "FC_1000_FC_10"]
+    args = complete(parser.parse_args(options))
+    assert published(args, "mnist") == {"test_accuracy_last": 0.9597}
+    assert published(args, "mnist5k") is None
+    assert published(args, "cifar10") == {"test_accuracy_last": 0.4701}
+    assert published(complete(parser.parse_args([*options, "--quick"])), "mnist") is None
+    assert published(complete(parser.parse_args([])), "mnist") is None
+
+
+def test_trials_can_be_added(scripts, tmp_path):
+    options = ("--quick", "--rate", *NETWORK, "--out", tmp_path)
+    for trials in (2, 3):
+        done = scripts.run("main.py", *options, "--trials", trials)
+        assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed0", "seed1", "seed2"]
+
+
+def test_frozen_convolutions_stay_and_the_next_layer_has_an_angle(scripts, tmp_path):
+    options = ("--quick", "--freeze-conv-layers", "--topology", "CONV_4_5_1_2_FC_30_FC_10")
+    done = scripts.run("main.py", *options, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    scripts.assert_finished(tmp_path, ["curves", "angles"])
+    assert "angle_1" not in scripts.rows(tmp_path)[0]
+    assert 0 < scripts.rows(tmp_path)[0]["angle_2"] < 180
+
+
+def test_gestures_are_shown_to_their_network(monkeypatch):
+    events = Events(
+        *(np.arange(100, dtype=np.int64) % side for side in (128, 128, 2)), np.arange(100)
+    )
+    part = EventPart([events] * 22, np.arange(22) % 11)
+    cameras = (lambda root: EventSet("dvs_gesture", part, part, part, 128, 128, 11), 4)
+    monkeypatch.setitem(CAMERAS, "dvsgesture", cameras)
+    data = load("dvsgesture", Source(None, torch.device("cpu"), window=6))
+    args = complete(make_parser().parse_args(["--dataset", "dvsgesture"]))
+    network = make_network(args, data)
+    assert data.shape == network.shape == (2, 32, 32)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+    task = Task(network, data, Presentation(6, 1.0, "MSE"), optimizer, torch.Generator())
+    assert 0 < task.train_epoch(11)["train_loss"] < 1
 
 
 def test_threads_asked_for_are_threads_used(assert_keeps_one_thread):

@@ -215,6 +215,31 @@ def test_other_options_in_one_folder_are_refused_and_named(tmp_path):
         assert run.finished is None
 
 
+def test_a_refused_run_leaves_the_folder_to_the_corrected_one(tmp_path):
+    with pytest.raises(UserError, match="no such data"), new_run(tmp_path, epochs=2):
+        raise UserError("no such data")
+    with new_run(tmp_path, epochs=3) as run:
+        run.save(1, STATE)
+    with pytest.raises(UserError, match="the loss"), new_run(tmp_path, epochs=3):
+        raise UserError("the loss is no number")
+    with pytest.raises(RunError, match="holds a run with --epochs 3"), new_run(tmp_path, epochs=2):
+        pass
+
+
+@pytest.mark.parametrize("name", ["config.json", "result.json"])
+def test_damaged_records_are_one_sentence(tmp_path, name):
+    with new_run(tmp_path) as run:
+        finish(run)
+    (tmp_path / name).write_text('{"options": {')
+    with (
+        pytest.raises(RunError, match=f"{name} is damaged .* --no-resume"),
+        new_run(tmp_path) as run,
+    ):
+        print(run.finished)
+    with new_run(tmp_path, resume=False) as run:
+        assert run.finished is None
+
+
 def test_no_resume_replaces_the_run(tmp_path):
     with new_run(tmp_path) as run:
         run.log(1, {"loss": 1.0})
@@ -314,11 +339,19 @@ def raises(error: BaseException):
     return main
 
 
+def wrapped(interruption: KeyboardInterrupt) -> SystemError:
+    """What a compiled function makes of Ctrl-C."""
+    error = SystemError("a result with an exception set")
+    error.__cause__ = interruption
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [
         (UserError("mend this"), 2, "error: mend this"),
         (KeyboardInterrupt(), 130, "the same command goes on"),
+        (wrapped(KeyboardInterrupt()), 130, "the same command goes on"),
     ],
 )
 def test_script_turns_errors_into_exit_codes(error, code, words, capsys):
