@@ -68,13 +68,16 @@ class Scripts:
         out, err, before = io.StringIO(), io.StringIO(), sys.argv
         sys.argv = command
         try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            with (
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(err),
+                pytest.raises(SystemExit) as ended,
+            ):
                 script(main)
-        except SystemExit as ended:
-            assert isinstance(ended.code, int)
-            return subprocess.CompletedProcess(command, ended.code, out.getvalue(), err.getvalue())
         finally:
             sys.argv = before
+        code = int(ended.value.code or 0)
+        return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
     def run_offline(self, script: str | Path, *options: object) -> subprocess.CompletedProcess[str]:
         return self.run(script, *options, **NO_NETWORK)

@@ -106,11 +106,9 @@ def _gradients(
     for x, wanted in zip(spikes.chunk(n_parts, 1), targets.chunk(n_parts), strict=True):
         layerwise.gradients(network, lambda a, b: x[a:b], len(x), wanted, loss)  # noqa: B023
         for i, block in enumerate(network.blocks):
-            if block.weight.grad is not None:
-                before = total[i]
-                total[i] = (
-                    block.weight.grad.clone() if before is None else before + block.weight.grad
-                )
+            part, before = block.weight.grad, total[i]
+            if part is not None:
+                total[i] = part.clone() if before is None else before + part
     return total
 
 

@@ -242,7 +242,7 @@ def test_bad_options_are_refused(scripts, tmp_path, options, words):
 @pytest.mark.parametrize("rate", [(), ("--rate", "--output-act", "linear", "--loss", "MSE")])
 def test_learning_that_explodes_is_reported(scripts, tmp_path, rate):
     options = ("--quick", *rate, "--optimizer", "SGD", *NETWORK, "--lr", 1e38)
-    done = scripts.run("main.py", *options, "--out", tmp_path)
+    done = scripts.call(main, *options, "--out", tmp_path)
     scripts.assert_refused(done, "lower --lr")
     assert not (tmp_path / "checkpoint.pt").exists()
 
@@ -280,14 +280,14 @@ def test_published_numbers_stand_beside_what_they_are_of():
 def test_trials_can_be_added(scripts, tmp_path):
     options = ("--quick", "--rate", *NETWORK, "--out", tmp_path)
     for trials in (2, 3):
-        done = scripts.run("main.py", *options, "--trials", trials)
+        done = scripts.call(main, *options, "--trials", trials)
         assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seed0", "seed1", "seed2"]
 
 
 def test_frozen_convolutions_stay_and_the_next_layer_has_an_angle(scripts, tmp_path):
     options = ("--quick", "--freeze-conv-layers", "--topology", "CONV_4_5_1_2_FC_30_FC_10")
-    done = scripts.run("main.py", *options, "--out", tmp_path)
+    done = scripts.call(main, *options, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     scripts.assert_finished(tmp_path, ["curves", "angles"])
     assert "angle_1" not in scripts.rows(tmp_path)[0]
