@@ -33,6 +33,12 @@ def _experiment(session: nox.Session, paper: str, script: str, *options: str) ->
     _run(session, f"{paper}/{script}", *options, *session.posargs)
 
 
+def _check_several(session: nox.Session) -> None:
+    """Refuse --out in a session of several runs."""
+    if any(word.split("=")[0] == "--out" for word in session.posargs):
+        session.error("--out is the folder of one run; leave it out, and runs/ has one for each")
+
+
 def _run(session: nox.Session, script: str, *options: str) -> None:
     session.run("python", script, *options, env=ENVIRONMENT)
 
@@ -109,6 +115,15 @@ def brp_mnist(session: nox.Session) -> None:
 
 
 @nox.session
+def brp_modes(session: nox.Session) -> None:
+    """MNIST by all modes, then their curves; `-- --topology FC_1000_FC_10 --epochs 3`, say."""
+    _check_several(session)
+    for mode in ("BP", "FA", "DFA", "sDFA", "BRP", "shallow"):
+        _experiment(session, "brp_snn", "main.py", "--train-mode", mode)
+    _run(session, "brp_snn/compare.py", *session.posargs)
+
+
+@nox.session
 def brp_cifar10(session: nox.Session) -> None:
     """Mirrored CIFAR-10 by BRP; hours on two cores, meant for a GPU."""
     _experiment(session, "brp_snn", "main.py", "--dataset", "CIFAR10aug")
@@ -135,6 +150,7 @@ def brp_nettalk(session: nox.Session) -> None:
 @nox.session
 def brp_synthetic(session: nox.Session) -> None:
     """Synthetic classification, then regression, by BRP."""
+    _check_several(session)
     for task in ("classification_synth", "regression_synth"):
         _experiment(session, "brp_snn", "main.py", "--dataset", task)
 
@@ -142,6 +158,7 @@ def brp_synthetic(session: nox.Session) -> None:
 @nox.session
 def brp_lisnn(session: nox.Session) -> None:
     """LISNN on MNIST with and without lateral interactions; `-- --dataset nmnist` for another."""
+    _check_several(session)
     for switch in ("--lateral", "--no-lateral"):
         _experiment(session, "brp_snn", "lisnn/train.py", switch)
     _run(session, "brp_snn/lisnn/compare.py", *(w for w in session.posargs if w == "--quick"))
@@ -184,6 +201,7 @@ def stl_nmnist(session: nox.Session) -> None:
 @nox.session
 def stl_modes(session: nox.Session) -> None:
     """MNIST by STL, SL and TL, then their noise and firing rates beside each other."""
+    _check_several(session)
     for mode in ("stl", "sl", "tl"):
         _experiment(session, "stl_snn", "train.py", "-data", "mnist", "--learning", mode)
     variant = ("--variant", "width-0.0625_quick") if "--quick" in session.posargs else ()
@@ -215,6 +233,7 @@ def test_stl_snn(session: nox.Session) -> None:
 @nox.session
 def hp_simple(session: nox.Session) -> None:
     """Fashion-MNIST by HP, GP and LP, then Gaussian noise, and their comparison."""
+    _check_several(session)
     for rule in ("hp", "gp", "lp"):
         _experiment(session, "hybrid_plasticity", f"simple_example/main_fashion_{rule}.py")
     _compare(session, "hp_simple")
@@ -232,6 +251,7 @@ def hp_classification(session: nox.Session) -> None:
 @nox.session
 def hp_tolerance(session: nox.Session) -> None:
     """Fault tolerance: HP and GP on Fashion-MNIST and MNIST, cropped and noisy."""
+    _check_several(session)
     for dataset in ("fashion", "mnist"):
         for rule in ("hp", "gp"):
             script = f"tolerance_learning/main_{dataset}_{rule}.py"
@@ -242,6 +262,7 @@ def hp_tolerance(session: nox.Session) -> None:
 @nox.session
 def hp_fewshot(session: nox.Session) -> None:
     """Omniglot, 5-way 1-shot, by HP and GP."""
+    _check_several(session)
     for rule in ("hp", "gp"):
         _experiment(session, "hybrid_plasticity", f"few_shot_learning/main_run_{rule}.py")
     _compare(session, "hp_fewshot")
@@ -250,6 +271,7 @@ def hp_fewshot(session: nox.Session) -> None:
 @nox.session
 def hp_multitask(session: nox.Session) -> None:
     """50 pixel-shuffled MNIST tasks by HP, GP and spiking EWC."""
+    _check_several(session)
     for script in ("hp_model/main_hp.py", "gp_model/main_gp.py", "spiking_ewc/main_ewc.py"):
         _experiment(session, "hybrid_plasticity", f"multitask_learning/{script}")
     _compare(session, "hp_multitask")

@@ -252,6 +252,14 @@ def complete(args: argparse.Namespace, hidden: str | None = None) -> argparse.Na
     return args
 
 
+def defaults_of(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, hidden: str | None = None
+) -> argparse.Namespace:
+    """The program's defaults for the data set and the kind of units that were asked for."""
+    words = ["--dataset", args.dataset, *(["--rate"] if args.rate else [])]
+    return complete(parser.parse_args(words), hidden)
+
+
 def check(args: argparse.Namespace) -> None:
     """Refuse options that cannot be.
 
@@ -428,8 +436,7 @@ def main(
     parser = make_parser(description, **defaults)
     args = complete(parser.parse_args(), hidden)
     check(args)
-    rate = ["--rate"] if args.rate else []
-    plain = complete(parser.parse_args(["--dataset", args.dataset, *rate]), hidden)
+    plain = defaults_of(parser, args, hidden)
     for trial in range(args.trials):
         own = copy.copy(args)
         own.trials, own.seed = 1, args.seed + trial

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from brp_snn import compare
 from brp_snn.gesture import CAMERAS
-from brp_snn.main import complete, main, make_network, make_parser, name_of, published
+from brp_snn.main import complete, defaults_of, main, make_network, make_parser, name_of, published
 from brp_snn.models import NetworkBuilder, RateNetwork
 from brp_snn.module import MODES
 from brp_snn.setup import Data, Input, Part, Source, load
@@ -261,9 +262,7 @@ def test_learning_that_explodes_is_reported(scripts, tmp_path, rate):
 def test_names_tell_runs_apart(options, name):
     parser = make_parser()
     args = complete(parser.parse_args(options))
-    rate = ["--rate"] if args.rate else []
-    plain = complete(parser.parse_args(["--dataset", args.dataset, *rate]))
-    assert name_of(args, plain) == name
+    assert name_of(args, defaults_of(parser, args)) == name
 
 
 def test_published_numbers_stand_beside_what_they_are_of():
@@ -275,6 +274,20 @@ def test_published_numbers_stand_beside_what_they_are_of():
     assert published(args, "cifar10") == {"test_accuracy_last": 0.4701}
     assert published(complete(parser.parse_args([*options, "--quick"])), "mnist") is None
     assert published(complete(parser.parse_args([])), "mnist") is None
+
+
+def test_modes_are_compared(scripts, tmp_path):
+    options = ("--quick", "--rate", *NETWORK)
+    for mode in ("DRTP", "FA"):
+        refused = scripts.call(compare.main, *options, "--results", tmp_path)
+        out = tmp_path / f"brp_mnist_rate_{mode}_FC-40-FC-10_quick" / "seed0"
+        done = scripts.call(main, *options, "--train-mode", mode, "--out", out)
+        assert done.returncode == 0, done.stderr
+    scripts.assert_refused(refused, "runs of 1 of brp_mnist_rate_BRP_FC-40-FC-10_quick")
+    done = scripts.call(compare.main, *options, "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    figure = tmp_path / "figures" / "brp_mnist_rate_modes_FC-40-FC-10_quick.png"
+    assert figure.stat().st_size > 5000
 
 
 def test_trials_can_be_added(scripts, tmp_path):
