@@ -116,7 +116,7 @@ def brp_mnist(session: nox.Session) -> None:
 
 @nox.session
 def brp_modes(session: nox.Session) -> None:
-    """MNIST by all modes, then their curves; `-- --topology FC_1000_FC_10 --epochs 3`, say."""
+    """All modes, of MNIST or another --dataset, then their curves; `-- --epochs 3`, say."""
     _check_several(session)
     for mode in ("BP", "FA", "DFA", "sDFA", "BRP", "shallow"):
         _experiment(session, "brp_snn", "main.py", "--train-mode", mode)

@@ -25,8 +25,9 @@ from brp_snn.module import FA_wrapper, Mode, Teacher, TrainingHook
 from shared.errors import UserError
 
 GRAMMAR = (
-    "a topology joins layers by _: CONV_{channels}_{kernel}_{stride}_{padding} (2-D), "
-    "C_{channels}_{kernel}_{stride}_{padding} (1-D) and FC_{units}, the last of them FC, "
+    "a topology joins layers by _: CONV_{channels}_{kernel}_{stride}_{padding} (2-D, then pooled "
+    "by 2), C_{channels}_{kernel}_{stride}_{padding} (1-D, pooled by its kernel size) and "
+    "FC_{units}, the last of them FC, "
     "such as CONV_32_5_1_2_FC_1000_FC_10"
 )
 

@@ -88,7 +88,12 @@ COMPARED = {
     "brp_fsdd": Comparison(
         (*(f"brp_fsdd_{mode}" for mode in BRP_MODES), "brp_fsdd_BRP_held-out-speakers")
     ),
-    "brp_mnist_conv": Comparison(tuple(f"brp_mnist_{mode}" for mode in BRP_MODES)),
+    "brp_mnist_conv": Comparison(
+        tuple(f"brp_mnist_{mode}{frozen}" for frozen in ("", "_frozen") for mode in BRP_MODES)
+    ),
+    "brp_mnist_rate_conv": Comparison(
+        tuple(f"brp_mnist_rate_{mode}" for mode in ("BP", "FA", "DFA", "DRTP"))
+    ),
     "brp_nmnist": Comparison(tuple(f"brp_nmnist_{mode}" for mode in BRP_MODES)),
     "brp_classification_synth": Comparison(
         tuple(f"brp_classification_synth_{mode}" for mode in BRP_MODES)
@@ -96,12 +101,15 @@ COMPARED = {
     "brp_classification_synth_rate": Comparison(
         tuple(f"brp_classification_synth_rate_{mode}" for mode in (*BRP_MODES, "DRTP"))
     ),
-    "brp_regression_synth": Comparison(
-        tuple(f"brp_regression_synth_{mode}" for mode in BRP_MODES),
-        "test_squared_error",
-        "test error (mean square)",
-        1,
-    ),
+    **{
+        f"brp_regression_synth{units}": Comparison(
+            tuple(f"brp_regression_synth{units}_{mode}" for mode in (*BRP_MODES, "DRTP")),
+            "test_squared_error",
+            "test error (mean square)",
+            1,
+        )
+        for units in ("", "_rate")
+    },
     **{
         f"{session}{width}": Comparison(
             tuple(f"{session}{mode}{width}" for mode in ("", "_sl", "_tl", "_tl_norm"))
@@ -147,10 +155,10 @@ def _number(name: str, runs: pd.DataFrame, key: str = "metrics") -> str | None:
         spread = inner  # one run of several seeds
     is_share = "accuracy" in name or "rate" in name
     factor, unit = (100, " %") if is_share else (1, "")
-    digits = 2 if is_share or mean >= 0.1 else 4
-    text = f"{factor * mean:.{digits}f}"
+    form = ".2f" if is_share or mean >= 0.1 else ".2g"
+    text = f"{factor * mean:{form}}"
     if pd.notna(spread):
-        text += f" ± {factor * spread:.{digits}f}"
+        text += f" ± {factor * spread:{form}}"
     low, high = (rows[0].get(f"{name}_{end}_95") for end in ("low", "high"))
     if low is not None and high is not None:
         text += f" ({factor * low:.1f} to {factor * high:.1f})"

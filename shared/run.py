@@ -125,7 +125,7 @@ def print_table(result: Mapping[str, Any]) -> None:
           f"{result['epochs']} epochs, {result['seconds']:.0f} s")  # fmt: skip
     print(f"{'':{width}}  {'measured':>10}  published")
     for name, value in result["metrics"].items():
-        number = f"{value:.4f}" if isinstance(value, float) else str(value)
+        number = f"{value:.4g}" if isinstance(value, float) else str(value)
         print(f"{name:{width}}  {number:>10}  {published.get(name, 'not published')}")
 
 

@@ -276,7 +276,7 @@ def test_result_has_the_agreed_keys_and_prints_the_published_number(tmp_path, ca
     assert on_disk["peak_memory_mb"] > 10
     assert on_disk["versions"]["numpy"] == versions()["numpy"]
     printed = capsys.readouterr().out
-    assert "0.5000  0.75" in printed
+    assert "0.5  0.75" in printed
     with new_run(tmp_path) as run:
         assert run.finished == result
 
