@@ -5,6 +5,10 @@ import signal
 
 import pytest
 
+from smooth_gd.experiments.concept import concept
+from smooth_gd.experiments.rnn import rnn
+from smooth_gd.experiments.singleneuron import single
+
 CONCEPT = "experiments/concept/concept.py"
 SINGLE = "experiments/singleneuron/single.py"
 RNN = "experiments/rnn/rnn.py"
@@ -41,6 +45,52 @@ def test_quick_single(scripts, undisturbed):
 def test_quick_rnn(scripts, tmp_path):
     result = finished(scripts, tmp_path, ["learning", "raster", "weights"], RNN)
     assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"] / 2
+
+
+def test_quick_rnn_with_a_line_search(scripts, tmp_path):
+    figures = ["learning", "raster", "weights"]
+    result = finished(scripts, tmp_path, figures, RNN, "--line-search")
+    assert result["experiment"] == "gd_rnn_line-search_quick"
+    assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"] / 2
+
+
+def parsed(program, monkeypatch, *options):
+    monkeypatch.setattr("sys.argv", ["script", *options])
+    return program.parse()
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "name"),
+    [
+        (concept, (), "gd_concept"),
+        (concept, ("--quick",), "gd_concept_quick"),
+        (single, (), "gd_single"),
+        (single, ("--quick",), "gd_single_quick"),
+        (single, ("--lr", "0.2", "--clip", "0.1"), "gd_single_lr-0.2_clip-0.1"),
+        (rnn, ("--seed", "7", "--lr", "0.01"), "gd_rnn"),
+        (rnn, ("--seed", "0"), "gd_rnn_drawn"),
+        (rnn, ("--line-search", "--seed", "1", "--lr", "0.02"), "gd_rnn_line-search_drawn_lr-0.02"),
+    ],
+)
+def test_names_tell_runs_apart(monkeypatch, program, options, name):
+    assert program.name_of(parsed(program, monkeypatch, *options)) == name
+
+
+@pytest.mark.parametrize(
+    ("options", "loss"),
+    [
+        ((), 1.7e-4),
+        (("--line-search",), 6e-5),
+        (("--lr", "0.02"), None),
+        (("--seed", "0"), None),
+        (("--epochs", "50"), None),
+        (("--epochs", "100", "--line-search"), None),
+        (("--quick",), None),
+    ],
+)
+def test_the_published_loss_is_that_of_the_paper_s_setting(monkeypatch, options, loss):
+    published = rnn.published(parsed(rnn, monkeypatch, *options))
+    assert published == (loss and {"loss_last": loss})
 
 
 def test_quick_mnist_and_a_run_that_is_stopped(scripts, tmp_path):
