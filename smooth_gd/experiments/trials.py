@@ -34,6 +34,31 @@ Loss = Callable[[Any, int], tuple[Float[Array, ""], Trial]]
 """The loss and its trial from parameters and the number of events."""
 
 
+def numbered(state: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of a tree by number, for a checkpoint."""
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def restored(state: Any, content: Mapping[str, Any]) -> Any:
+    """A checkpoint's arrays in the place of a tree's.
+
+    Args:
+        state: a tree of arrays, such as those that training starts from.
+        content: of the checkpoint; "network" holds what `numbered` gave.
+
+    Raises:
+        UserError: the checkpoint has other arrays than the tree.
+    """
+    wanted, saved = numbered(state), content.get("network", {})
+    shapes, found = ({name: np.shape(x) for name, x in of.items()} for of in (wanted, saved))
+    if shapes != found:
+        raise UserError(
+            "the checkpoint in --out is of another network; choose another --out, or replace that "
+            "run with --no-resume"
+        )
+    return jax.tree.unflatten(jax.tree.structure(state), [saved[name] for name in wanted])
+
+
 class Learning:
     """Gradient descent on a trial that is repeated.
 
@@ -116,18 +141,14 @@ class Learning:
     def run(self, run: Run, epochs: int) -> None:
         """Train, with a checkpoint an epoch; goes on where a run has stopped."""
         done = 0
-        leaves, structure = jax.tree.flatten((self.parameters, self.state))
         if saved := run.load():
             done, content = saved
-            values = [content["network"][str(i)] for i in range(len(leaves))]
-            self.parameters, self.state = jax.tree.unflatten(
-                structure, [jnp.asarray(value) for value in values]
-            )
+            state = restored((self.parameters, self.state), content)
+            self.parameters, self.state = jax.tree.map(jnp.asarray, state)
             self.history, self.K = content["history"], content["K"]
         for number in range(done + 1, epochs + 1):
             row = self.train_epoch()
             run.log(number, row | {"events_bound": self.K})
-            leaves = jax.tree.leaves((self.parameters, self.state))
-            network = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
+            network = numbered((self.parameters, self.state))
             run.save(number, {"network": network, "history": self.history, "K": self.K})
         print(f"compilation took {self.epoch.seconds:.1f} s")

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from shared.options import add_common_options, script
 from shared.run import Run, carry_out
 from smooth_gd.experiments.concept.figures import Sweep, draw_concept
-from smooth_gd.experiments.setup import add_dtype_option, described, prepare
+from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
 from smooth_gd.spikegd.lif import LIFNeuron
 from smooth_gd.spikegd.models import AbstractIFNeuron
 from smooth_gd.spikegd.qif import QIFNeuron
@@ -160,7 +160,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_common_options(parser, EXPERIMENT, None, threads=1)
+    add_common_options(parser, EXPERIMENT, None, threads=1, devices=DEVICES)
     add_dtype_option(parser, "float64")
     args = parser.parse_args()
     needs_float64("the concept figure", args.dtype)

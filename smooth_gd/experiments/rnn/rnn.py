@@ -24,7 +24,7 @@ from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
 from smooth_gd.experiments.rnn import task as rnn
 from smooth_gd.experiments.rnn.figures import draw_learning, draw_rasters, draw_weights
-from smooth_gd.experiments.setup import add_dtype_option, described, prepare
+from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
 from smooth_gd.experiments.trials import TRIALS, Learning
 from smooth_gd.spikegd.qif import QIFNeuron
 from smooth_gd.spikegd.utils.checks import needs_float64
@@ -88,8 +88,14 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_common_options(parser, "gd_rnn", EPOCHS, threads=1)
-    parser.set_defaults(seed=rnn.PAPER_SEED, epochs=None)
+    add_common_options(parser, "gd_rnn", None, threads=1, devices=DEVICES)
+    parser.set_defaults(seed=rnn.PAPER_SEED)
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        help=f"passes over {TRIALS} trials (default and paper: {EPOCHS}, or {LINE_SEARCH_EPOCHS} "
+        "with --line-search)",
+    )
     add_dtype_option(parser, "float64")
     parser.add_argument("--lr", type=float, default=LR, help="step size (paper: 1e-2)")
     parser.add_argument("--line-search", action="store_true", help="as in figure S1")

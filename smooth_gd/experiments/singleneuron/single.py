@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
-from smooth_gd.experiments.setup import add_dtype_option, described, prepare
+from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
 from smooth_gd.experiments.singleneuron.figures import draw_learning, draw_trials
 from smooth_gd.experiments.trials import Learning, Trial
 from smooth_gd.spikegd.models import Events
@@ -88,7 +88,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_common_options(parser, EXPERIMENT, EPOCHS, threads=1)
+    add_common_options(parser, EXPERIMENT, EPOCHS, threads=1, devices=DEVICES)
     parser.set_defaults(seed=SEED)
     add_dtype_option(parser, "float64")
     parser.add_argument("--lr", type=float, help="step size (paper: 0.1)")
