@@ -93,7 +93,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--epochs",
         type=int,
-        help=f"passes over {TRIALS} trials (default and paper: {EPOCHS}, or {LINE_SEARCH_EPOCHS} "
+        help=f"epochs of {TRIALS} trials (default and paper: {EPOCHS}, or {LINE_SEARCH_EPOCHS} "
         "with --line-search)",
     )
     add_dtype_option(parser, "float64")
