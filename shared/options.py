@@ -1,9 +1,10 @@
 """The options and the ending that every script shares."""
 
 import argparse
+import math
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ def add_common_options(
     experiment: str,
     epochs: int | None,
     threads: int | None = None,
+    devices: Sequence[str] = ("cuda", "mps", "cpu"),
 ) -> None:
     """Add the options that every script has.
 
@@ -25,13 +27,17 @@ def add_common_options(
         epochs: the default of --epochs, the paper's value; None where nothing is trained.
         threads: the default of --threads; 1 for networks so small that threads wait for each other
             longer than they work.
+        devices: that the script can use, in the order in which auto looks for them.
     """
     group = parser.add_argument_group("options of every script")
-    group.add_argument("--seed", type=int, default=0, help="seed of all random draws (default: 0)")
+    group.add_argument(
+        "--seed", type=int, default=0, help="seed of all random draws (default: %(default)s)"
+    )
+    offered = ", ".join(devices)
     group.add_argument(
         "--device",
         default="auto",
-        help="auto, cpu, cuda, cuda:N or mps (default: auto, the first there is of cuda, mps, cpu)",
+        help=f"auto, {offered} or cuda:N (default: auto, the first there is of {offered})",
     )
     group.add_argument(
         "--data-root",
@@ -152,20 +158,22 @@ def experiment_name(session: str, args: argparse.Namespace, preset: Any) -> str:
 
 
 def check_positive(**values: float | None) -> None:
-    """Refuse options that must be above 0.
+    """Refuse options that must be above 0, and finite.
 
     Raises:
         UserError: one of the values is not, named by its keyword.
     """
     for name, value in values.items():
-        if value is not None and not value > 0:
-            raise UserError(f"--{name.replace('_', '-')} {value} must be above 0")
+        if value is not None and not 0 < value < math.inf:
+            words = "above 0" if value <= 0 else "above 0 and finite"
+            raise UserError(f"--{name.replace('_', '-')} {value} must be {words}")
 
 
 def script(main: Callable[[], None]) -> NoReturn:
     """Run a script's main and turn what can go wrong into an exit code and one sentence.
 
-    Exit codes: 0 for success, 2 for input that the user can mend, 130 for Ctrl-C.
+    Exit codes: 0 for success, 2 for input that the user can mend or that needs more memory than
+    there is, 130 for Ctrl-C.
     """
     try:
         main()
@@ -177,17 +185,35 @@ def script(main: Callable[[], None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except (KeyboardInterrupt, Exception) as error:
-        if not _is_interruption(error):
-            raise
-        print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        if any(isinstance(cause, KeyboardInterrupt) for cause in _behind(error)):
+            print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+            sys.exit(130)
+        if any(map(_is_out_of_memory, _behind(error))):
+            print(
+                "error: not enough memory: lower --batch-size, or make the network smaller",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+        raise
     sys.exit(0)
 
 
-def _is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: compiled code can wrap it in one of its own."""
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those behind it: compiled code can wrap one in one of its own."""
     while error is not None:
-        if isinstance(error, KeyboardInterrupt):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
+
+
+# How torch on a CPU (the second is Windows') and JAX say it; torch on a GPU has a class for it.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "RESOURCE_EXHAUSTED")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python, NumPy, torch or JAX says that memory is used up.
+
+    By names and words: torch and JAX need not be there.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

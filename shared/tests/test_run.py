@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from shared.errors import UserError
-from shared.options import check_positive, script
+from shared.options import add_common_options, check_positive, script
 from shared.run import Run, RunError, commit, progress, versions
 
 matplotlib.use("Agg")
@@ -361,6 +362,35 @@ def test_script_turns_errors_into_exit_codes(error, code, words, capsys):
     assert words in capsys.readouterr().err
 
 
+class OutOfMemoryError(RuntimeError):
+    """What torch raises on a GPU."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes."),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."),
+    ],
+)
+def test_too_little_memory_is_one_sentence(error, capsys):
+    with pytest.raises(SystemExit) as caught:
+        script(raises(error))
+    assert caught.value.code == 2
+    words = capsys.readouterr().err
+    assert words == "error: not enough memory: lower --batch-size, or make the network smaller\n"
+
+
+@pytest.mark.parametrize("allocate", [torch.empty, np.empty])
+def test_memory_that_cannot_be_had_is_one_sentence(allocate, capsys):
+    with pytest.raises(SystemExit) as caught:
+        script(lambda: allocate(2**55))
+    assert caught.value.code == 2
+    assert "not enough memory" in capsys.readouterr().err
+
+
 def test_script_ends_well():
     with pytest.raises(SystemExit) as caught:
         script(lambda: None)
@@ -376,3 +406,18 @@ def test_check_positive_names_the_option():
     check_positive(epochs=1, batch_size=None)
     with pytest.raises(UserError, match="--batch-size 0 must be above 0"):
         check_positive(batch_size=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_check_positive_refuses_what_is_no_number(value):
+    with pytest.raises(UserError, match=f"--lr {value} must be above 0 and finite"):
+        check_positive(lr=value)
+
+
+def test_help_states_the_script_s_own_seed_and_devices(capsys):
+    parser = argparse.ArgumentParser()
+    add_common_options(parser, "toy", None, devices=("cuda", "cpu"))
+    parser.set_defaults(seed=3)
+    words = " ".join(parser.format_help().split())
+    assert "seed of all random draws (default: 3)" in words
+    assert "auto, cuda, cpu or cuda:N (default: auto, the first there is of cuda, cpu)" in words

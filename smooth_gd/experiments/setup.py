@@ -11,6 +11,7 @@ from shared.device import jax_device, seed_everything
 from shared.errors import UserError
 
 DTYPES = ("float32", "float64")
+DEVICES = ("cuda", "cpu")  # that JAX has, in the order in which it looks for them
 
 
 def add_dtype_option(parser: argparse.ArgumentParser, default: str) -> None:
@@ -35,9 +36,7 @@ def prepare(args: argparse.Namespace) -> Any:
     Raises:
         UserError: a device, seed or number of threads that cannot be.
     """
-    threads = available_threads() if args.threads is None else args.threads
-    if threads < 1:
-        raise UserError(f"--threads {threads}: at least one thread is needed")
+    threads = threads_of(args)
     if args.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
@@ -52,6 +51,22 @@ def prepare(args: argparse.Namespace) -> Any:
     device = jax_device(args.device)
     jax.config.update("jax_default_device", device)
     return device
+
+
+def threads_of(args: argparse.Namespace) -> int:
+    """--threads, by default as many as there are cores.
+
+    Raises:
+        UserError: below 1, or more than there are cores; every thread is a device of JAX's, and
+            devices that wait for each other's core stand still.
+    """
+    most = available_threads()
+    threads: int = most if args.threads is None else args.threads
+    if threads < 1:
+        raise UserError(f"--threads {threads}: at least one thread is needed")
+    if threads > most:
+        raise UserError(f"--threads {threads}: this machine has {most} core(s) to use")
+    return threads
 
 
 def available_threads() -> int:

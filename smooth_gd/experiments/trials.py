@@ -15,6 +15,7 @@ from shared.run import Run
 from smooth_gd.spikegd.utils.events import Sized, room_for
 
 TRIALS = 100  # in an epoch: between two checkpoints
+MOST_GROWTH = 64  # a trial with that many times the first number of events is of no use
 
 
 class Trial(NamedTuple):
@@ -33,12 +34,38 @@ Loss = Callable[[Any, int], tuple[Float[Array, ""], Trial]]
 """The loss and its trial from parameters and the number of events."""
 
 
+def numbered(state: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of a tree by number, for a checkpoint."""
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def restored(state: Any, content: Mapping[str, Any]) -> Any:
+    """A checkpoint's arrays in the place of a tree's.
+
+    Args:
+        state: a tree of arrays, such as those that training starts from.
+        content: of the checkpoint; "network" holds what `numbered` gave.
+
+    Raises:
+        UserError: the checkpoint has other arrays than the tree.
+    """
+    wanted, saved = numbered(state), content.get("network", {})
+    shapes, found = ({name: np.shape(x) for name, x in of.items()} for of in (wanted, saved))
+    if shapes != found:
+        raise UserError(
+            "the checkpoint in --out is of another network; choose another --out, or replace that "
+            "run with --no-resume"
+        )
+    return jax.tree.unflatten(jax.tree.structure(state), [saved[name] for name in wanted])
+
+
 class Learning:
     """Gradient descent on a trial that is repeated.
 
     Args:
         loss: see `Loss`.
-        optimiser: of the parameters.
+        optimiser: makes the optimiser of the parameters from the number of events; one that
+            simulates trials needs it. Its state does not depend on that number.
         parameters: to start from.
         K: number of events to begin with.
         constrain: makes admissible parameters of those that the optimiser gives.
@@ -47,24 +74,27 @@ class Learning:
     def __init__(
         self,
         loss: Loss,
-        optimiser: optax.GradientTransformation,
+        optimiser: Callable[[int], optax.GradientTransformation],
         parameters: Any,
         K: int,
         constrain: Callable[[Any], Any] = lambda parameters: parameters,
     ) -> None:
         self._loss, self._optimiser, self._constrain = loss, optimiser, constrain
-        self.parameters, self.state = parameters, optimiser.init(parameters)
         self.K = room_for(K)
+        self._most = MOST_GROWTH * self.K
+        self.parameters, self.state = parameters, optimiser(self.K).init(parameters)
         self.history: dict[str, np.ndarray[Any, Any]] = {}
         self.epoch: Sized[int] = Sized(self._epoch)
 
     def _epoch(self, K: int, parameters: Any, state: Any) -> Any:
+        optimiser = self._optimiser(K)
+
         def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], tuple[Array, Trial]]:
             parameters, state = carry
             (loss, trial), gradient = jax.value_and_grad(
                 lambda parameters: self._loss(parameters, K), has_aux=True
             )(parameters)
-            updates, state = self._optimiser.update(gradient, state, parameters)
+            updates, state = optimiser.update(gradient, state, parameters)
             parameters = self._constrain(optax.apply_updates(parameters, updates))
             return (parameters, state), (loss, trial)
 
@@ -77,13 +107,14 @@ class Learning:
             Loss of the last trial, and the mean of all.
 
         Raises:
-            UserError: the loss is no number, though all events were simulated.
+            UserError: the loss is no number, though all events were simulated, or there is no end
+                of events.
         """
         while True:
             carry, (losses, trials) = self.epoch(self.K, self.parameters, self.state)
             if bool(jnp.all(trials.complete)):
                 break
-            self.K = room_for(self.K + 1)
+            self._make_room()
         if not math.isfinite(float(losses[-1])):
             raise UserError("the loss is no number any more: lower --lr")
         self.parameters, self.state = carry
@@ -93,21 +124,31 @@ class Learning:
             self.history[name] = new if old is None else np.concatenate([old, new])
         return {"loss": float(losses[-1]), "mean_loss": float(losses.mean())}
 
+    def _make_room(self) -> None:
+        """Double the number of events.
+
+        Raises:
+            UserError: it has been doubled too often.
+        """
+        room = room_for(2 * self.K)
+        if room > self._most:
+            raise UserError(
+                f"the network runs away, a trial has more than {self.K} events: lower --lr"
+            )
+        print(f"a trial has more than {self.K} events: trying {room}", flush=True)
+        self.K = room
+
     def run(self, run: Run, epochs: int) -> None:
         """Train, with a checkpoint an epoch; goes on where a run has stopped."""
         done = 0
-        leaves, structure = jax.tree.flatten((self.parameters, self.state))
         if saved := run.load():
             done, content = saved
-            values = [content["network"][str(i)] for i in range(len(leaves))]
-            self.parameters, self.state = jax.tree.unflatten(
-                structure, [jnp.asarray(value) for value in values]
-            )
+            state = restored((self.parameters, self.state), content)
+            self.parameters, self.state = jax.tree.map(jnp.asarray, state)
             self.history, self.K = content["history"], content["K"]
         for number in range(done + 1, epochs + 1):
             row = self.train_epoch()
             run.log(number, row | {"events_bound": self.K})
-            leaves = jax.tree.leaves((self.parameters, self.state))
-            network = {str(i): np.asarray(leaf) for i, leaf in enumerate(leaves)}
+            network = numbered((self.parameters, self.state))
             run.save(number, {"network": network, "history": self.history, "K": self.K})
         print(f"compilation took {self.epoch.seconds:.1f} s")

@@ -23,8 +23,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from smooth_gd.spikegd.utils.checks import check_shapes, check_spikes
 
-UNROLL = 1
-
 
 class Events(NamedTuple):
     """What happened in a trial.
@@ -129,7 +127,7 @@ class AbstractNeuron(ABC):
             return (t_next, x, shown + is_in), Events(t_next, is_in, who, x)
 
         start = (jnp.zeros((), x0.dtype), x0, jnp.zeros((), int))
-        _, events = jax.lax.scan(step, start, None, length=K, unroll=UNROLL)
+        _, events = jax.lax.scan(step, start, None, length=K)
         complete = events.neurons[-1] == -1
         return events._replace(times=jnp.where(complete, events.times, jnp.nan))
 

@@ -139,7 +139,10 @@ def test_rnn_training():
 def test_rnn_runs_as_trials_one_by_one():
     golden, made, neuron = load("rnn_training"), task.make_task(7), QIFNeuron()
     learning = Learning(
-        lambda p, K: task.loss(neuron, made, p, K), rnn.optimiser(1e-2), task.start(), 224
+        lambda p, K: task.loss(neuron, made, p, K),
+        lambda K: rnn.optimiser(1e-2),
+        task.start(),
+        224,
     )
     learning.train_epoch()  # 224 events are too few: they grow
     assert learning.K > 240

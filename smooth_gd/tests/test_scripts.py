@@ -5,6 +5,11 @@ import signal
 
 import pytest
 
+from smooth_gd.experiments.concept import concept
+from smooth_gd.experiments.mnist import mnist
+from smooth_gd.experiments.rnn import rnn
+from smooth_gd.experiments.singleneuron import single
+
 CONCEPT = "experiments/concept/concept.py"
 SINGLE = "experiments/singleneuron/single.py"
 RNN = "experiments/rnn/rnn.py"
@@ -43,6 +48,52 @@ def test_quick_rnn(scripts, tmp_path):
     assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"] / 2
 
 
+def test_quick_rnn_with_a_line_search(scripts, tmp_path):
+    figures = ["learning", "raster", "weights"]
+    result = finished(scripts, tmp_path, figures, RNN, "--line-search")
+    assert result["experiment"] == "gd_rnn_line-search_quick"
+    assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"] / 2
+
+
+def parsed(program, monkeypatch, *options):
+    monkeypatch.setattr("sys.argv", ["script", *options])
+    return program.parse()
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "name"),
+    [
+        (concept, (), "gd_concept"),
+        (concept, ("--quick",), "gd_concept_quick"),
+        (single, (), "gd_single"),
+        (single, ("--quick",), "gd_single_quick"),
+        (single, ("--lr", "0.2", "--clip", "0.1"), "gd_single_lr-0.2_clip-0.1"),
+        (rnn, ("--seed", "7", "--lr", "0.01"), "gd_rnn"),
+        (rnn, ("--seed", "0"), "gd_rnn_drawn"),
+        (rnn, ("--line-search", "--seed", "1", "--lr", "0.02"), "gd_rnn_line-search_drawn_lr-0.02"),
+    ],
+)
+def test_names_tell_runs_apart(monkeypatch, program, options, name):
+    assert program.name_of(parsed(program, monkeypatch, *options)) == name
+
+
+@pytest.mark.parametrize(
+    ("options", "loss"),
+    [
+        ((), 1.7e-4),
+        (("--line-search",), 6e-5),
+        (("--lr", "0.02"), None),
+        (("--seed", "0"), None),
+        (("--epochs", "50"), None),
+        (("--epochs", "100", "--line-search"), None),
+        (("--quick",), None),
+    ],
+)
+def test_the_published_loss_is_that_of_the_paper_s_setting(monkeypatch, options, loss):
+    published = rnn.published(parsed(rnn, monkeypatch, *options))
+    assert published == (loss and {"loss_last": loss})
+
+
 def test_quick_mnist_and_a_run_that_is_stopped(scripts, tmp_path):
     options = ("--hidden", 20)
     result = finished(scripts, tmp_path / "one", ["curves", "activity", "raster"], MNIST, *options)
@@ -60,6 +111,15 @@ def test_quick_mnist_and_a_run_that_is_stopped(scripts, tmp_path):
     )
 
 
+def test_quick_yin_yang(scripts, tmp_path):
+    options = ("--dataset", "yin_yang", "--hidden", 20)
+    result = finished(scripts, tmp_path, ["curves", "activity", "raster"], MNIST, *options)
+    assert result["experiment"] == "gd_yin_yang_20_quick"
+    assert result["dataset"] == "yin_yang"
+    rows = scripts.rows(tmp_path)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, number):
     scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
@@ -72,29 +132,57 @@ def test_the_seed_decides(scripts, undisturbed, tmp_path):
 @pytest.mark.parametrize(
     ("script", "options", "words"),
     [
-        (CONCEPT, ("--dtype", "float32"), "the concept figure needs --dtype float64"),
-        (SINGLE, ("--dtype", "float32"), "the single neuron needs --dtype float64"),
-        (RNN, ("--dtype", "float32"), "the recurrent network needs --dtype float64"),
         (MNIST, ("--device", "cuda:7"), "--device cuda:7: JAX sees"),
-        (MNIST, ("--flip", "1"), "--flip 1.0 must be at least 0 and below 1"),
         (MNIST, ("--T", "7"), "must lie between 0 and the period"),
-        (MNIST, ("--lr", "0"), "--lr 0.0 must be above 0"),
-        (MNIST, ("--threads", "0"), "--threads 0: at least one thread is needed"),
-        (MNIST, ("--Nin-virtual", "100"), "the darkest of 100 levels or more never spikes"),
-        (RNN, ("--epochs", "0"), "--epochs 0 must be above 0"),
     ],
 )
-def test_bad_options_are_refused(scripts, tmp_path, script, options, words):
+def test_options_that_cannot_be_had_are_refused(scripts, tmp_path, script, options, words):
     done = scripts.run(script, "--quick", *options, "--out", tmp_path / "run")
     scripts.assert_refused(done, words)
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def written_run(folder, name, seed, silent, accuracies):
+@pytest.mark.parametrize(
+    ("program", "options", "words"),
+    [
+        (concept, ("--dtype", "float32"), "the concept figure needs --dtype float64"),
+        (single, ("--dtype", "float32"), "the single neuron needs --dtype float64"),
+        (rnn, ("--dtype", "float32"), "the recurrent network needs --dtype float64"),
+        (rnn, ("--epochs", 0), "--epochs 0 must be above 0"),
+        (rnn, ("--lr", "nan"), "--lr nan must be above 0 and finite"),
+        (mnist, ("--flip", 1), "--flip 1.0 must be at least 0 and below 1"),
+        (mnist, ("--lr", 0), "--lr 0.0 must be above 0"),
+        (mnist, ("--lr", "inf"), "--lr inf must be above 0 and finite"),
+        (mnist, ("--gamma", "nan"), "--gamma nan must be at least 0 and finite"),
+        (mnist, ("--gamma", "inf"), "--gamma inf must be at least 0 and finite"),
+        (mnist, ("--spread", "inf"), "--spread inf must be above 0 and finite"),
+        (mnist, ("--threads", 0), "--threads 0: at least one thread is needed"),
+        (mnist, ("--threads", 100_000), "--threads 100000: this machine has"),
+        (mnist, ("--Nin-virtual", 100), "the darkest of 100 levels or more never spikes"),
+    ],
+)
+def test_bad_options_are_refused(scripts, tmp_path, program, options, words):
+    done = scripts.call(program.main, *options, "--out", tmp_path / "run")
+    scripts.assert_refused(done, words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_states_the_script_s_own_defaults(capsys):
+    for program, words in (
+        (single, "seed of all random draws (default: 3)"),
+        (rnn, "(default and paper: 100, or 200 with --line-search)"),
+        (mnist, "auto, cuda, cpu or cuda:N (default: auto, the first there is of cuda, cpu)"),
+    ):
+        with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
+            parsed(program, patch, "--help")
+        assert words in " ".join(capsys.readouterr().out.split())
+
+
+def written_run(folder, name, seed, silent, accuracies, dataset="mnist"):
     run = folder / name / f"seed{seed}"
     run.mkdir(parents=True)
     metrics = {"initial_silent_in_trial": silent}
-    result = {"experiment": name, "epochs": len(accuracies), "metrics": metrics}
+    result = {"experiment": name, "dataset": dataset, "epochs": len(accuracies), "metrics": metrics}
     (run / "result.json").write_text(json.dumps(result))
     rows = [
         {"epoch": k, "test_accuracy": value, "test_accuracy_ordinary": value - 0.1}
@@ -109,6 +197,8 @@ def test_accuracy_against_silence(scripts, tmp_path):
     scripts.assert_refused(scripts.run(*silence), "fewer than two spreads have runs of 2 epochs")
     written_run(tmp_path, "gd_mnist_spread-4.0", 0, 0.25, [0.5, 0.8])
     written_run(tmp_path, "gd_mnist_spread-8.0", 0, 0.1, [0.5])  # too short
+    written_run(tmp_path, "gd_mnist_spread-2.0_quick", 0, 0.4, [0.5, 0.6])
+    written_run(tmp_path, "gd_mnist", 1, 0.9, [0.5, 0.6], dataset="mnist5k")
     done = scripts.run(*silence)
     assert done.returncode == 0, done.stderr
     rows = [list(map(float, line.split())) for line in done.stdout.splitlines()[1:3]]

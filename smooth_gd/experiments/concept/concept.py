@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from shared.options import add_common_options, script
 from shared.run import Run, carry_out
 from smooth_gd.experiments.concept.figures import Sweep, draw_concept
-from smooth_gd.experiments.setup import add_dtype_option, described, prepare
+from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
 from smooth_gd.spikegd.lif import LIFNeuron
 from smooth_gd.spikegd.models import AbstractIFNeuron
 from smooth_gd.spikegd.qif import QIFNeuron
@@ -125,6 +125,11 @@ def largest_jump(swept: Sweep, T: float) -> float:
     return float(np.abs(np.diff(np.where(np.isfinite(swept.spikes), swept.spikes, T))).max())
 
 
+def name_of(args: argparse.Namespace) -> str:
+    """Name of the experiment."""
+    return f"{EXPERIMENT}_quick" if args.quick else EXPERIMENT
+
+
 def work(args: argparse.Namespace, run: Run) -> None:
     """Sweep, draw, and write the result."""
     sweeps, shown = {}, {}
@@ -141,7 +146,7 @@ def work(args: argparse.Namespace, run: Run) -> None:
     figure = run.save_figure(draw_concept(sweeps, shown, ends), "concept")
     run.log(1, {name: value for name, value in metrics.items() if value is not None}, show=False)
     run.finish(
-        experiment=f"{EXPERIMENT}_quick" if args.quick else EXPERIMENT,
+        experiment=name_of(args),
         paper="smooth_gd",
         dataset="none",
         epochs=1,
@@ -150,17 +155,23 @@ def work(args: argparse.Namespace, run: Run) -> None:
     )
 
 
-def main() -> None:
-    """Draw the figure, or show the result that is there."""
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_common_options(parser, EXPERIMENT, None, threads=1)
+    add_common_options(parser, EXPERIMENT, None, threads=1, devices=DEVICES)
     add_dtype_option(parser, "float64")
     args = parser.parse_args()
     needs_float64("the concept figure", args.dtype)
+    return args
+
+
+def main() -> None:
+    """Draw the figure, or show the result that is there."""
+    args = parse()
     device = prepare(args)
-    carry_out(args, EXPERIMENT, described(device), lambda run: work(args, run))
+    carry_out(args, name_of(args), described(device), lambda run: work(args, run))
 
 
 if __name__ == "__main__":

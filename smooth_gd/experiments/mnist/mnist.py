@@ -12,6 +12,7 @@ Training is on the whole training set, and the result is the last epoch's: nothi
 """
 
 import argparse
+import math
 from typing import Any
 
 import jax
@@ -25,7 +26,8 @@ from smooth_gd.experiments.mnist.figures import draw_activity, draw_curves, draw
 from smooth_gd.experiments.mnist.network import Network, Parameters, layers_of
 from smooth_gd.experiments.mnist.tasks import IMAGES, POINTS, load
 from smooth_gd.experiments.mnist.training import State, Task, Trainer
-from smooth_gd.experiments.setup import add_dtype_option, described, prepare
+from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
+from smooth_gd.experiments.trials import numbered, restored
 from smooth_gd.spikegd.layered import Bounds, Response
 
 PAPER = Network()
@@ -66,7 +68,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_common_options(parser, "gd_mnist", 100)
+    add_common_options(parser, "gd_mnist", 100, devices=DEVICES)
     add_dtype_option(parser, "float32")
     parser.add_argument(
         "--dataset", choices=(*IMAGES, *POINTS), default="mnist", help="(default: mnist)"
@@ -122,9 +124,10 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         UserError: one of them is out of its range.
     """
-    check_positive(
-        epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, hidden=min(args.hidden)
-    )
+    names = ("epochs", "batch_size", "lr", "T", "spread", "Nin_virtual")
+    check_positive(hidden=min(args.hidden), **{name: getattr(args, name) for name in names})
+    if not 0 <= args.gamma < math.inf:
+        raise UserError(f"--gamma {args.gamma} must be at least 0 and finite")
     if not 0 <= args.flip < 1:
         raise UserError(f"--flip {args.flip} must be at least 0 and below 1")
     if args.Nin_virtual > 99:
@@ -175,11 +178,9 @@ def train(args: argparse.Namespace, run: Run, device: Any) -> None:
     trainer = Trainer(network, task, batch_size, args.lr, args.seed, device)
     untrained = trainer.initial(args.dtype)
     state, epoch = untrained, 0
-    leaves, structure = jax.tree.flatten(untrained)
     if saved := run.load():
         epoch, content = saved
-        saved_leaves = [content["network"][str(i)] for i in range(len(leaves))]
-        state = trainer.placed(jax.tree.unflatten(structure, saved_leaves))
+        state = trainer.placed(restored(untrained, content))
         trainer.bounds = Bounds(*map(tuple, content["bounds"]))
     epochs = min(args.epochs, 2) if args.quick else args.epochs
     for number in range(epoch + 1, epochs + 1):
@@ -193,11 +194,7 @@ def train(args: argparse.Namespace, run: Run, device: Any) -> None:
 
 def saved_state(state: State, bounds: Bounds) -> dict[str, Any]:
     """What a checkpoint holds: all numbers that the next epoch depends on."""
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-    return {
-        "network": {str(i): leaf for i, leaf in enumerate(leaves)},
-        "bounds": list(map(list, bounds)),
-    }
+    return {"network": numbered(state), "bounds": list(map(list, bounds))}
 
 
 def finish(

@@ -3,11 +3,13 @@
     python smooth_gd/experiments/mnist/mnist.py --spread 2 --epochs 10      for some spreads, then
     python smooth_gd/experiments/mnist/silence.py --epoch 10
 
-Reads <results>/gd_mnist[_spread-*]/seed*/: the share of hidden neurons that never spiked before
-learning, and the test accuracy behind that many epochs. A run counts where it lasted that long.
+Reads <results>/gd_mnist[_spread-<number>]/seed*/, where the data set is MNIST: the share of hidden
+neurons that never spiked before learning, and the test accuracy behind that many epochs. A run
+counts where it lasted that long.
 """
 
 import argparse
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -19,7 +21,7 @@ from shared.options import check_positive, script
 from shared.report import load_results
 from shared.run import save_figure
 
-DEFAULT, PREFIX = "gd_mnist", "gd_mnist_spread-"
+NAME = re.compile(r"gd_mnist(?:_spread-([0-9.e+-]+))?")
 PAPER_SPREAD = 0.5
 
 
@@ -35,13 +37,13 @@ def collect(results: pd.DataFrame, epoch: int) -> pd.DataFrame:
     """
     rows = []
     for run in results.itertuples():
-        name = str(run.experiment)
-        if (name != DEFAULT and not name.startswith(PREFIX)) or int(run.epochs) < epoch:
+        named = NAME.fullmatch(str(run.experiment))
+        if not named or run.dataset != "mnist" or int(run.epochs) < epoch:
             continue
         table = pd.read_json(Path(run.folder) / "metrics.jsonl", lines=True).set_index("epoch")
         rows.append(
             {
-                "spread": float(name.removeprefix(PREFIX)) if name != DEFAULT else PAPER_SPREAD,
+                "spread": float(named[1] or PAPER_SPREAD),
                 "silent": run.metrics["initial_silent_in_trial"],
                 "accuracy": table.loc[epoch, "test_accuracy"],
                 "accuracy_ordinary": table.loc[epoch, "test_accuracy_ordinary"],
@@ -63,15 +65,18 @@ def draw(runs: pd.DataFrame, epoch: int) -> Figure:
         ("accuracy_ordinary", "ordinary spikes only"),
     ):
         axes.plot(runs["silent"], 100 * runs[name], "o", label=label)
-    for _, run in runs.drop_duplicates("spread").iterrows():
+    for i, (_, run) in enumerate(runs.drop_duplicates("spread").iterrows()):
+        is_left = i % 2 == 0  # neighbours on either side of their dots, which can be close
         axes.annotate(
             f"{run['spread']:g}",
             (run["silent"], 100 * run["accuracy"]),
-            xytext=(0, 6),
+            xytext=(-6 if is_left else 6, 0),
             textcoords="offset points",
             fontsize=7,
-            ha="center",
+            ha="right" if is_left else "left",
+            va="center",
         )
+    axes.margins(x=0.08)  # room for a number beside the last dot
     axes.set(
         xlabel="hidden neurons silent before learning (share)",
         ylabel="test accuracy (%)",

@@ -24,7 +24,7 @@ from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
 from smooth_gd.experiments.rnn import task as rnn
 from smooth_gd.experiments.rnn.figures import draw_learning, draw_rasters, draw_weights
-from smooth_gd.experiments.setup import add_dtype_option, described, prepare
+from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
 from smooth_gd.experiments.trials import TRIALS, Learning
 from smooth_gd.spikegd.qif import QIFNeuron
 from smooth_gd.spikegd.utils.checks import needs_float64
@@ -50,22 +50,28 @@ def line_search(
     Best is the least loss among the steps that move no spike of a target neuron by more than
     `LONGEST_MOVE`; without such a step, the shortest is taken. Standing still would be final: the
     direction grows while gradients repeat.
-    """
-    belief = optax.adabelief(lr, b2=0.99)
 
-    def tried(parameters: rnn.Parameters, K: int) -> tuple[Array, list[Array], Array]:
+    Args:
+        neuron: of the network.
+        task: what it learns.
+        lr: step size that the factors multiply.
+        K: number of events of the present trial; the trials behind a step may have twice as many.
+    """
+    belief, K = optax.adabelief(lr, b2=0.99), 2 * K
+
+    def tried(parameters: rnn.Parameters) -> tuple[Array, list[Array], Array]:
         events = rnn.simulate_trial(neuron, task, parameters, K)
         times = rnn.target_times(neuron, task, parameters, events)
         return jnp.mean(rnn.errors(times, task.targets)), times, events.times[0]
 
     def update(gradient: Any, state: Any, parameters: rnn.Parameters) -> tuple[Any, Any]:
         direction, belief_state = belief.update(gradient, state, parameters)
-        _, times, _ = tried(parameters, K)
+        _, times, _ = tried(parameters)
         factors = jnp.asarray(FACTORS)
 
         def outcome(factor: Array) -> Array:
             moved = optax.apply_updates(parameters, jax.tree.map(lambda d: factor * d, direction))
-            new_loss, new_times, start = tried(moved, K)
+            new_loss, new_times, start = tried(moved)
             allowed = rnn.longest_move(times, new_times) <= LONGEST_MOVE
             # A step to a trial with more than K events counts as one that is not allowed.
             return jnp.where(allowed & ~jnp.isnan(start), new_loss, jnp.inf)
@@ -82,8 +88,14 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_common_options(parser, "gd_rnn", EPOCHS, threads=1)
-    parser.set_defaults(seed=rnn.PAPER_SEED, epochs=None)
+    add_common_options(parser, "gd_rnn", None, threads=1, devices=DEVICES)
+    parser.set_defaults(seed=rnn.PAPER_SEED)
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        help=f"epochs of {TRIALS} trials (default and paper: {EPOCHS}, or {LINE_SEARCH_EPOCHS} "
+        "with --line-search)",
+    )
     add_dtype_option(parser, "float64")
     parser.add_argument("--lr", type=float, default=LR, help="step size (paper: 1e-2)")
     parser.add_argument("--line-search", action="store_true", help="as in figure S1")
@@ -96,16 +108,32 @@ def parse() -> argparse.Namespace:
 
 
 def name_of(args: argparse.Namespace) -> str:
-    """Name of the experiment."""
+    """Name of the experiment; a seed that is not the paper's draws another task."""
     words = ["gd_rnn", *(["line-search"] if args.line_search else [])]
+    if args.seed != rnn.PAPER_SEED:
+        words.append("drawn")
+    if args.lr != LR:
+        words.append(f"lr-{args.lr}")
     return "_".join([*words, "quick"] if args.quick else words)
+
+
+def published(args: argparse.Namespace) -> dict[str, float] | None:
+    """The paper's loss, where task, step size and length are the paper's too."""
+    full = LINE_SEARCH_EPOCHS if args.line_search else EPOCHS
+    is_paper = args.seed == rnn.PAPER_SEED and args.lr == LR and args.epochs == full
+    if args.quick or not is_paper:
+        return None
+    return {"loss_last": 6e-5 if args.line_search else 1.7e-4}
 
 
 def train(args: argparse.Namespace, run: Run) -> None:
     """Train the network, draw the figures, write the result."""
     neuron, task = QIFNeuron(), rnn.make_task(args.seed)
     K = len(task.times_in) + 40
-    learner = line_search(neuron, task, args.lr, 2 * K) if args.line_search else optimiser(args.lr)
+
+    def learner(K: int) -> optax.GradientTransformation:
+        return line_search(neuron, task, args.lr, K) if args.line_search else optimiser(args.lr)
+
     learning = Learning(
         lambda parameters, K: rnn.loss(neuron, task, parameters, K), learner, rnn.start(), K
     )
@@ -126,8 +154,6 @@ def train(args: argparse.Namespace, run: Run) -> None:
     run.save_figure(draw_weights(np.asarray(rnn.full_weights(learned.w))), "weights")
     losses = {words: float(measure(p, learning.K)) for words, p in shown.items()}
     changes = np.diff(history["counts"], axis=0)
-    is_paper = args.seed == rnn.PAPER_SEED and not args.quick
-    full = LINE_SEARCH_EPOCHS if args.line_search else EPOCHS
     run.finish(
         experiment=name_of(args),
         paper="smooth_gd",
@@ -145,9 +171,7 @@ def train(args: argparse.Namespace, run: Run) -> None:
             "trials": float(epochs * TRIALS),
             "events_bound": float(learning.K),
         },
-        published={"loss_last": 6e-5 if args.line_search else 1.7e-4}
-        if is_paper and epochs == full
-        else None,
+        published=published(args),
         figure=figure,
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import ArrayLike, Float, Int
 
 from shared.errors import UserError
 
@@ -82,8 +82,3 @@ def needs_float64(experiment: str, dtype: Any) -> None:
             f"{experiment} needs --dtype float64: it compares spike times that differ by less than "
             "float32 resolves"
         )
-
-
-def as_array(values: Array | ArrayLike) -> np.ndarray[Any, Any]:
-    """A JAX array or list as a NumPy array."""
-    return np.asarray(values)

@@ -112,4 +112,4 @@ def simulate(
         events: Events = _events(neuron, x0, weights_net, weights_in, spikes_in, T, K)
         if not jnp.isnan(events.times[0]):
             return events
-        K = room_for(K + 1)
+        K = room_for(2 * K)
