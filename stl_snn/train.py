@@ -421,10 +421,10 @@ def results_under_noise(
 
 
 def published(args: argparse.Namespace) -> dict[str, float] | None:
-    """The published accuracy of a run's configuration, where there is one."""
-    as_published = name_of(args) == SETTINGS[args.data].session
-    number = SETTINGS[args.data].published
-    return {"test_accuracy_last": number} if as_published and number else None
+    """The published accuracy of a run in the paper's configuration and length, if there is one."""
+    paper = SETTINGS[args.data]()
+    as_published = (name_of(args), args.epochs) == (paper.session, paper.epochs)
+    return {"test_accuracy_last": paper.published} if as_published and paper.published else None
 
 
 def main() -> None:

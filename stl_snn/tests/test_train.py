@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from shared.errors import UserError
-from stl_snn.train import completed, make_parser, name_of
+from stl_snn.train import completed, make_parser, name_of, published
 
 FIGURES = ["curves", "rates", "thresholds", "noise", "energy"]
 # Wide and bright enough that layers fire and learn in two epochs of little data.
@@ -17,8 +17,8 @@ REPEATED = (
 )
 
 
-def name(*options):
-    return name_of(completed(make_parser().parse_args([str(option) for option in options])))
+def read(*options):
+    return completed(make_parser().parse_args([str(option) for option in options]))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,23 @@ def name(*options):
     ],
 )
 def test_names_say_what_differs(options, expected):
-    assert name(*options) == expected
+    assert name_of(read(*options)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("-data", "cifar10"), {"test_accuracy_last": 0.9242}),
+        (("-data", "dvsgesture", "--epochs", 100, "--seed", 1), {"test_accuracy_last": 0.9722}),
+        (("-data", "mnist"), None),
+        (("-data", "cifar10", "--epochs", 1), None),
+        (("-data", "cifar10", "--learning", "sl"), None),
+        (("-data", "cifar10", "--width", 0.5), None),
+        (("-data", "cifar10", "--quick"), None),
+    ],
+)
+def test_only_the_paper_s_run_has_its_number(options, expected):
+    assert published(read(*options)) == expected
 
 
 def test_switches_are_real():
