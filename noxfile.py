@@ -200,12 +200,11 @@ def stl_nmnist(session: nox.Session) -> None:
 
 @nox.session
 def stl_modes(session: nox.Session) -> None:
-    """MNIST by STL, SL and TL, then their noise and firing rates beside each other."""
+    """MNIST by STL, SL and TL, then noise and firing rates compared; `-- --width 0.125`, say."""
     _check_several(session)
     for mode in ("stl", "sl", "tl"):
         _experiment(session, "stl_snn", "train.py", "-data", "mnist", "--learning", mode)
-    variant = ("--variant", "width-0.0625_quick") if "--quick" in session.posargs else ()
-    _run(session, "stl_snn/compare.py", "stl_mnist", *variant)
+    _run(session, "stl_snn/compare.py", *session.posargs)
 
 
 @nox.session

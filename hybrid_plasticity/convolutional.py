@@ -558,7 +558,6 @@ def report(
     test: Images,
 ) -> None:
     """Test under all protocols and without early exit, draw the figures and write the result."""
-    as_published = (args.rule, args.width, args.precision) == ("hp", 1, "float32")
     rows = run.metrics()
     last = rows[-1]
     metrics: dict[str, float | None] = {
@@ -588,9 +587,23 @@ def report(
         dataset=data.name,
         epochs=int(last["epoch"]),
         metrics=metrics,
-        published={"test_accuracy_last": experiment.published} if as_published else None,
+        published=published(args, experiment, name),
         figure=run.save_figure(draw_curves(rows, name), "curves"),
     )
+
+
+def published(
+    args: argparse.Namespace, experiment: Experiment, name: str
+) -> dict[str, float] | None:
+    """The published accuracy of a run in the paper's configuration and length, else None.
+
+    Args:
+        args: the options.
+        experiment: what the script is about.
+        name: of the run, which tells where it differs from the paper, but for its length.
+    """
+    as_published = (name, args.epochs) == (experiment.session, experiment.epochs)
+    return {"test_accuracy_last": experiment.published} if as_published else None
 
 
 def draw_steps(rows: Sequence[Mapping[str, float]], steps: int, title: str) -> Figure:

@@ -206,9 +206,23 @@ def report(
         dataset=data.name,
         epochs=int(last["epoch"]),
         metrics=metrics,
-        published=experiment.published,
+        published=published(args, experiment, name),
         figure=run.save_figure(draw_curves(rows, name), "curves"),
     )
+
+
+def published(
+    args: argparse.Namespace, experiment: Experiment, name: str
+) -> Mapping[str, float] | None:
+    """The published numbers of a run in the paper's configuration and length, else None.
+
+    Args:
+        args: the options.
+        experiment: what the script is about.
+        name: of the run, which tells where it differs from the paper, but for its length.
+    """
+    paper = (f"{experiment.session}_{experiment.rule}", experiment.settings.epochs)
+    return experiment.published if (name, args.epochs) == paper else None
 
 
 def run_experiment(experiment: Experiment, description: str | None) -> None:

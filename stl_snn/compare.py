@@ -1,15 +1,19 @@
 """Figures that compare what learns (STL, SL, TL), from the results of runs.
 
-    python stl_snn/compare.py stl_mnist
-    python stl_snn/compare.py stl_fashion --variant width-0.125 --results results
+    python stl_snn/compare.py                                             of MNIST, in runs/
+    python stl_snn/compare.py -data nmnist --width 0.0625 --results results
 
-Reads <results>/<session>[_sl|_tl|_tl_norm][_<variant>]/seed*/. A number is the mean over the seeds
-found. The accuracy over epochs is drawn by `python -m shared.report`.
+Takes the options of `train.py` and looks for <results>/<name of such a run>/seed*/ of everything
+that can learn; of runs of different lengths the longest count, and a number is the mean over their
+seeds. Figures: <results>/figures/<name of the run of STL>_noise and _rates. The accuracy over
+epochs is drawn by `python -m shared.report`.
 """
 
 import argparse
+import copy
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -21,11 +25,44 @@ from shared.options import script
 from shared.report import load_results
 from shared.run import save_figure
 from stl_snn.data import LEVELS, NOISE
+from stl_snn.train import completed, make_parser, name_of
 
-MODES = {"stl": "", "sl": "_sl", "tl": "_tl", "tl, norm": "_tl_norm"}
-"""What learns, and the word for it in a run's name; "norm": batch normalisation too."""
+MODES: dict[str, dict[str, Any]] = {
+    "stl": {"learning": "stl"},
+    "sl": {"learning": "sl"},
+    "tl": {"learning": "tl", "train_norm": False},
+    "tl, norm": {"learning": "tl", "train_norm": True},
+}
+"""What learns, and the options for it; "norm": batch normalisation too."""
 
 NOISE_LABELS = {"gaussian": "variance (0.01)", "s&p": "share of white and black pixels (0.02)"}
+
+
+def names_of(args: argparse.Namespace) -> dict[str, str]:
+    """Names of the runs by mode.
+
+    Args:
+        args: options as read; what learns is the mode's.
+
+    Raises:
+        UserError: the options cannot be, or say what learns.
+    """
+    if args.learning or args.thresholds:
+        raise UserError("--learning, -tl and --no-tl say what learns, and all of it is compared: "
+                        "leave them out")  # fmt: skip
+    names = {}
+    for mode, options in MODES.items():
+        own = copy.copy(args)
+        vars(own).update(options)
+        names[mode] = name_of(completed(own))
+    return names
+
+
+def of_one_set(results: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
+    """Runs of these names on one data set: a stand-in's runs have the same names as the set's."""
+    runs = results[results["experiment"].isin([*names.values()])]
+    # The set itself sorts before what stands in for it: mnist, mnist5k; nmnist, nmnist_small.
+    return runs[runs["dataset"] == runs["dataset"].min()]
 
 
 def runs_of(results: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.DataFrame]:
@@ -95,32 +132,35 @@ def draw_rates(metrics: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def main() -> None:
-    """Draw the comparison of one session's runs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("session", help="name of the runs without what learns, such as stl_mnist")
-    parser.add_argument("--variant", default="", help="ending of the names, such as width-0.125")
+    """Draw the comparison.
+
+    Raises:
+        UserError: there are no runs to compare.
+    """
+    parser = make_parser(__doc__)
     parser.add_argument("--results", type=Path, default=Path("runs"), help="(default: runs)")
-    parser.add_argument("--out", type=Path, help="folder of the figures (<results>/figures)")
     args = parser.parse_args()
-    ending = f"_{args.variant}" if args.variant else ""
-    names = {mode: f"{args.session}{word}{ending}" for mode, word in MODES.items()}
-    metrics = runs_of(load_results(args.results), names)
-    if not metrics:
+    if args.out:
+        raise UserError("--out names one run's folder: the figures lie in --results, in figures/")
+    names = names_of(args)
+    runs = of_one_set(load_results(args.results), names)
+    if not len(runs):
         raise UserError(
-            f"{args.results} has no runs called {names['stl']} or the like: run them first, or "
-            "name another folder with --results"
+            f"{args.results} has no runs called {', '.join(names.values())}: run train.py with the "
+            "same options first, or name another folder with --results"
         )
-    out = args.out or args.results / "figures"
+    metrics, dataset = runs_of(runs, names), runs["dataset"].iloc[0]
     drawings = {"rates": draw_rates}
     if any(table.get("noise_samples") is not None for table in metrics.values()):
         drawings["noise"] = draw_noise
+    path = args.results / "figures" / names["stl"]
     for word, draw in drawings.items():
         figure = draw(metrics)
-        figure.suptitle(f"{args.session}{ending}", fontsize=10)
-        save_figure(figure, out / f"{args.session}{ending}_{word}")
-    print(f"{args.session}{ending}: {', '.join(metrics)} compared in {out}")
+        figure.suptitle(f"{names['stl']}, {dataset}", fontsize=10)
+        save_figure(figure, path.with_name(f"{path.name}_{word}"))
+    print(
+        f"{', '.join(metrics)} on {dataset}: {', '.join(f'{path}_{word}.png' for word in drawings)}"
+    )
 
 
 if __name__ == "__main__":

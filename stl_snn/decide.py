@@ -26,16 +26,12 @@ from stl_snn.training import Presentation, Task, accuracy, joint_accuracy
 
 
 class Trained(NamedTuple):
-    """A run's options and the weights of its last checkpoint."""
+    """A run's options, its network's settings and the weights of its last checkpoint."""
 
     folder: Path
     options: argparse.Namespace
+    setting: MNIST
     weights: dict[str, torch.Tensor]
-
-    @property
-    def setting(self) -> MNIST:
-        """Sizes and constants of the network."""
-        return setting_of(self.options)
 
     def network(self, data: Data) -> SpikingNetwork:
         """The network, on the device of the data.
@@ -64,10 +60,12 @@ def read(folder: Path) -> Trained:
         UserError: it is no run of this paper, or its checkpoint is damaged.
     """
     try:
-        options = json.loads((folder / "config.json").read_text())["options"]
+        config = json.loads((folder / "config.json").read_text())
+        options = argparse.Namespace(**config["options"])
+        setting = setting_of(options)
         state = read_checkpoint(folder / "checkpoint.pt")["state"]
-        return Trained(folder, argparse.Namespace(**options), state["network"])
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        return Trained(folder, options, setting, state["network"])
+    except (OSError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
         raise UserError(
             f"{folder} is no folder of a run of stl_snn/train.py ({error}): name one with "
             "config.json and checkpoint.pt"

@@ -40,12 +40,18 @@ def lif(
         Spikes, 0 or 1, in the dtype of the currents.
 
     Raises:
-        ValueError: the thresholds have another shape than a step's currents.
+        ValueError: the thresholds have another shape than a step's currents, or the two are not
+            both float32 or both float64.
     """
     if theta.shape != current.shape[2:]:
         raise ValueError(
             f"thresholds of shape {tuple(theta.shape)} do not fit neurons of shape "
             f"{tuple(current.shape[2:])}"
+        )
+    if current.dtype != theta.dtype or current.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"currents of {current.dtype} and thresholds of {theta.dtype}: both must be "
+            "torch.float32, or both torch.float64"
         )
     spikes: Tensor = _Lif.apply(current.flatten(2), theta.flatten(), tau, alpha)
     return spikes.view(current.shape)

@@ -125,15 +125,21 @@ def scaled(setting: MNIST, width: float) -> MNIST:
     )
 
 
+def smallest_depth(setting: MNIST) -> int:
+    """The fewest convolutions of a network that differs in its last block only."""
+    return sum(setting.blocks[:-1]) + 1
+
+
 def deepened(setting: MNIST, depth: int) -> MNIST:
     """The settings with another number of convolutions; more of them stand in the last block.
 
     Raises:
         UserError: a block would be left without a convolution.
     """
-    *first, _ = setting.blocks
-    last = depth - sum(first)
-    if last < 1:
-        raise UserError(f"--depth {depth} leaves no convolution in front of every pooling: "
-                        f"at least {sum(first) + 1} are needed")  # fmt: skip
-    return dataclasses.replace(setting, blocks=(*first, last))
+    smallest = smallest_depth(setting)
+    if depth < smallest:
+        raise UserError(
+            f"--depth {depth} leaves a pooling without a convolution in front of it: at least "
+            f"{smallest} are needed"
+        )
+    return dataclasses.replace(setting, blocks=(*setting.blocks[:-1], depth - smallest + 1))

@@ -21,7 +21,7 @@ from shared.device import prepare
 from shared.errors import UserError
 from shared.options import script
 from shared.run import carry_out, save_figure
-from stl_snn.param import SETTINGS
+from stl_snn.param import MNIST, SETTINGS, smallest_depth
 from stl_snn.train import completed, make_parser, name_of, run_experiment
 
 Found = Sequence[dict[str, Any]]
@@ -68,15 +68,20 @@ def draw_theta(values: Sequence[float], found: Found) -> Figure:
 
 
 class Sweep(NamedTuple):
-    """An option of train.py, the values that it takes, and the figure."""
+    """An option's values where none are asked for, of a data set's settings, and the figure."""
 
-    values: tuple[float, ...]
+    values: Callable[[MNIST], tuple[float, ...]]
     draw: Callable[[Sequence[float], Found], Figure]
 
 
+def depths(setting: MNIST) -> tuple[float, ...]:
+    """The fewest convolutions that the data set's network can have, and some more."""
+    return tuple(smallest_depth(setting) + more for more in (0, 1, 2, 4))
+
+
 SWEEPS = {
-    "depth": Sweep((2, 3, 4, 6), draw_depth),
-    "theta": Sweep((0.5, 1.0, 2.0, 3.0), draw_theta),
+    "depth": Sweep(depths, draw_depth),
+    "theta": Sweep(lambda _: (0.5, 1.0, 2.0, 3.0), draw_theta),
 }
 
 
@@ -86,8 +91,14 @@ def trainings(option: str, values: Sequence[float], words: list[str]) -> list[ar
     Raises:
         UserError: one of them cannot be.
     """
-    given = ([*words, f"--{option}", f"{value:g}"] for value in values)
-    return [completed(make_parser().parse_args(each)) for each in given]
+    found = []
+    for value in values:
+        args = make_parser().parse_args([*words, f"--{option}", f"{value:g}"])
+        try:
+            found.append(completed(args))
+        except UserError as error:
+            raise UserError(f"--values {value:g} cannot be: {error}") from error
+    return found
 
 
 def main() -> None:
@@ -96,16 +107,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("option", choices=tuple(SWEEPS), help="what differs")
-    parser.add_argument("--values", type=float, nargs="+", help="its values")
+    parser.add_argument(
+        "--values",
+        type=float,
+        nargs="+",
+        help="its values (depth: the fewest convolutions that the data set's network can have, 1, "
+        "2 and 4 more; theta: 0.5 1 2 3)",
+    )
     parser.add_argument(
         "--into", type=Path, default=Path("runs"), help="folder of the runs and figures/ (runs)"
     )
     own, words = parser.parse_known_args()
     sweep = SWEEPS[own.option]
-    values = sorted(own.values or sweep.values)
-    runs = trainings(own.option, values, words)
-    if runs[0].out:
+    common = completed(make_parser().parse_args(words))
+    if common.out:
         raise UserError("--out names one run's folder: give --into for all")
+    values = sorted(own.values or sweep.values(SETTINGS[common.data]()))
+    runs = trainings(own.option, values, words)
     found = []
     for args in runs:
         args.out = own.into / name_of(args) / f"seed{args.seed}"

@@ -15,6 +15,7 @@ spikes and operations are counted.
 import argparse
 import copy
 import dataclasses
+import math
 import sys
 from typing import Any, NamedTuple, get_args
 
@@ -76,10 +77,14 @@ def completed(args: argparse.Namespace) -> argparse.Namespace:
     return args
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser."""
+def make_parser(description: str | None = __doc__) -> argparse.ArgumentParser:
+    """The parser.
+
+    Args:
+        description: for --help, of the script that takes these options.
+    """
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_common_options(parser, MNIST.session, MNIST.epochs)
     parser.set_defaults(epochs=None)
@@ -181,6 +186,9 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         UserError: one of them is out of its range.
     """
+    for name, value in vars(args).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name.replace('_', '-')} {value} must be a finite number")
     names = ("epochs", "steps", "batch_size", "lr", "lr_decay", "width", "alpha", "theta", "depth")
     check_positive(**{name: getattr(args, name) for name in (*names, "decisions")})
     if args.floor is not None and not 0 < args.floor <= args.theta:
@@ -421,10 +429,10 @@ def results_under_noise(
 
 
 def published(args: argparse.Namespace) -> dict[str, float] | None:
-    """The published accuracy of a run's configuration, where there is one."""
-    as_published = name_of(args) == SETTINGS[args.data].session
-    number = SETTINGS[args.data].published
-    return {"test_accuracy_last": number} if as_published and number else None
+    """The published accuracy of a run in the paper's configuration and length, if there is one."""
+    paper = SETTINGS[args.data]()
+    as_published = (name_of(args), args.epochs) == (paper.session, paper.epochs)
+    return {"test_accuracy_last": paper.published} if as_published and paper.published else None
 
 
 def main() -> None:

@@ -152,9 +152,14 @@ def report(
             "beta_mean": network.beta.mean().item(),
             "eta": network.eta.item(),
         },
-        published=PUBLISHED[network.rule] if (args.ways, args.shots) == (5, 1) else None,
+        published=published(args, network.rule),
         figure=run.save_figure(draw_learning(rows, accuracy, chance, name), "curves"),
     )
+
+
+def published(args: argparse.Namespace, rule: Rule) -> dict[str, float] | None:
+    """The published accuracy of a run in the paper's configuration and length, else None."""
+    return PUBLISHED[rule] if run_name(args, rule) == f"hp_fewshot_{rule}" else None
 
 
 def run_name(args: argparse.Namespace, rule: Rule) -> str:

@@ -24,9 +24,13 @@ from hybrid_plasticity.convolutional import (
     cropped_and_flipped,
     initialise,
     learners,
+    published,
+    read,
     run_experiment,
+    run_name,
     saved_steps,
 )
+from hybrid_plasticity.convolutional import options as program_options
 from hybrid_plasticity.convolutional_reference import PlainClassifier
 from hybrid_plasticity.plastic import Hebbian, Neuron
 from hybrid_plasticity.training import evaluate, squared_error, train_epoch
@@ -463,6 +467,25 @@ def test_quick(name, rule, words, experiment, scripts, tmp_path):
     assert result["experiment"].startswith("hp_classification_")
     assert result["experiment"].endswith(experiment)
     assert "measured  published" in done.stdout
+    assert result["published"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "dataset", "expected"),
+    [
+        ((), "mnist", {"test_accuracy_last": 0.995}),
+        ((), "mnist5k", None),
+        (("--epochs", "1"), "mnist", None),
+        (("--coding", "rate"), "mnist", None),
+        (("--rule", "gp"), "mnist", None),
+        (("--width", "0.5"), "mnist", None),
+        (("--quick",), "mnist", None),
+    ],
+)
+def test_only_the_paper_s_run_has_its_number(words, dataset, expected, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["script", *words])
+    args = read(program_options(MNIST, None), MNIST)
+    assert published(args, MNIST, run_name(args, MNIST, dataset)) == expected
 
 
 @pytest.mark.parametrize(

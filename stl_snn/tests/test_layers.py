@@ -209,6 +209,22 @@ def test_shapes_that_do_not_fit_are_refused():
         func.LIF((3,), sharing="map")
 
 
+@pytest.mark.parametrize(
+    ("of_current", "of_theta"),
+    [
+        (torch.float32, torch.float64),
+        (torch.float64, torch.float32),
+        (torch.float16, torch.float16),
+        (torch.bfloat16, torch.float32),
+        (torch.int64, torch.int64),
+    ],
+)
+def test_dtypes_that_are_not_counted_in_are_refused(of_current, of_theta):
+    current, theta = torch.zeros(2, 3, 4, dtype=of_current), torch.ones(4, dtype=of_theta)
+    with pytest.raises(ValueError, match=f"currents of {of_current} and thresholds of {of_theta}"):
+        fused(current, theta)
+
+
 def test_steps_keep_no_memory_alive():
     layer = torch.nn.Sequential(
         func.Conv2d(1, 3, 3, padding=1),

@@ -77,7 +77,7 @@ def test_width_and_depth():
     assert scaled(MNIST(), 0.25) == dataclasses.replace(MNIST(), channels=32, hidden=512)
     assert deepened(MNIST(), 5).blocks == (1, 4)
     assert deepened(CIFAR10(), 6) == CIFAR10()
-    with pytest.raises(UserError, match="--depth 3 leaves no convolution"):
+    with pytest.raises(UserError, match="--depth 3 leaves a pooling without a convolution"):
         deepened(CIFAR10(), 3)
     with pytest.raises(UserError, match="cannot be pooled 2 times"):
         SpikingNetwork(SMALL, (1, 3, 3), 3)

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from shared.errors import UserError
-from stl_snn.train import completed, make_parser, name_of
+from stl_snn.train import completed, make_parser, name_of, published
 
 FIGURES = ["curves", "rates", "thresholds", "noise", "energy"]
 # Wide and bright enough that layers fire and learn in two epochs of little data.
@@ -17,8 +17,8 @@ REPEATED = (
 )
 
 
-def name(*options):
-    return name_of(completed(make_parser().parse_args([str(option) for option in options])))
+def read(*options):
+    return completed(make_parser().parse_args([str(option) for option in options]))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,23 @@ def name(*options):
     ],
 )
 def test_names_say_what_differs(options, expected):
-    assert name(*options) == expected
+    assert name_of(read(*options)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("-data", "cifar10"), {"test_accuracy_last": 0.9242}),
+        (("-data", "dvsgesture", "--epochs", 100, "--seed", 1), {"test_accuracy_last": 0.9722}),
+        (("-data", "mnist"), None),
+        (("-data", "cifar10", "--epochs", 1), None),
+        (("-data", "cifar10", "--learning", "sl"), None),
+        (("-data", "cifar10", "--width", 0.5), None),
+        (("-data", "cifar10", "--quick"), None),
+    ],
+)
+def test_only_the_paper_s_run_has_its_number(options, expected):
+    assert published(read(*options)) == expected
 
 
 def test_switches_are_real():
@@ -90,9 +106,14 @@ def test_the_seed_decides(scripts, undisturbed, tmp_path):
         (("--steps", 0), "--steps 0 must be above 0"),
         (("--floor", 3), "--floor 3.0 must be above 0 and at most --theta 2.0"),
         (("--theta", -1), "--theta -1.0 must be above 0"),
-        (("--depth", 1), "--depth 1 leaves no convolution"),
+        (("--depth", 1), "--depth 1 leaves a pooling without a convolution"),
         (("--dropout", 1), "--dropout 1.0 must be at least 0 and below 1"),
         (("--tau", 1), "--tau 1.0 must be at least 0 and below 1"),
+        (("--weight-decay", "nan"), "--weight-decay nan must be a finite number"),
+        (("--spread", "nan"), "--spread nan must be a finite number"),
+        (("--lr", "inf"), "--lr inf must be a finite number"),
+        (("--width", "inf"), "--width inf must be a finite number"),
+        (("--floor", "nan"), "--floor nan must be a finite number"),
         (("--spread", -1), "--spread -1.0 must not be below 0"),
         (("--decisions", 0), "--decisions 0 must be above 0"),
     ],
