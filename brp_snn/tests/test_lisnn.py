@@ -346,7 +346,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(scripts, undis
         (("--noise", "gaussian", "--noise-level", -1), "must be 0 or above"),
         (("--noise", "salt_pepper", "--noise-level", 1.1), "must lie in [0, 1]"),
         (("--spike_window", 0), "--spike-window 0 must be above 0"),
-        (("--lr", "nan"), "--lr nan must be above 0"),
+        (("--lr", "nan"), "--lr nan must be above 0 and finite"),
     ],
 )
 def test_bad_input_ends_with_one_sentence(options, words, monkeypatch):
