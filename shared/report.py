@@ -221,7 +221,8 @@ def draw_comparison(results: pd.DataFrame, comparison: Comparison) -> Figure:
             curves.append(comparison.factor * rows[comparison.column])
             axes.plot(curves[-1], color=f"C{number}", alpha=0.25, linewidth=0.8, marker=".")
         mean = pd.concat(curves, axis=1).mean(axis=1)
-        axes.plot(mean, color=f"C{number}", label=f"{name} ({len(curves)})")
+        alone = "o" if len(mean) == 1 else ""  # one epoch makes no line
+        axes.plot(mean, color=f"C{number}", marker=alone, label=f"{name} ({len(curves)})")
     axes.set(xlabel="epoch", ylabel=comparison.label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
