@@ -200,7 +200,7 @@ def stl_nmnist(session: nox.Session) -> None:
 
 @nox.session
 def stl_modes(session: nox.Session) -> None:
-    """MNIST by STL, SL and TL, then noise and firing rates compared; `-- --width 0.125`, say."""
+    """MNIST by STL, SL and TL, then figures that compare them; `-- --width 0.125`, say."""
     _check_several(session)
     for mode in ("stl", "sl", "tl"):
         _experiment(session, "stl_snn", "train.py", "-data", "mnist", "--learning", mode)

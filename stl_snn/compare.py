@@ -5,8 +5,8 @@
 
 Takes the options of `train.py` and looks for <results>/<name of such a run>/seed*/ of everything
 that can learn; of runs of different lengths the longest count, and a number is the mean over their
-seeds. Figures: <results>/figures/<name of the run of STL>_noise and _rates. The accuracy over
-epochs is drawn by `python -m shared.report`.
+seeds. Figures: in <results>/figures, by the name of the run of STL: the accuracy over epochs, and
+with _noise and _rates behind the name accuracy under noise, firing rates and energy.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from shared.errors import UserError
 from shared.options import script
-from shared.report import load_results
+from shared.report import Comparison, draw_comparison, load_results
 from shared.run import save_figure
 from stl_snn.data import LEVELS, NOISE
 from stl_snn.train import completed, make_parser, name_of
@@ -150,17 +150,17 @@ def main() -> None:
             "same options first, or name another folder with --results"
         )
     metrics, dataset = runs_of(runs, names), runs["dataset"].iloc[0]
-    drawings = {"rates": draw_rates}
+    figures = {
+        "": draw_comparison(runs, Comparison(tuple(names[mode] for mode in metrics))),
+        "_rates": draw_rates(metrics),
+    }
     if any(table.get("noise_samples") is not None for table in metrics.values()):
-        drawings["noise"] = draw_noise
+        figures["_noise"] = draw_noise(metrics)
     path = args.results / "figures" / names["stl"]
-    for word, draw in drawings.items():
-        figure = draw(metrics)
+    for ending, figure in figures.items():
         figure.suptitle(f"{names['stl']}, {dataset}", fontsize=10)
-        save_figure(figure, path.with_name(f"{path.name}_{word}"))
-    print(
-        f"{', '.join(metrics)} on {dataset}: {', '.join(f'{path}_{word}.png' for word in drawings)}"
-    )
+        save_figure(figure, path.with_name(path.name + ending))
+    print(f"{', '.join(metrics)} on {dataset}: {', '.join(f'{path}{e}.png' for e in figures)}")
 
 
 if __name__ == "__main__":

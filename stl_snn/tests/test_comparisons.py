@@ -79,15 +79,14 @@ def test_what_learns_is_compared(scripts, trained, tmp_path):
     names = [NAME.format("0.5").replace("mnist", f"mnist{word}") for word in ("", "_sl", "_tl")]
     result = scripts.result(trained)
     for name in names:  # one run by three names
-        folder = tmp_path / "results" / name / "seed0"
-        folder.mkdir(parents=True)
+        folder = shutil.copytree(trained, tmp_path / "results" / name / "seed0")
         (folder / "result.json").write_text(json.dumps(result | {"experiment": name}))
     words = (*OPTIONS, "--theta", 0.5, "--results", tmp_path / "results")
     done = scripts.call(compare.main, *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"stl, sl, tl on {result['dataset']}: ")
-    for figure in ("noise", "rates"):
-        drawn = tmp_path / "results" / "figures" / f"{names[0]}_{figure}.png"
+    for ending in ("", "_noise", "_rates"):
+        drawn = tmp_path / "results" / "figures" / f"{names[0]}{ending}.png"
         assert drawn.stat().st_size > 5000
 
 
