@@ -110,17 +110,6 @@ COMPARED = {
         )
         for units in ("", "_rate")
     },
-    **{
-        f"{session}{width}": Comparison(
-            tuple(f"{session}{mode}{width}" for mode in ("", "_sl", "_tl", "_tl_norm"))
-        )
-        for session, widths in {
-            "stl_mnist": ("", "_width-0.125"),
-            "stl_fashion": ("",),
-            "stl_nmnist": ("", "_width-0.0625"),
-        }.items()
-        for width in widths
-    },
 }
 
 
