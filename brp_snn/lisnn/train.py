@@ -143,7 +143,7 @@ def train_epoch(
             "a weight became infinite or no number in this epoch; lower --lr: the last checkpoint "
             "is from before it"
         )
-    loss_, accuracy = (totals / len(part)).tolist()
+    loss_, accuracy = (total / len(part) for total in totals.tolist())
     return {"train_loss": loss_, "train_accuracy": accuracy}
 
 
@@ -166,7 +166,7 @@ def evaluate(network: LISNN, part: Part, shown: Shown) -> dict[str, float]:
         output = network(shown(part.inputs[batch], generator))
         right = (output.argmax(1) == labels).sum()
         totals += torch.stack([squared_error(output, labels) * len(batch), right])
-    loss, accuracy = (totals / len(part)).tolist()
+    loss, accuracy = (total / len(part) for total in totals.tolist())
     return {"loss": loss, "accuracy": accuracy}
 
 
