@@ -76,6 +76,8 @@ class Scripts:
                 script(main)
         finally:
             sys.argv = before
+            if "torch" in sys.modules:  # scripts flush; hypothesis wants numbers that small
+                sys.modules["torch"].set_flush_denormal(False)
         code = int(ended.value.code or 0)
         return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 

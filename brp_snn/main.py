@@ -275,7 +275,7 @@ def check(args: argparse.Namespace) -> None:
         spike_window=args.spike_window,
         randKill=args.randKill,
     )
-    for name in ("lr", "thresh", "lens", "decay", "randKill"):
+    for name in ("thresh", "lens", "decay"):
         if not math.isfinite(getattr(args, name)):
             raise UserError(f"--{name} {getattr(args, name)} must be a finite number")
     if not 0 <= args.dropout < 1:

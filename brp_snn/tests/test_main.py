@@ -224,7 +224,7 @@ def test_the_seed_decides(scripts, undisturbed, tmp_path):
         (("--lens", "0"), "--lens 0.0 must be above 0"),
         (("--lr", "-1"), "--lr -1.0 must be above 0"),
         (("--dropout", "1"), "--dropout 1.0 must be at least 0 and below 1"),
-        (("--lr", "inf"), "--lr inf must be a finite number"),
+        (("--lr", "inf"), "--lr inf must be above 0 and finite"),
         (("--thresh", "nan"), "--thresh nan must be a finite number"),
         (("--topology", "FC_9999999999_FC_10"), "is too large for this machine"),
         (("--rate", "--output-act", "relu"), "add --output-act sigmoid"),
