@@ -14,14 +14,8 @@ from brp_snn.main import complete, defaults_of, make_parser, name_of
 from brp_snn.module import MODES
 from shared.errors import UserError
 from shared.options import script
-from shared.report import Comparison, draw_comparison, load_results
+from shared.report import SCORES, Comparison, draw_comparison, load_results
 from shared.run import save_figure
-
-COLUMNS = {
-    "nettalk": ("test_accuracy_nearest", "test accuracy by nearest code (%)", 100),
-    "regression_synth": ("test_squared_error", "test error (mean square)", 1),
-}
-"""What is shown in place of the test accuracy: column of metrics.jsonl, label, factor."""
 
 
 def main() -> None:
@@ -47,7 +41,7 @@ def main() -> None:
             f"{args.results} holds runs of {len(found)} of {', '.join(names)}: run main.py with "
             "the same options and another --train-mode first"
         )
-    comparison = Comparison(found, *COLUMNS.get(args.dataset, ()))
+    comparison = Comparison(found, *SCORES.get(args.dataset, ()))
     args.train_mode = "modes"
     path = args.results / "figures" / name_of(args, defaults)
     save_figure(draw_comparison(results, comparison), path)

@@ -21,7 +21,6 @@ the epoch of the "selected" accuracy. The accuracy of the last epoch is the resu
 
 import argparse
 import copy
-import math
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -275,9 +274,6 @@ def check(args: argparse.Namespace) -> None:
         spike_window=args.spike_window,
         randKill=args.randKill,
     )
-    for name in ("thresh", "lens", "decay"):
-        if not math.isfinite(getattr(args, name)):
-            raise UserError(f"--{name} {getattr(args, name)} must be a finite number")
     if not 0 <= args.dropout < 1:
         raise UserError(f"--dropout {args.dropout} must be at least 0 and below 1")
     if args.rate and args.loss == "BCE" and args.output_act != "sigmoid":
@@ -301,17 +297,14 @@ def make_network(args: argparse.Namespace, data: Data) -> Network:
         "fc_zero_init": args.fc_zero_init,
     }
     network: Network
-    try:
-        if args.rate:
-            acts = {
-                f"{name}_act": getattr(args, f"{name}_act") for name in ("conv", "hidden", "output")
-            }
-            network = RateNetwork(args.topology, data.rate_shape, args.train_mode, **acts, **common)
-        else:
-            neuron = Neuron(args.thresh, args.lens, args.decay)
-            network = NetworkBuilder(args.topology, data.shape, args.train_mode, neuron, **common)
-    except RuntimeError as error:  # torch's for want of memory
-        raise UserError(f"--topology {args.topology} is too large for this machine") from error
+    if args.rate:
+        acts = {
+            f"{name}_act": getattr(args, f"{name}_act") for name in ("conv", "hidden", "output")
+        }
+        network = RateNetwork(args.topology, data.rate_shape, args.train_mode, **acts, **common)
+    else:
+        neuron = Neuron(args.thresh, args.lens, args.decay)
+        network = NetworkBuilder(args.topology, data.shape, args.train_mode, neuron, **common)
     n_outputs = data.train.targets.shape[1]
     if network.n_classes != n_outputs:
         raise UserError(
@@ -352,10 +345,8 @@ def gradient_angles(task: Task, args: argparse.Namespace) -> dict[str, float]:
     return {f"angle_{i}": value for i, value in enumerate(found[:-1], 1) if value == value}
 
 
-def run_trial(
-    args: argparse.Namespace, plain: argparse.Namespace, run: Run, device: torch.device
-) -> None:
-    """Train and test one network; options and defaults as in `name_of`.
+def run_trial(args: argparse.Namespace, name: str, run: Run, device: torch.device) -> None:
+    """Train and test one network, under that name of the experiment.
 
     Raises:
         UserError: data or network cannot be had as asked.
@@ -399,7 +390,7 @@ def run_trial(
     if any(name.startswith("angle_") for name in rows[-1]):
         run.save_figure(draw_angles(rows, title), "angles")
     run.finish(
-        experiment=name_of(args, plain),
+        experiment=name,
         paper="brp_snn",
         dataset=data.name,
         epochs=epochs,
@@ -436,13 +427,13 @@ def main(
     parser = make_parser(description, **defaults)
     args = complete(parser.parse_args(), hidden)
     check(args)
-    plain = defaults_of(parser, args, hidden)
+    name = name_of(args, defaults_of(parser, args, hidden))
     for trial in range(args.trials):
         own = copy.copy(args)
         own.trials, own.seed = 1, args.seed + trial
         own.out = args.out / f"seed{own.seed}" if args.out and args.trials > 1 else args.out
         device = prepare(own.device, own.seed, own.threads, own.deterministic)
-        carry_out(own, name_of(own, plain), device, lambda run: run_trial(own, plain, run, device))  # noqa: B023
+        carry_out(own, name, device, lambda run: run_trial(own, name, run, device))  # noqa: B023
 
 
 if __name__ == "__main__":

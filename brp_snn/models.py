@@ -12,6 +12,7 @@ The last layer is fully connected and its mean number of spikes a step is the re
 here are the plain form, which `layerwise` is checked against; it computes the same faster.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -64,6 +65,8 @@ class Neuron:
             raise UserError(f"--decay {self.decay} must be at least 0 and below 1")
         if not self.lens > 0:
             raise UserError(f"--lens {self.lens} must be above 0")
+        if not math.isfinite(self.threshold):
+            raise UserError(f"--thresh {self.threshold} must be a finite number")
 
 
 class Layer(NamedTuple):

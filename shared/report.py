@@ -64,6 +64,12 @@ class Comparison(NamedTuple):
     factor: float = 100
 
 
+SCORES: dict[str, tuple[str, str, float]] = {
+    "nettalk": ("test_accuracy_nearest", "test accuracy by nearest code (%)", 100),
+    "regression_synth": ("test_squared_error", "test error (mean square)", 1),
+}
+"""Column, label and factor of data sets that are not shown by their test accuracy."""
+
 BRP_MODES = ("BP", "FA", "DFA", "sDFA", "BRP", "shallow")
 BRP_FC = tuple(f"brp_mnist_{mode}_FC-1000-FC-10" for mode in BRP_MODES)
 COMPARED = {
@@ -81,18 +87,13 @@ COMPARED = {
         tuple(f"brp_mnist_rate_{mode}_FC-1000-FC-10" for mode in ("BP", "FA", "DFA", "DRTP"))
     ),
     "brp_nettalk": Comparison(
-        tuple(f"brp_nettalk_{mode}" for mode in BRP_MODES),
-        "test_accuracy_nearest",
-        "test accuracy by nearest code (%)",
+        tuple(f"brp_nettalk_{mode}" for mode in BRP_MODES), *SCORES["nettalk"]
     ),
     "brp_fsdd": Comparison(
         (*(f"brp_fsdd_{mode}" for mode in BRP_MODES), "brp_fsdd_BRP_held-out-speakers")
     ),
     "brp_mnist_conv": Comparison(
         tuple(f"brp_mnist_{mode}{frozen}" for frozen in ("", "_frozen") for mode in BRP_MODES)
-    ),
-    "brp_mnist_rate_conv": Comparison(
-        tuple(f"brp_mnist_rate_{mode}" for mode in ("BP", "FA", "DFA", "DRTP"))
     ),
     "brp_nmnist": Comparison(tuple(f"brp_nmnist_{mode}" for mode in BRP_MODES)),
     "brp_classification_synth": Comparison(
@@ -101,15 +102,9 @@ COMPARED = {
     "brp_classification_synth_rate": Comparison(
         tuple(f"brp_classification_synth_rate_{mode}" for mode in (*BRP_MODES, "DRTP"))
     ),
-    **{
-        f"brp_regression_synth{units}": Comparison(
-            tuple(f"brp_regression_synth{units}_{mode}" for mode in (*BRP_MODES, "DRTP")),
-            "test_squared_error",
-            "test error (mean square)",
-            1,
-        )
-        for units in ("", "_rate")
-    },
+    "brp_regression_synth": Comparison(
+        tuple(f"brp_regression_synth_{mode}" for mode in BRP_MODES), *SCORES["regression_synth"]
+    ),
 }
 
 

@@ -125,7 +125,7 @@ def print_table(result: Mapping[str, Any]) -> None:
           f"{result['epochs']} epochs, {result['seconds']:.0f} s")  # fmt: skip
     print(f"{'':{width}}  {'measured':>10}  published")
     for name, value in result["metrics"].items():
-        number = f"{value:.4g}" if isinstance(value, float) else str(value)
+        number = f"{value:.6g}" if isinstance(value, float) else str(value)
         print(f"{name:{width}}  {number:>10}  {published.get(name, 'not published')}")
 
 
@@ -359,8 +359,9 @@ class Run:
     ) -> None:
         if self._writer is not None:
             self._writer.close()
-        if isinstance(error, UserError) and self._fresh and not self.checkpoint_path.exists():
-            # A run that was refused is no run: the corrected command shall find the folder free.
+        if isinstance(error, Exception) and self._fresh and not self.checkpoint_path.exists():
+            # A run that failed before its first epoch is no run: the corrected command shall find
+            # the folder free.
             (self.folder / "config.json").unlink(missing_ok=True)
         self._lock.release()
 

@@ -12,6 +12,7 @@ from brp_snn.angles import angle, angles
 from brp_snn.models import NetworkBuilder, Neuron, RateNetwork
 from brp_snn.module import MODES
 from brp_snn.train import LOSSES, SPIKING_LOSSES
+from shared.device import torch_device
 
 MSE = SPIKING_LOSSES["MSE"]
 SHAPES = {
@@ -162,8 +163,9 @@ def test_a_gpu_gives_what_the_cpu_gives(mode):
     spikes, targets = presentation(network, 12, 4)
     by_layers(network, spikes, targets, MSE)
     on_cpu = gradients_of(network)
-    network.cuda()
-    by_layers(network, spikes.cuda(), targets.cuda(), MSE)
+    device = torch_device("cuda")
+    network.to(device)
+    by_layers(network, spikes.to(device), targets.to(device), MSE)
     for name, value in gradients_of(network).items():
         torch.testing.assert_close(value.cpu(), on_cpu[name], rtol=1e-9, atol=1e-12)
 

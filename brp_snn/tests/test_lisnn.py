@@ -15,6 +15,7 @@ from brp_snn.lisnn.train import Shown
 from brp_snn.models import Neuron, mem_update
 from shared import datasets
 from shared.datasets import EventPart, Events, EventSet, Recordings
+from shared.device import torch_device
 from shared.errors import UserError
 from shared.report import load_results
 
@@ -98,8 +99,9 @@ def test_outputs_and_gradients_equal_the_plain_formulation(
 def test_a_gpu_gives_what_the_cpu_gives(lateral):
     network, spikes = lively((2, 10, 10), lateral), random_spikes(6, 3, (2, 10, 10))
     on_cpu = gradients_of(network(spikes), network)
-    network.cuda()
-    for one, other in zip(on_cpu, gradients_of(network(spikes.cuda()), network), strict=True):
+    device = torch_device("cuda")
+    network.to(device)
+    for one, other in zip(on_cpu, gradients_of(network(spikes.to(device)), network), strict=True):
         torch.testing.assert_close(one, other.cpu(), rtol=1e-9, atol=1e-13)
 
 
