@@ -1,6 +1,9 @@
 """What the papers' tests share: running a script as a user does, and looking at what it wrote."""
 
 import contextlib
+import functools
+import importlib
+import inspect
 import io
 import json
 import os
@@ -8,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +153,42 @@ class Scripts:
         return state
 
     # -- assertions
+
+    def assert_published_names(self) -> None:
+        """Every name that `tests/published.toml` lists is there, or stands in docs/deviations.md.
+
+        The list has a table `[[file]]` for each file of the published program: `path` below the
+        paper's folder; `names` to import from it, with dots for attributes of classes; `calls`,
+        which are names with the parameters that they must take, `forward(bs, z_in, dv)`; `options`
+        that its command line must know. `absent` is what is not here, each with the words by which
+        docs/deviations.md explains it. A file that is absent itself has `absent_file` words.
+        """
+        listed = tomllib.loads((self.folder / "tests/published.toml").read_text())
+        deviations = " ".join((ROOT / "docs/deviations.md").read_text().split())
+        assert listed["file"]
+        for file in listed["file"]:
+            if "absent_file" in file:
+                assert file["absent_file"] in deviations, file["path"]
+                continue
+            path = self.folder / file["path"]
+            assert path.exists(), f"{path} is published and missing"
+            for name, words in file.get("absent", {}).items():
+                assert words in deviations, f"{file['path']}: {name} is not explained"
+            if path.suffix != ".py":
+                continue
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            module = importlib.import_module(".".join(parts))
+            for name in file.get("names", []):
+                functools.reduce(getattr, name.split("."), module)
+            for call in file.get("calls", []):
+                name, _, parameters = call.rstrip(")").partition("(")
+                taken = inspect.signature(functools.reduce(getattr, name.split("."), module))
+                wanted = [word.strip() for word in parameters.split(",") if word.strip()]
+                missing = set(wanted) - set(taken.parameters)
+                assert not missing, f"{file['path']}: {name} does not take {missing}"
+            if options := file.get("options"):
+                known = self.run(file["path"], "--help").stdout.replace(",", " ").split()
+                assert set(options) <= set(known), set(options) - set(known)
 
     def assert_finished(self, folder: Path, figures: list[str]) -> dict[str, Any]:
         """A result with figures, numbered epochs, and accuracies that are shares.
