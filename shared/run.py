@@ -2,7 +2,7 @@
 
 A run's folder holds
 
-    config.json      every option, the command, versions, commit and device
+    config.json      every option, the data, the command, and each machine that the run was on
     metrics.jsonl    a line an epoch, flushed
     checkpoint.pt    all that a killed run needs to go on bit for bit; checkpoint.previous.pt is the
                      one before it. Tensors are saved by torch, arrays of NumPy or JAX by NumPy
@@ -10,7 +10,8 @@ A run's folder holds
     *.png, *.pdf     figures
 
 A run that was killed, interrupted or that filled the disk goes on when the same command is given
-again. One folder takes one run at a time, and one set of options.
+again. One folder takes one run at a time, one set of options and one data set: what a folder holds
+is compared with what is asked for, whether config.json is there or result.json alone.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -46,8 +47,11 @@ T = TypeVar("T")
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("numpy", "torch", "torchvision", "numba", "triton", "jax", "jaxlib", "scikit-learn")
 
-# Options that say where things lie or how they are shown, not what is computed.
-_NOT_COMPARED = ("out", "data_root", "resume", "tensorboard", "threads")
+# Options that say where things lie, where and how they are computed, or how they are shown, not
+# what is computed. Device and threads of every part of a run are recorded instead.
+_NOT_COMPARED = ("out", "data_root", "device", "resume", "tensorboard", "threads")
+# Options of a command that have no place in a stored one: it is run again somewhere else.
+_NOT_REPEATED = ("--out", "--data-root", "--resume", "--no-resume")
 
 
 class RunError(UserError):
@@ -68,12 +72,19 @@ class Result:
         dataset: data set trained and tested on.
         seed: seed of all random draws.
         epochs: passes over the training set.
-        device: device and its name.
-        seconds: time of training and evaluation, over all parts of a run that was continued.
+        device: device and its name; of a run that went on on another, one after the other.
+        processor: model of the processor, likewise.
+        threads: CPU threads of the last part.
+        seconds: time of training and evaluation, over all parts of a run that was continued, with
+            what it waited for a machine that had other work.
+        cpu_seconds: time that its threads computed, which such waiting does not count in.
         peak_memory_mb: largest resident size of the process, on CUDA largest allocation.
         metrics: numbers by name; accuracies are fractions of 1.
         published: the paper's numbers under the same names, or None where none can be confirmed.
-        command: the command that gave the result.
+        options: every option that says what is computed.
+        data: name, number of samples and checksum of what was trained and tested on; None where
+            the script made it from the seed.
+        command: the command that gives the result again, in any folder.
         commit: commit of the code, with "+" where it was changed since; None outside of git.
         versions: python's and the libraries' versions.
     """
@@ -85,10 +96,15 @@ class Result:
     seed: int
     epochs: int
     device: str
+    processor: str
+    threads: int
     seconds: float
+    cpu_seconds: float
     peak_memory_mb: float
     metrics: Mapping[str, float | None]
     published: Mapping[str, float] | None
+    options: Mapping[str, Any]
+    data: Mapping[str, Any] | None
     command: str
     commit: str | None
     versions: Mapping[str, str]
@@ -99,6 +115,9 @@ def carry_out(
     experiment: str,
     device: Any,
     work: Callable[["Run"], None],
+    data: Mapping[str, Any] | None = None,
+    *,
+    can_grow: bool = False,
 ) -> None:
     """Do a run's work in its folder, or show the result where it has been done already.
 
@@ -107,9 +126,11 @@ def carry_out(
         experiment: name of the default folder, runs/<experiment>/seed<seed>.
         device: the device it runs on.
         work: trains, tests and writes the result.
+        data: as in `Run`.
+        can_grow: as in `Run`.
     """
     folder = args.out or Path("runs") / experiment / f"seed{args.seed}"
-    with Run(folder, vars(args), device) as run:
+    with Run(folder, vars(args), device, data, can_grow=can_grow) as run:
         if run.finished is None:
             work(run)
         else:
@@ -161,6 +182,50 @@ def device_name(device: Any) -> str:
 
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({os.cpu_count()} cores, {platform.machine()})"
+
+
+def processor() -> str:
+    """The model of this machine's processor, as the system names it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def threads() -> int:
+    """How many CPU threads torch uses, or where it is not loaded, how many this process may."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return int(torch.get_num_threads())
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def repeatable_command(words: Sequence[str]) -> str:
+    """A command line that does the same from the repository's folder, on any machine.
+
+    Args:
+        words: the script's path and its options, as in `sys.argv`.
+
+    Returns:
+        The command without where its files lay.
+    """
+    script, *options = words
+    with contextlib.suppress(ValueError):
+        script = Path(script).resolve().relative_to(REPOSITORY).as_posix()
+    kept = []
+    while options:
+        word, options = options[0], options[1:]
+        name, equals, _ = word.partition("=")
+        if name not in _NOT_REPEATED:
+            kept.append(word)
+        elif not equals and name in ("--out", "--data-root"):
+            options = options[1:]
+    return shlex.join(["python", script, *kept])
 
 
 def peak_memory_mb() -> float:
@@ -281,16 +346,31 @@ class Run:
         folder: where the run's files go; made where it is not there.
         config: every option of the run, JSON values and paths.
         device: the device it runs on, for the records.
+        data: name, number of samples and checksum of what it trains and tests on, such as
+            `shared.datasets.fingerprint` gives; None where it makes its data from the seed.
+        can_grow: whether a run of more epochs begins as this one, epoch by epoch: no step size
+            depends on its length. A finished run then goes on where more are asked for.
 
     Raises:
-        RunError: another run is using the folder, the folder holds a run with other options, or it
-            cannot be written.
+        RunError: another run is using the folder, the folder holds a run with other options or on
+            other data, or it cannot be written.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], device: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        device: Any,
+        data: Mapping[str, Any] | None = None,
+        *,
+        can_grow: bool = False,
+    ) -> None:
         self.folder = folder
         self.config = json.loads(json.dumps(dict(config), default=str))
+        self.data = json.loads(json.dumps(data))
         self.device = device_name(device)
+        self._can_grow = can_grow
+        self._parts: list[dict[str, Any]] = []
         self._commit = commit()  # of the code that runs, whatever is checked out at its end
         self._writer: Any = None
         # The system drops the lock when the process ends, however it ends.
@@ -299,9 +379,14 @@ class Run:
     @property
     def finished(self) -> dict[str, Any] | None:
         """The content of result.json where this run has ended already, else None."""
-        if self._result_path.exists():
-            return self._read_json(self._result_path)
-        return None
+        if not self._result_path.exists():
+            return None
+        content = self._read_json(self._result_path)
+        return None if self._is_longer_than(content["options"]) else content
+
+    def _is_longer_than(self, options: Mapping[str, Any]) -> bool:
+        """Whether this run is one of more epochs, and such a run may go on from a shorter one."""
+        return self._can_grow and options.get("epochs", 0) < self.config.get("epochs", 0)
 
     @staticmethod
     def _read_json(path: Path) -> dict[str, Any]:
@@ -347,8 +432,8 @@ class Run:
         except BaseException:
             self._lock.release()
             raise
-        self._started = time.monotonic()
-        self._seconds_before = 0.0
+        self._started, self._cpu_started = time.monotonic(), time.process_time()
+        self._seconds_before = self._cpu_seconds_before = 0.0
         return self
 
     def __exit__(
@@ -374,27 +459,66 @@ class Run:
         path = self.folder / "config.json"
         self._fresh = not path.exists()
         if not self._fresh:
-            before = self._read_json(path)["options"]
-            for name in sorted({*before, *self.config} - {*_NOT_COMPARED}):
-                if before.get(name) != self.config.get(name):
-                    raise RunError(
-                        f"{self.folder} holds a run with --{name.replace('_', '-')} "
-                        f"{before.get(name)}, not {self.config.get(name)}; choose another --out, "
-                        "or replace that run with --no-resume"
-                    )
-        record = {
-            "options": self.config,
-            "command": shlex.join(["python", *sys.argv]),
+            before = self._read_json(path)
+            self._compare(before["options"], before.get("data", self.data))
+            self._parts = before.get("parts", [])
+        elif self._result_path.exists():
+            before = self._read_json(self._result_path)
+            if "options" not in before:
+                raise RunError(
+                    f"{self._result_path} does not say by which options it was computed; choose "
+                    "another --out, or replace that run with --no-resume"
+                )
+            self._compare(before["options"], before["data"])
+        part = {
             "device": self.device,
+            "processor": processor(),
+            "threads": threads(),
             "commit": self._commit,
             "versions": versions(),
         }
+        if not self._parts or self._parts[-1] != part:
+            self._parts = [*self._parts, part]
+        record = {
+            "options": self.config,
+            "data": self.data,
+            "command": repeatable_command(sys.argv),
+            "parts": self._parts,
+        }
         self._write(path, (json.dumps(record, indent=1) + "\n").encode())
+
+    def _compare(self, options: Mapping[str, Any], data: Mapping[str, Any] | None) -> None:
+        """Refuse what this folder's run was not made with.
+
+        Raises:
+            RunError: an option or the data differ; it is named.
+        """
+        remedy = "choose another --out, or replace that run with --no-resume"
+        for name in sorted({*options, *self.config} - {*_NOT_COMPARED}):
+            then, now = options.get(name), self.config.get(name)
+            if then == now or (name == "epochs" and self._is_longer_than(options)):
+                continue
+            is_length = name == "epochs" and not self._can_grow
+            why = ", and its step sizes depend on its length" if is_length else ""
+            raise RunError(
+                f"{self.folder} holds a run with --{name.replace('_', '-')} {then}, not {now}{why};"
+                f" {remedy}"
+            )
+        if data != self.data:
+            raise RunError(
+                f"{self.folder} holds a run on {_described(data)}, not on {_described(self.data)}; "
+                f"give it those data, {remedy}"
+            )
 
     @property
     def seconds(self) -> float:
         """Time spent on the run so far, in all its parts, in s."""
         return self._seconds_before + time.monotonic() - self._started
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Time that the run's threads have computed so far, in all its parts, in s."""
+        return self._cpu_seconds_before + time.process_time() - self._cpu_started
 
     # -- checkpoints
 
@@ -412,7 +536,12 @@ class Run:
                 untouched.
         """
         memory = io.BytesIO()
-        content = {"epoch": epoch, "seconds": self.seconds, "state": dict(state)}
+        content = {
+            "epoch": epoch,
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+            "state": dict(state),
+        }
         if _is_for_numpy(state):
             _write_arrays(content, memory)
         else:
@@ -442,6 +571,7 @@ class Run:
             return None
         content = self._read_checkpoint(path)
         self._seconds_before = content["seconds"]
+        self._cpu_seconds_before = content.get("cpu_seconds", content["seconds"])
         self._keep_metrics_until(content["epoch"])
         return content["epoch"], content["state"]
 
@@ -597,12 +727,19 @@ class Run:
             dataset=dataset,
             seed=self.config["seed"],
             epochs=epochs,
-            device=self.device,
+            device=self._one_after_the_other("device"),
+            processor=self._one_after_the_other("processor"),
+            threads=threads(),
             seconds=round(self.seconds, 2),
+            cpu_seconds=round(self.cpu_seconds, 2),
             peak_memory_mb=round(peak_memory_mb(), 1),
             metrics=metrics,
             published=published,
-            command=shlex.join(["python", *sys.argv]),
+            options={
+                name: value for name, value in self.config.items() if name not in _NOT_COMPARED
+            },
+            data=self.data,
+            command=repeatable_command(sys.argv),
             commit=self._commit,
             versions=versions(),
         )
@@ -610,6 +747,18 @@ class Run:
         self._write(self._result_path, (json.dumps(content, indent=1) + "\n").encode())
         print_table(content)
         return content
+
+    def _one_after_the_other(self, name: str) -> str:
+        """What the parts of the run were on, each named once in a row."""
+        values = [part[name] for part in self._parts]
+        return ", then ".join(v for i, v in enumerate(values) if i == 0 or v != values[i - 1])
+
+
+def _described(data: Mapping[str, Any] | None) -> str:
+    """A fingerprint in words."""
+    if data is None:
+        return "data made from the seed"
+    return f"{data['name']} ({data['samples']} samples, checksum {data['checksum']})"
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

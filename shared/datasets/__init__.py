@@ -54,6 +54,7 @@ from shared.datasets._types import (
     Split,
     Table,
     Trial,
+    fingerprint,
 )
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "Trial",
     "data_root",
     "decode_events",
+    "fingerprint",
     "folds",
     "load",
     "load_dvs_gesture",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,6 +22,26 @@ class DatasetMissingError(DatasetError):
 
 class DatasetFallbackWarning(UserWarning):
     """The small MNIST stands in for the official one."""
+
+
+def fingerprint(name: str, samples: int, *arrays: NDArray[Any]) -> dict[str, Any]:
+    """What binds a run to its data: another set, part or order of samples has another one.
+
+    Args:
+        name: of the set that was loaded.
+        samples: how many there are, in all parts.
+        arrays: all that is trained and tested on.
+
+    Returns:
+        Under "name", "samples" and "checksum": these, and the first 16 digits of the SHA-256 of
+        the arrays' types, shapes and bytes.
+
+    """
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return {"name": name, "samples": samples, "checksum": digest.hexdigest()[:16]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +79,13 @@ class Dataset:
         )
         return Dataset(self.name, train, validation, test, self.n_classes)
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Name, number of samples and checksum, see `fingerprint`."""
+        parts = (self.train, self.validation, self.test)
+        arrays = (array for part in parts for array in (part.inputs, part.labels))
+        return fingerprint(self.name, sum(map(len, parts)), *arrays)
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -75,6 +103,11 @@ class Table:
     inputs: NDArray[np.float64]
     labels: NDArray[np.int64]
     class_names: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Name, number of samples and checksum, see `fingerprint`."""
+        return fingerprint(self.name, len(self.labels), self.inputs, self.labels)
 
 
 @dataclass(frozen=True, eq=False)

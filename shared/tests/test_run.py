@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import matplotlib
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from shared.datasets import Split, fingerprint
+from shared.datasets._types import Dataset
 from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
-from shared.run import Run, RunError, commit, progress, versions
+from shared.run import Run, RunError, commit, processor, progress, repeatable_command, versions
 
 matplotlib.use("Agg")
 
@@ -270,9 +273,13 @@ def test_result_has_the_agreed_keys_and_prints_the_published_number(tmp_path, ca
     on_disk = json.loads((tmp_path / "result.json").read_text())
     assert on_disk == result
     assert list(on_disk) == [
-        *("experiment", "paper", "figure", "dataset", "seed", "epochs", "device", "seconds"),
-        *("peak_memory_mb", "metrics", "published", "command", "commit", "versions"),
+        *("experiment", "paper", "figure", "dataset", "seed", "epochs", "device", "processor"),
+        *("threads", "seconds", "cpu_seconds", "peak_memory_mb", "metrics", "published"),
+        *("options", "data", "command", "commit", "versions"),
     ]
+    assert on_disk["options"] == {"seed": 3, "epochs": 2}
+    assert on_disk["processor"] == processor() != ""
+    assert on_disk["threads"] == torch.get_num_threads()
     assert on_disk["seed"] == 3
     assert on_disk["peak_memory_mb"] > 10
     assert on_disk["versions"]["numpy"] == versions()["numpy"]
@@ -284,11 +291,110 @@ def test_result_has_the_agreed_keys_and_prints_the_published_number(tmp_path, ca
 
 def test_time_of_earlier_parts_counts(tmp_path):
     with new_run(tmp_path) as run:
-        run._seconds_before = 100.0
+        run._seconds_before, run._cpu_seconds_before = 100.0, 50.0
         run.save(1, STATE)
     with new_run(tmp_path) as run:
         run.load()
         assert 100 <= run.seconds < 200
+        assert 50 <= run.cpu_seconds < 100
+
+
+def test_waiting_is_no_computing(tmp_path):
+    with new_run(tmp_path) as run:
+        time.sleep(0.3)
+        assert run.cpu_seconds < 0.2 < run.seconds
+
+
+def set_of(name: str, first: int) -> Dataset:
+    part = Split(np.arange(first, first + 4, dtype=np.uint8)[:, None], np.arange(4))
+    return Dataset(name, part, part, part, 4)
+
+
+def test_a_fingerprint_tells_names_values_orders_and_types_apart():
+    prints = [
+        set_of("a", 0).fingerprint,
+        set_of("b", 0).fingerprint,
+        set_of("a", 1).fingerprint,
+        fingerprint("a", 4, np.array([1, 2])),
+        fingerprint("a", 4, np.array([2, 1])),
+        fingerprint("a", 4, np.array([1, 2], dtype=np.int32)),
+        fingerprint("a", 4, np.array([[1, 2]])),
+    ]
+    assert len({json.dumps(one) for one in prints}) == len(prints)
+    assert set_of("a", 0).fingerprint == prints[0]
+    assert prints[0]["samples"] == 12
+
+
+@pytest.mark.parametrize("files", [["config.json", "result.json"], ["result.json"]])
+def test_a_folder_of_another_run_is_refused_by_what_differs(tmp_path, files):
+    data = set_of("mnist", 0).fingerprint
+    options = {"seed": 3, "epochs": 2, "rule": "exact", "resume": True}
+    with Run(tmp_path, options, CPU, data) as run:
+        run.save(1, STATE)
+        finish(run)
+    for path in tmp_path.glob("*.json"):
+        if path.name not in files:
+            path.unlink()
+    with Run(tmp_path, options | {"device": "cpu", "out": "x"}, CPU, data) as run:
+        assert run.finished is not None
+    for changed, sentence in (
+        ({"seed": 5}, "holds a run with --seed 3, not 5"),
+        ({"rule": "shifting"}, "holds a run with --rule exact, not shifting"),
+        ({"epochs": 3}, "--epochs 2, not 3, and its step sizes depend on its length"),
+    ):
+        with pytest.raises(RunError, match=sentence), Run(tmp_path, options | changed, CPU, data):
+            pass
+    other = set_of("mnist5k", 0).fingerprint
+    with (
+        pytest.raises(RunError, match=r"a run on mnist \(12 samples.*, not on mnist5k \(12"),
+        Run(tmp_path, options, CPU, other),
+    ):
+        pass
+
+
+def test_a_result_that_does_not_say_its_options_is_not_taken_for_done(tmp_path):
+    with new_run(tmp_path) as run:
+        content = finish(run)
+    (tmp_path / "config.json").unlink()
+    del content["options"]
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    with pytest.raises(RunError, match="does not say by which options"), new_run(tmp_path):
+        pass
+
+
+def test_a_run_grows_where_its_steps_do_not_depend_on_its_length(tmp_path):
+    options = {"seed": 3, "epochs": 2, "resume": True}
+    with Run(tmp_path, options, CPU, can_grow=True) as run:
+        run.log(2, {"loss": 1.0})
+        run.save(2, STATE)
+        finish(run)
+    with Run(tmp_path, options | {"epochs": 4}, CPU, can_grow=True) as run:
+        assert run.finished is None
+        assert run.load()[0] == 2
+        finish(run)
+    with Run(tmp_path, options | {"epochs": 4}, CPU, can_grow=True) as run:
+        assert run.finished["options"]["epochs"] == 4
+    with (
+        pytest.raises(RunError, match="--epochs 4, not 3"),
+        Run(tmp_path, options | {"epochs": 3}, CPU, can_grow=True),
+    ):
+        pass
+
+
+def test_another_device_is_recorded(tmp_path):
+    with new_run(tmp_path) as run:
+        run.save(1, STATE)
+    with Run(tmp_path, {"seed": 3, "epochs": 2, "resume": True}, "gpu") as run:
+        result = finish(run)
+    assert result["device"].startswith("cpu (")
+    assert ", then gpu (" in result["device"]
+    assert result["processor"] == processor()  # one, named once
+
+
+def test_a_command_is_repeatable_anywhere():
+    script = str(Path(__file__).parents[2] / "paper" / "train.py")
+    words = ["--seed", "3", "--out", "/somewhere/x", "--no-resume", "--data-root=/data", "-tl"]
+    assert repeatable_command([script, *words]) == "python paper/train.py --seed 3 -tl"
 
 
 def test_figures_are_written_as_png_and_pdf(tmp_path):
@@ -314,8 +420,9 @@ def test_config_records_options_versions_and_commit(tmp_path):
         pass
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["options"]["data_root"] == "data"
-    assert config["versions"]["python"] == sys.version.split()[0]
-    assert config["commit"] == commit()
+    (part,) = config["parts"]
+    assert part["versions"]["python"] == sys.version.split()[0]
+    assert part["commit"] == commit()
 
 
 def test_commit_is_none_outside_of_git(monkeypatch, tmp_path):
