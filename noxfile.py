@@ -253,15 +253,15 @@ for _paper in PAPERS:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Tests of `shared` and of every paper."""
-    _install(session, *PAPERS, groups=("tests",))
-    _test(session, "shared", *PAPERS)
+    """Tests of `shared`, of every paper and of the verdicts."""
+    _install(session, *PAPERS, "reproduce", groups=("tests",))
+    _test(session, "shared", "reproduce", *PAPERS)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff (lint and format) and mypy."""
-    _install(session, *PAPERS, groups=("lint",))
+    _install(session, *PAPERS, "reproduce", groups=("lint",))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -280,6 +280,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def report(session: nox.Session) -> None:
-    """The results table of README.md and its figures, from results/."""
-    _install(session)
+    """Tables of results, claims with their verdicts, and figures, from results/."""
+    _install(session, "reproduce")
     session.run("python", "-m", "shared.report", *_words(session), env=ENVIRONMENT)
+    session.run("python", "-m", "reproduce", *_words(session), env=ENVIRONMENT)

@@ -1,7 +1,7 @@
-"""The results table of README.md and the figures that compare runs, from results/.
+"""The results table of docs/results.md and the figures that compare runs, from results/.
 
     python -m shared.report            write both
-    python -m shared.report --check    fail where README.md does not say what results/ holds
+    python -m shared.report --check    fail where the page does not say what results/ holds
 
 A number in the table is the mean and standard deviation over the seeds whose result.json lies
 under results/<experiment>/seed<N>/; nothing is typed by hand.
@@ -115,7 +115,7 @@ def load_results(folder: Path) -> pd.DataFrame:
         UserError: a file is not a result of a run.
     """
     rows = []
-    for path in sorted(folder.glob("*/seed*/result.json")):
+    for path in sorted(folder.rglob("seed*/result.json")):
         try:
             rows.append(json.loads(path.read_text()) | {"folder": path.parent})
         except json.JSONDecodeError as error:
@@ -181,17 +181,17 @@ def _distinct(values: Sequence[object] | pd.Series) -> str:
     return ", ".join(dict.fromkeys(map(str, values)))
 
 
-def with_table(readme: str, text: str) -> str:
-    """README.md's text with the table between its two marks replaced.
+def with_table(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
+    """A page's text with the table between its two marks replaced.
 
     Raises:
         UserError: the marks are not there.
     """
-    if BEGIN not in readme or END not in readme:
-        raise UserError(f"README.md has lost the marks {BEGIN} and {END}: put them back")
-    before, rest = readme.split(BEGIN, 1)
-    after = rest.split(END, 1)[1]
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    if begin not in page or end not in page:
+        raise UserError(f"the page has lost the marks {begin} and {end}: put them back")
+    before, rest = page.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def draw_comparison(results: pd.DataFrame, comparison: Comparison) -> Figure:
@@ -221,23 +221,23 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
-    parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
+    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "results.md")
     args = parser.parse_args()
     results = load_results(args.results)
-    readme = args.readme.read_text()
-    written = with_table(readme, table(results))
+    page = args.page.read_text()
+    written = with_table(page, table(results))
     if args.check:
-        if written != readme:
-            raise UserError("README.md's table differs from results/: run `nox -s report`")
+        if written != page:
+            raise UserError(f"{args.page.name} differs from results/: run `nox -s report`")
         return
-    args.readme.write_text(written)
+    args.page.write_text(written)
     there: Any = set(results["experiment"])
     for name, comparison in COMPARED.items():
         found = tuple(name for name in comparison.experiments if name in there)
         if len(found) > 1:
             figure = draw_comparison(results, comparison._replace(experiments=found))
             save_figure(figure, args.results / "figures" / name)
-    print(f"{args.readme.name}: {len(results)} runs of {len(there)} experiments")
+    print(f"{args.page.name}: {len(results)} runs of {len(there)} experiments")
 
 
 if __name__ == "__main__":

@@ -80,6 +80,6 @@ def test_no_results_and_broken_results_are_one_sentence(tmp_path):
         load_results(tmp_path)
 
 
-def test_readme_says_what_the_committed_results_hold():
-    readme = (REPOSITORY / "README.md").read_text()
-    assert with_table(readme, table(load_results(REPOSITORY / "results"))) == readme
+def test_the_page_says_what_the_committed_results_hold():
+    page = (REPOSITORY / "docs" / "results.md").read_text()
+    assert with_table(page, table(load_results(REPOSITORY / "results"))) == page

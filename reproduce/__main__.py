@@ -1,0 +1,135 @@
+"""The verdicts on all claims, from results/.
+
+python -m reproduce              write docs/claims.md
+python -m reproduce --check      fail where it does not say what results/ holds
+python -m reproduce --list       rows and claims with their state, to the terminal
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from reproduce.declared import Reproduction, Row, read_all
+from reproduce.verdicts import Decision, decide, runs_of
+from shared.errors import UserError
+from shared.options import script
+from shared.report import load_results, with_table
+from shared.run import REPOSITORY
+
+HEAD = """# Claims and verdicts
+
+Sentences of the papers and of their published programs that numbers can decide. Written by
+`nox -s report` from `*/reproduction.toml` and the `result.json` files; no verdict is typed. *Ours*
+is the difference of the means with its 95 % interval: of the two measured quantities, or of ours
+and the published number. A verdict stands at 5 % after Holm's correction over a paper's claims.
+
+"""
+BEGIN, END = "<!-- claims: written by `nox -s report` -->", "<!-- end of claims -->"
+COLUMNS = ("Claim", "Says who", "Published", "Ours", "Seeds", "Verdict")
+
+
+def claims_table(decisions: Sequence[Decision]) -> str:
+    """A Markdown table of decided claims."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    for decision in decisions:
+        claim = decision.claim
+        reason = f" ({decision.reason})" if decision.reason else ""
+        cells = (
+            claim.says,
+            claim.where,
+            claim.published or "a comparison",
+            measured(decision),
+            " and ".join(map(str, decision.seeds)),
+            f"**{decision.verdict}**{reason}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def measured(decision: Decision) -> str:
+    """The difference with its interval, in percent points where the metric is a share."""
+    if decision.comparison is None:
+        return "-"
+    difference, low, high, *_ = decision.comparison
+    metric = decision.claim.left.metric
+    is_share = "accuracy" in metric or "rate" in metric
+    factor, unit, form = (100, " points", "+.2f") if is_share else (1, "", "+.3g")
+    text = f"{factor * difference:{form}}"
+    if not math.isnan(low):
+        text += f" ({factor * low:{form}} to {factor * high:{form}})"
+    return text + unit
+
+
+def page(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str:
+    """The content of docs/claims.md."""
+    parts = [HEAD]
+    for reproduction in reproductions:
+        if reproduction.claim:
+            title = f"## [{reproduction.paper}](../{reproduction.paper}/README.md)"
+            parts += [title, "\n\n", claims_table(decide(reproduction, results)), "\n\n"]
+    return "".join(parts).rstrip() + "\n"
+
+
+def front_table(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str:
+    """README.md's table: the claims that are declared to stand there."""
+    decisions = [d for r in reproductions for d in decide(r, results) if d.claim.front]
+    return claims_table(decisions)
+
+
+def state(row: Row, results: pd.DataFrame) -> str:
+    """How much of a row is there, and what the rest costs."""
+    there = set(runs_of(row, results)["seed"])
+    missing = [seed for seed in row.seeds if seed not in there]
+    if not missing:
+        return f"done, {len(there)} seeds"
+    estimate = "" if row.is_measured else " (estimate)"
+    cost = f"{row.minutes * len(missing):.0f} min{estimate}"
+    return f"missing seeds {', '.join(map(str, missing))}: {cost}"
+
+
+def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str:
+    """Every row with its state and cost, and every claim with its verdict."""
+    lines, hours = [], 0.0
+    for reproduction in reproductions:
+        lines.append(reproduction.paper)
+        for row in reproduction.row:
+            lines.append(f"  {row.name:44} {row.dataset:18} {state(row, results)}")
+            missing = set(row.seeds) - set(runs_of(row, results)["seed"])
+            hours += row.minutes * len(missing) / 60
+        for decision in decide(reproduction, results):
+            lines.append(f"  claim:{decision.claim.name:38} {decision.verdict}")
+    return "\n".join([*lines, f"missing rows: {hours:.1f} hours on one core"])
+
+
+def main() -> None:
+    """Write the page, check it, or print the list."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    parser.add_argument("--list", action="store_true", help="rows and claims to the terminal")
+    parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
+    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "claims.md")
+    parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
+    args = parser.parse_args()
+    reproductions, results = read_all(), load_results(args.results)
+    if args.list:
+        print(listing(reproductions, results))
+        return
+    readme = args.readme.read_text()
+    texts = {
+        args.page: page(reproductions, results),
+        args.readme: with_table(readme, front_table(reproductions, results), BEGIN, END),
+    }
+    for path, text in texts.items():
+        if not args.check:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            raise UserError(f"{path.name} differs from results/: run `nox -s report`")
+
+
+if __name__ == "__main__":
+    script(main)

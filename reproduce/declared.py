@@ -1,0 +1,173 @@
+"""Rows and claims, as `<paper>/reproduction.toml` declares them.
+
+A row is a script with its options: what has to be run. A claim is a sentence of the paper that
+numbers of rows can decide. See docs/extending.md for an example of each.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shared.errors import UserError
+from shared.run import REPOSITORY
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Declared(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Row(_Declared):
+    """What is run: one script with its options, once a seed.
+
+    Attributes:
+        name: of the experiment, as result.json has it.
+        script: below the paper's folder.
+        options: of the script, without --seed.
+        seeds: that the row should have.
+        dataset: as result.json names it.
+        epochs: of a run of this row.
+        size: what is smaller or shorter than in the paper, in words; empty where nothing is.
+        minutes: that one seed takes on one core of the machine that the results name.
+        is_measured: whether these minutes are from a run, or an estimate.
+    """
+
+    name: str
+    script: str
+    options: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2)
+    dataset: str
+    epochs: Count
+    size: str = ""
+    minutes: Positive
+    is_measured: bool = True
+
+
+class Quantity(_Declared):
+    """A metric of a row's runs.
+
+    Attributes:
+        row: name of the row.
+        metric: of result.json.
+        counted_in: the metric that holds the number of trials, where this one is the share of
+            those that succeeded.
+    """
+
+    row: str
+    metric: str
+    counted_in: str | None = None
+
+
+class Claim(_Declared):
+    """A sentence that numbers can decide.
+
+    `above` says that left exceeds right by more than the margin; `level` that they differ by less
+    than the margin.
+
+    Attributes:
+        name: for commands.
+        says: the sentence.
+        where: who says so, and where.
+        kind: what is compared, see above.
+        left: the metric that the sentence is about.
+        right: another metric, or a number: a published one.
+        margin: in the unit of the metrics.
+        seeds: fewest runs of each side that may decide it.
+        is_single: the sentence is about one run, such as the figure of one seed: no interval.
+        published: what the paper gives, in words.
+        front: whether README.md shows it.
+    """
+
+    name: str
+    says: str
+    where: str
+    kind: Literal["above", "level"]
+    left: Quantity
+    right: Quantity | float
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    seeds: Count = 3
+    is_single: bool = False
+    published: str = ""
+    front: bool = False
+
+    @property
+    def sides(self) -> tuple[Quantity, ...]:
+        """What is compared, without a number."""
+        return (self.left, self.right) if isinstance(self.right, Quantity) else (self.left,)
+
+    @model_validator(mode="after")
+    def _check_decidable(self) -> "Claim":
+        if self.kind == "level" and self.margin == 0:
+            raise ValueError("level needs a margin above 0: nothing is ever exactly level")
+        if self.seeds == 1 and not self.is_single and self.left.counted_in is None:
+            raise ValueError("one seed decides nothing: two at least, or is_single, or counted_in")
+        return self
+
+
+class Reproduction(_Declared):
+    """All that a paper's folder declares.
+
+    Attributes:
+        paper: the folder's name.
+        rows: by their names.
+        claims: in the order of the paper.
+    """
+
+    paper: str
+    row: tuple[Row, ...]
+    claim: tuple[Claim, ...] = ()
+
+    @property
+    def rows(self) -> dict[str, Row]:
+        """The rows by name."""
+        return {row.name: row for row in self.row}
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "Reproduction":
+        for kind, names in (
+            ("row", [row.name for row in self.row]),
+            ("claim", [claim.name for claim in self.claim]),
+        ):
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"two {kind}s are called {name}")
+        for claim in self.claim:
+            for side in claim.sides:
+                if side.row not in self.rows:
+                    raise ValueError(
+                        f"claim {claim.name} needs a row {side.row}, which is not here"
+                    )
+        return self
+
+
+def read(path: Path) -> Reproduction:
+    """What one file declares; its folder is the paper.
+
+    Raises:
+        UserError: it cannot be read, or does not say what it must.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+        return Reproduction.model_validate({"paper": path.parent.name, **content})
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: {place or 'as a whole'}: {first['msg']}") from error
+
+
+def read_all(repository: Path = REPOSITORY) -> tuple[Reproduction, ...]:
+    """What all folders of a repository declare, by the folders' names.
+
+    Raises:
+        UserError: as in `read`; or no folder declares anything.
+    """
+    paths = sorted(repository.glob("*/reproduction.toml"))
+    if not paths:
+        raise UserError(f"no folder of {repository} has a reproduction.toml")
+    return tuple(map(read, paths))

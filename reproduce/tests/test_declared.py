@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from reproduce.__main__ import BEGIN, END, front_table, listing, page
+from reproduce.declared import read, read_all
+from shared.errors import UserError
+from shared.report import load_results, with_table
+from shared.run import REPOSITORY
+
+GOOD = """
+[[row]]
+name = "a"
+script = "train.py"
+dataset = "mnist"
+epochs = 3
+minutes = 2.5
+
+[[claim]]
+name = "c"
+says = "A learns."
+where = "abstract"
+kind = "above"
+left = { row = "a", metric = "test_accuracy_last" }
+right = 0.1
+published = "above chance"
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "paper" / "reproduction.toml"
+    path.parent.mkdir()
+    path.write_text(text)
+    return path
+
+
+def test_a_file_is_read(tmp_path):
+    found = read(written(tmp_path, GOOD))
+    assert found.paper == "paper"
+    assert found.rows["a"].seeds == (0, 1, 2)
+    assert found.claim[0].right == 0.1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("epochs = 3", "epochs = 0", "row.0.epochs"),
+        ("minutes = 2.5", "minute = 2.5", "row.0.minute"),
+        ('row = "a"', 'row = "b"', "claim c needs a row b"),
+        ('kind = "above"', 'kind = "over"', "claim.0.kind"),
+        ('kind = "above"', 'kind = "level"', "level needs a margin"),
+        ("[[claim]]", "[[claim]", "cannot be read"),
+        ('published = "above chance"', "seeds = 1", "one seed decides nothing"),
+    ],
+)
+def test_what_is_declared_wrongly_is_named(tmp_path, old, new, words):
+    path = written(tmp_path, GOOD.replace(old, new))
+    with pytest.raises(UserError, match=words) as error:
+        read(path)
+    assert str(path) in str(error.value)
+
+
+def test_names_are_unique(tmp_path):
+    row = GOOD[: GOOD.index("[[claim]]")]
+    with pytest.raises(UserError, match="two rows are called a"):
+        read(written(tmp_path, row + GOOD))
+
+
+def test_without_declarations_the_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"has a reproduction\.toml"):
+        read_all(tmp_path)
+
+
+def made(seeds: list[int]) -> pd.DataFrame:
+    common = {"experiment": "a", "dataset": "mnist", "epochs": 3}
+    return pd.DataFrame(
+        [
+            {**common, "seed": seed, "metrics": {"test_accuracy_last": 0.9 + seed / 1000}}
+            for seed in seeds
+        ]
+    )
+
+
+def test_page_and_list_say_what_is_there(tmp_path):
+    declared = (read(written(tmp_path, GOOD)),)
+    text = page(declared, made([0, 1, 2]))
+    assert "| A learns. | abstract | above chance | +80.10 (+79.85 to +80.35) points | 3 |" in text
+    assert "**holds**" in text
+    assert "done, 3 seeds" in listing(declared, made([0, 1, 2]))
+    text = listing(declared, made([0]))
+    assert "missing seeds 1, 2: 5 min" in text
+    assert "undecided" in text
+
+
+def test_the_pages_say_what_the_committed_results_hold():
+    declared, results = read_all(), load_results(REPOSITORY / "results")
+    assert (REPOSITORY / "docs" / "claims.md").read_text() == page(declared, results)
+    readme = (REPOSITORY / "README.md").read_text()
+    assert with_table(readme, front_table(declared, results), BEGIN, END) == readme
+
+
+def test_the_papers_declarations_are_of_scripts_and_results_that_exist():
+    results = load_results(REPOSITORY / "results")
+    for reproduction in read_all():
+        for row in reproduction.row:
+            assert (REPOSITORY / reproduction.paper / row.script).is_file(), row.name
+        metrics = {name for content in results["metrics"] for name in content}
+        for claim in reproduction.claim:
+            assert {side.metric for side in claim.sides} <= metrics, claim.name

@@ -1,0 +1,170 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reproduce.declared import Claim, Reproduction, Row
+from reproduce.verdicts import LEVEL, Verdict, compare_values, decide
+
+A = {"row": "a", "metric": "test_accuracy_last"}
+B = {"row": "b", "metric": "test_accuracy_last"}
+
+
+def row(name: str, **changes: object) -> Row:
+    content = {"name": name, "script": "x.py", "dataset": "d", "epochs": 2, "minutes": 1.0}
+    return Row.model_validate(content | changes)
+
+
+def claim(**changes: object) -> Claim:
+    content = {"name": "c", "says": "so", "where": "here", "kind": "above", "left": A, "right": B}
+    return Claim.model_validate(content | changes)
+
+
+def made_results(**values: list[float]) -> pd.DataFrame:
+    """Runs of seeds 0, 1, ... of each row."""
+    return pd.DataFrame(
+        [
+            {"experiment": name, "dataset": "d", "epochs": 2, "seed": seed}
+            | {"metrics": {"test_accuracy_last": value, "networks": 100}}
+            for name, series in values.items()
+            for seed, value in enumerate(series)
+        ]
+    )
+
+
+def decided(results: pd.DataFrame, *claims: Claim, **sizes: str):
+    rows = tuple(row(name, size=sizes.get(name, "")) for name in ("a", "b"))
+    return decide(Reproduction(paper="p", row=rows, claim=claims or (claim(),)), results)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "verdict"),
+    [
+        ([0.95, 0.951, 0.949], [0.90, 0.902, 0.898], Verdict.HOLDS),
+        ([0.90, 0.902, 0.898], [0.95, 0.951, 0.949], Verdict.DOES_NOT_HOLD),
+        ([0.95, 0.90, 0.92], [0.93, 0.92, 0.91], Verdict.UNDECIDED),
+        ([0.95, 0.95, 0.95], [0.90, 0.90, 0.90], Verdict.HOLDS),
+    ],
+)
+def test_orders(a, b, verdict):
+    assert decided(made_results(a=a, b=b))[0].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("apart", "verdict"),
+    [(0.0, Verdict.HOLDS), (0.0031, Verdict.UNDECIDED), (0.02, Verdict.DOES_NOT_HOLD)],
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_level(apart, verdict, sign):
+    b = [0.900, 0.901, 0.899]
+    a = [v + sign * apart + jitter for v, jitter in zip(b, (1e-4, -1e-4, 2e-4), strict=True)]
+    level = claim(kind="level", margin=0.003)
+    assert decided(made_results(a=a, b=b), level)[0].verdict == verdict
+
+
+def test_a_published_number_is_reached_or_not():
+    results = made_results(a=[0.976, 0.975, 0.977])
+    reached = claim(name="reached", right=0.976, margin=0.005, kind="level")
+    missed = claim(name="missed", right=0.986, margin=0.0)
+    first, second = decided(results, reached, missed)
+    assert (first.verdict, second.verdict) == (Verdict.HOLDS, Verdict.DOES_NOT_HOLD)
+    assert first.comparison.difference == pytest.approx(0.0)
+    assert first.seeds == (3,)
+
+
+def test_unpaired_seeds_are_welch():
+    results = made_results(a=[0.95, 0.951, 0.949], b=[0.90, 0.902, 0.898, 0.9])
+    (decision,) = decided(results)
+    assert decision.verdict == Verdict.HOLDS
+    assert decision.seeds == (3, 4)
+
+
+def test_the_paired_interval_is_students():
+    (decision,) = decided(made_results(a=[0.95, 0.96, 0.97], b=[0.90, 0.92, 0.91]))
+    apart = np.array([0.05, 0.04, 0.06])
+    half = 4.302652729911275 * apart.std(ddof=1) / math.sqrt(3)
+    assert decision.comparison.low == pytest.approx(0.05 - half)
+    assert decision.comparison.high == pytest.approx(0.05 + half)
+
+
+def test_too_few_seeds_decide_nothing():
+    (decision,) = decided(made_results(a=[0.9], b=[0.1, 0.1, 0.1]))
+    assert decision.verdict == Verdict.UNDECIDED
+    assert decision.reason == "1 of 3 seeds"
+    assert decision.comparison.difference == pytest.approx(0.8)
+
+
+def test_what_was_not_run_says_so():
+    results = made_results(a=[0.9, 0.9, 0.9])
+    assert decided(results)[0].verdict == Verdict.NOT_RUN
+    other_length = results.assign(epochs=3)
+    assert decided(other_length, claim(right=0.5))[0].verdict == Verdict.NOT_RUN
+
+
+def test_a_smaller_size_is_named():
+    results = made_results(a=[0.95, 0.951, 0.949], b=[0.90, 0.902, 0.898])
+    (decision,) = decided(results, a="3 epochs of 100", b="3 epochs of 100")
+    assert decision.reason == "3 epochs of 100"
+
+
+def test_one_run_is_decided_without_an_interval_where_the_sentence_is_of_one():
+    one = claim(is_single=True, seeds=1, right=0.5)
+    (decision,) = decided(made_results(a=[0.9]), one)
+    assert decision.verdict == Verdict.HOLDS
+    assert math.isnan(decision.comparison.low)
+
+
+def counted(share_a: float, right: object, **changes: object):
+    quantity = A | {"counted_in": "networks"}
+    return decided(made_results(a=[share_a], b=[0.5]), claim(left=quantity, right=right, **changes))
+
+
+def test_counts():
+    other = B | {"counted_in": "networks"}
+    assert counted(0.9, other)[0].verdict == Verdict.HOLDS
+    assert counted(0.52, other)[0].verdict == Verdict.UNDECIDED
+    assert counted(0.9, 0.8)[0].verdict == Verdict.HOLDS
+    assert counted(0.8, 0.8)[0].verdict == Verdict.UNDECIDED
+    (all_succeed,) = counted(1.0, 0.9)
+    # Wilson's interval of 100 of 100.
+    assert all_succeed.comparison.low == pytest.approx(0.9630 - 0.9, abs=1e-4)
+
+
+def test_coin_flips_are_decided_falsely_in_5_percent_at_most():
+    generator = np.random.default_rng(0)
+    wrong = 0
+    for a, b in generator.normal(0.9, 0.01, (1000, 2, 3)):
+        compared = compare_values(pd.Series(a), pd.Series(b), 0.0, 0.0)
+        wrong += 2 * min(compared.p_above, compared.p_below) < LEVEL
+    assert 20 <= wrong <= 60  # 50 expected, with a standard deviation of 7
+
+
+def test_many_coin_flips_of_one_paper_are_corrected():
+    generator = np.random.default_rng(1)
+    wrong = 0
+    rows = tuple(row(f"r{i}") for i in range(10))
+    claims = tuple(
+        claim(name=str(i), left=A | {"row": f"r{i}"}, right=0.9, seeds=3) for i in range(10)
+    )
+    reproduction = Reproduction(paper="p", row=rows, claim=claims)
+    for values in generator.normal(0.9, 0.01, (20, 10, 3)):
+        results = made_results(**{f"r{i}": list(v) for i, v in enumerate(values)})
+        found = decide(reproduction, results)
+        wrong += any(decision.verdict != Verdict.UNDECIDED for decision in found)
+    assert wrong <= 4  # 1 of 20 expected; without the correction 8
+
+
+def test_what_the_correction_undoes_says_so():
+    results = made_results(a=[0.912, 0.918, 0.908], b=[0.90, 0.90, 0.90])
+    alone = decided(results)[0]
+    of_many = decided(results, *(claim(name=str(i)) for i in range(9)))[0]
+    assert alone.verdict == Verdict.HOLDS
+    assert of_many.verdict == Verdict.UNDECIDED
+    assert of_many.reason == "decided alone, but not after the correction"
+
+
+def test_a_true_difference_is_seen_through_the_correction():
+    results = made_results(a=[0.95, 0.951, 0.949], b=[0.90, 0.902, 0.898])
+    claims = [claim(name=str(i)) for i in range(4)]
+    assert {decision.verdict for decision in decided(results, *claims)} == {Verdict.HOLDS}
