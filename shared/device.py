@@ -59,11 +59,14 @@ def jax_device(name: str = "auto") -> Any:
     kind, _, index = name.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdigit())):
         raise DeviceError(f"--device {name} is not one of auto, cpu, cuda, cuda:N")
-    if kind == "auto":
-        return jax.devices()[0]
     try:
-        found = jax.devices(kind)
-    except RuntimeError:
+        found = jax.devices(None if kind == "auto" else kind)
+    except RuntimeError as error:
+        if kind == "auto":  # the platform that the environment asks for
+            asked = os.environ.get("JAX_PLATFORMS", "")
+            raise DeviceError(
+                f"JAX_PLATFORMS={asked}: JAX has no such device here; unset it, or set it to cpu"
+            ) from error
         found = []
     if int(index or 0) >= len(found):
         raise DeviceError(

@@ -1,6 +1,8 @@
 """The options and the ending that every script shares."""
 
 import argparse
+import errno
+import io
 import math
 import os
 import sys
@@ -172,30 +174,55 @@ def check_positive(**values: float | None) -> None:
 def script(main: Callable[[], None]) -> NoReturn:
     """Run a script's main and turn what can go wrong into an exit code and one sentence.
 
-    Exit codes: 0 for success, 2 for input that the user can mend or that needs more memory than
-    there is, 130 for Ctrl-C.
+    Exit codes: 0 for success, 2 for input that the user can mend or that needs more memory or room
+    than there is, 130 for Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # else closed, or a test's
+            stream.reconfigure(errors="replace")  # a terminal without "±" shows "?"
     try:
         main()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         sys.exit(2)
     except BrokenPipeError:
         # The reader of our output left (`| head`); nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         sys.exit(1)
     except (KeyboardInterrupt, Exception) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            _silence()
+            _complain(
+                "error: no room left where the output goes: make room, then give the same command "
+                "again; it goes on from the last checkpoint"
+            )
+            sys.exit(2)
         if any(isinstance(cause, KeyboardInterrupt) for cause in _behind(error)):
-            print("interrupted: the same command goes on from the last checkpoint", file=sys.stderr)
+            _complain("interrupted: the same command goes on from the last checkpoint")
             sys.exit(130)
         if any(map(_is_out_of_memory, _behind(error))):
-            print(
-                "error: not enough memory: lower --batch-size, or make the network smaller",
-                file=sys.stderr,
-            )
+            _complain("error: not enough memory: lower --batch-size, or make the network smaller")
             sys.exit(2)
         raise
     sys.exit(0)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that say that a disk or a quota is full."""
+
+
+def _complain(words: str) -> None:
+    """Say it on standard error, where there is one."""
+    if sys.stderr is not None:  # closed by `2>&-`, and then print would take standard output
+        print(words, file=sys.stderr)
+
+
+def _silence() -> None:
+    """Send what is still to be written to standard output nowhere."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _behind(error: BaseException | None) -> Iterator[BaseException]:

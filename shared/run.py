@@ -17,7 +17,6 @@ is compared with what is asked for, whether config.json is there or result.json 
 import argparse
 import contextlib
 import dataclasses
-import errno
 import importlib.metadata
 import io
 import json
@@ -38,6 +37,7 @@ import numpy as np
 from tqdm import tqdm
 
 from shared.errors import UserError
+from shared.options import FULL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -631,7 +631,7 @@ class Run:
                 os.fsync(file.fileno())
         except OSError as error:
             path.unlink(missing_ok=True)
-            what = "the disk is full" if error.errno in _FULL else error.strerror
+            what = "the disk is full" if error.errno in FULL else error.strerror
             raise RunError(
                 f"{what}: {path.name.removesuffix('.tmp')} could not be written to {self.folder}; "
                 "what was saved before is intact: make room, then give the same command again"
@@ -761,9 +761,6 @@ def _described(data: Mapping[str, Any] | None) -> str:
     return f"{data['name']} ({data['samples']} samples, checksum {data['checksum']})"
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure as path.png and path.pdf, without dates, and close it."""
     import matplotlib.pyplot as plt
@@ -778,4 +775,5 @@ def save_figure(figure: "Figure", path: Path) -> None:
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Show a bar on a terminal; elsewhere a run's line an epoch is enough."""
-    return iter(tqdm(items, total=total, desc=what, leave=False, disable=not sys.stderr.isatty()))
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return iter(tqdm(items, total=total, desc=what, leave=False, disable=not is_terminal))

@@ -216,6 +216,10 @@ def load_table(name: str) -> Table:
 def _hold_out(whole: Split, share: float, seed: int) -> tuple[Split, Split]:
     """Cuts a random share out of a set; both parts keep the set's order."""
     chosen = held_out(len(whole), share, seed)
+    if chosen.all():
+        raise DatasetError(
+            f"--validation {share} leaves none of {len(whole)} samples to train on: hold out less."
+        )
     return (
         Split(whole.inputs[~chosen], whole.labels[~chosen]),
         Split(whole.inputs[chosen], whole.labels[chosen]),

@@ -681,6 +681,11 @@ def test_train_and_validation_share_the_training_set(
         np.testing.assert_array_equal(loaded.train.labels, np.arange(40) % 10)
 
 
+def test_a_validation_part_of_everything_is_refused() -> None:
+    with pytest.raises(DatasetError, match=r"0\.9999 leaves none of 1438 samples to train on"):
+        datasets.load("digits", validation=0.9999)
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.0, 1.5, float("nan")])
 def test_validation_share_out_of_range_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="validation must be in"):

@@ -1,4 +1,8 @@
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,3 +83,19 @@ def test_deterministic_mode_is_on():
     make_deterministic()
     assert torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
+
+
+def test_a_platform_of_jax_that_is_not_there_is_named():
+    code = (
+        "from shared.device import jax_device, DeviceError\n"
+        "try: jax_device()\n"
+        "except DeviceError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "JAX_PLATFORMS": "rocm"},
+    )
+    assert done.stdout.startswith("JAX_PLATFORMS=rocm: JAX has no such device here"), done.stderr

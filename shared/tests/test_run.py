@@ -509,6 +509,50 @@ def test_a_defect_keeps_its_traceback():
         script(raises(ZeroDivisionError()))
 
 
+SAYS = "from shared.options import script; script(lambda: print('9.5 \\xb1 0.1'))"
+FAILS = (
+    "from shared.errors import UserError; from shared.options import script\n"
+    "def main(): raise UserError('mend this')\n"
+    "script(main)"
+)
+
+
+def shell(redirection: str, code: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {redirection}', sys.executable, code],
+        capture_output=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_terminal_that_lacks_a_sign_shows_another():
+    done = shell("", SAYS, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout) == (0, b"9.5 ? 0.1\n"), done.stderr
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_nothing(redirection):
+    assert shell(redirection, SAYS).returncode == 0
+    assert shell(redirection, FAILS).returncode == 2
+
+
+def test_words_of_an_error_never_go_to_standard_output():
+    assert shell("2>&-", FAILS).stdout == b""
+
+
+def test_a_full_standard_output_is_one_sentence():
+    done = shell("> /dev/full", SAYS)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: no room left where the output goes")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_progress_needs_no_standard_error(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    assert list(progress([1, 2], 2, "two")) == [1, 2]
+
+
 def test_check_positive_names_the_option():
     check_positive(epochs=1, batch_size=None)
     with pytest.raises(UserError, match="--batch-size 0 must be above 0"):
