@@ -125,6 +125,12 @@ def scaled(setting: MNIST, width: float) -> MNIST:
     )
 
 
+def with_whole_decay(setting: MNIST) -> MNIST:
+    """The settings with a step size that falls in their epochs as far as in the data set's own."""
+    power = type(setting)().epochs / setting.epochs
+    return dataclasses.replace(setting, lr_decay=setting.lr_decay**power)
+
+
 def smallest_depth(setting: MNIST) -> int:
     """The fewest convolutions of a network that differs in its last block only."""
     return sum(setting.blocks[:-1]) + 1

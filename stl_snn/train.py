@@ -31,7 +31,7 @@ from stl_snn.data import LEVELS, intensities, kinds_of_noise, load, spikes
 from stl_snn.figures import draw_curves, draw_energy, draw_noise, draw_rates, draw_thresholds
 from stl_snn.func import Sharing
 from stl_snn.operations import Counter
-from stl_snn.param import MNIST, SETTINGS, deepened, scaled
+from stl_snn.param import MNIST, SETTINGS, deepened, scaled, with_whole_decay
 from stl_snn.spiking_model import Learning, SpikingNetwork
 from stl_snn.training import (
     EVALUATION_SEED,
@@ -135,6 +135,12 @@ def make_parser(description: str | None = __doc__) -> argparse.ArgumentParser:
             help=f"{words} (of MNIST, paper: {default:g})",
         )
     settings.add_argument(
+        "--whole-decay",
+        action="store_true",
+        help=f"the step size ends where the paper's {MNIST.epochs} epochs leave it: behind each of "
+        f"E epochs it is multiplied by --lr-decay to the power of {MNIST.epochs} / E",
+    )
+    settings.add_argument(
         "--precision",
         choices=get_args(Precision),
         default="float32",
@@ -212,6 +218,8 @@ def setting_of(args: argparse.Namespace) -> MNIST:
     """
     given = {name: getattr(args, name) for name in (*FIELDS, "epochs")}
     setting = dataclasses.replace(SETTINGS[args.data](), **given)
+    if args.whole_decay:
+        setting = with_whole_decay(setting)
     return deepened(scaled(setting, args.width), args.depth)
 
 
@@ -235,6 +243,8 @@ def name_of(args: argparse.Namespace) -> str:
         if getattr(args, name) != getattr(defaults, name):
             word = "T" if name == "steps" else f"{name.replace('_', '-')}-"
             words.append(f"{word}{getattr(args, name):g}")
+    if args.whole_decay:
+        words.append("whole-decay")
     if args.precision != "float32":
         words.append(args.precision)
     return "_".join([*words, "quick"] if args.quick else words)

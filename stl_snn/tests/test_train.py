@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from shared.errors import UserError
-from stl_snn.train import completed, make_parser, name_of, published
+from stl_snn.train import completed, make_parser, name_of, published, setting_of
 
 FIGURES = ["curves", "rates", "thresholds", "noise", "energy"]
 # Wide and bright enough that layers fire and learn in two epochs of little data.
@@ -34,6 +34,7 @@ def read(*options):
         (("-data", "cifar10", "--steps", 8, "--lr", 1e-4), "stl_cifar10_lr-0.0001"),
         (("-data", "nmnist", "--sharing", "channel"), "stl_nmnist_per-channel"),
         (("--floor", 0.1, "--depth", 3, "--theta", 1), "stl_mnist_floor-0.1_depth-3_theta-1"),
+        (("--epochs", 5, "--whole-decay", "--lr", 0.01), "stl_mnist_lr-0.01_whole-decay"),
         (("-data", "dvsgesture", "--quick"), "stl_dvsgesture_width-0.0625_quick"),
     ],
 )
@@ -55,6 +56,16 @@ def test_names_say_what_differs(options, expected):
 )
 def test_only_the_paper_s_run_has_its_number(options, expected):
     assert published(read(*options)) == expected
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 100, 300])
+def test_a_run_of_any_length_can_have_the_whole_decay(epochs):
+    options = ("--epochs", epochs, "--width", 0.25)
+    assert setting_of(read(*options)).lr_decay == 0.93
+    behind = setting_of(read(*options, "--whole-decay")).lr_decay ** epochs
+    assert behind == pytest.approx(0.93**100, rel=1e-12)
+    slower = setting_of(read(*options, "--whole-decay", "--lr-decay", 0.95)).lr_decay
+    assert slower**epochs == pytest.approx(0.95**100, rel=1e-12)
 
 
 def test_switches_are_real():
