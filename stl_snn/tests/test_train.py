@@ -36,6 +36,7 @@ def read(*options):
         (("--floor", 0.1, "--depth", 3, "--theta", 1), "stl_mnist_floor-0.1_depth-3_theta-1"),
         (("--epochs", 5, "--whole-decay", "--lr", 0.01), "stl_mnist_lr-0.01_whole-decay"),
         (("-data", "dvsgesture", "--quick"), "stl_dvsgesture_width-0.0625_quick"),
+        (("-data", "cifar10dvs", "--no-tl"), "stl_cifar10dvs_sl"),
     ],
 )
 def test_names_say_what_differs(options, expected):
@@ -48,7 +49,12 @@ def test_names_say_what_differs(options, expected):
         (("-data", "cifar10"), {"test_accuracy_last": 0.9242}),
         (("-data", "dvsgesture", "--epochs", 100, "--seed", 1), {"test_accuracy_last": 0.9722}),
         (("-data", "mnist"), None),
+        (
+            ("-data", "cifar10dvs"),
+            {"test_accuracy_last": 0.7850, "test_accuracy_last_later_table": 0.7730},
+        ),
         (("-data", "cifar10", "--epochs", 1), None),
+        (("-data", "cifar10", "--whole-decay"), None),
         (("-data", "cifar10", "--learning", "sl"), None),
         (("-data", "cifar10", "--width", 0.5), None),
         (("-data", "cifar10", "--quick"), None),
@@ -81,6 +87,8 @@ def test_quick_run_of_images(scripts, undisturbed):
     assert result["dataset"].startswith("mnist")
     metrics, rows = result["metrics"], scripts.rows(undisturbed)
     assert metrics["test_accuracy_last"] == rows[-1]["test_accuracy"]
+    best = max(row["test_accuracy"] for row in rows)
+    assert metrics["test_accuracy_best_published_protocol"] == best
     assert metrics["decisions"] == 3
     assert metrics["test_accuracy_s&p_0"] == metrics["test_accuracy_gaussian_0"]
     assert {"Dense", "Effective_MACs", "Effective_ACs", "activation_sparsity"} <= metrics.keys()
@@ -88,6 +96,13 @@ def test_quick_run_of_images(scripts, undisturbed):
     assert 0 < metrics["rate_lif1"] < 1
     assert rows[1]["train_loss"] < rows[0]["train_loss"]
     assert rows[1]["theta_sd_lif1"] != rows[0]["theta_sd_lif1"]
+
+
+def test_the_step_size_falls_behind_every_epoch(scripts, undisturbed):
+    state = scripts.state(undisturbed)
+    (group,) = state["optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(1e-3 * 0.93**2, rel=1e-12)
+    assert (group["weight_decay"], tuple(group["betas"])) == (1e-6, (0.9, 0.999))
 
 
 def test_quick_run_of_recordings(scripts, tmp_path):
@@ -106,7 +121,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, numbe
 
 
 def test_the_seed_decides(scripts, undisturbed, tmp_path):
-    scripts.assert_seed_decides(undisturbed, tmp_path, "layers.conv1.weight", *REPEATED)
+    scripts.assert_seed_decides(undisturbed, tmp_path, "conv1.weight", *REPEATED)
 
 
 @pytest.mark.parametrize(
