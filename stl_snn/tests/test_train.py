@@ -3,10 +3,12 @@
 import shutil
 import signal
 
+import numpy as np
 import pytest
 
+from shared.datasets import _cifar10dvs
 from shared.errors import UserError
-from stl_snn.train import completed, make_parser, name_of, published, setting_of
+from stl_snn.train import completed, main, make_parser, name_of, published, setting_of
 
 FIGURES = ["curves", "rates", "thresholds", "noise", "energy"]
 # Wide and bright enough that layers fire and learn in two epochs of little data.
@@ -115,6 +117,25 @@ def test_quick_run_of_recordings(scripts, tmp_path):
     assert result["metrics"]["test_accuracy_s&p_14"] is not None
 
 
+def test_quick_run_of_a_copy_of_cifar10_dvs(scripts, tmp_path, monkeypatch):
+    """From made recordings in the official format, as a user's archives have them."""
+    monkeypatch.setattr(_cifar10dvs, "PER_CLASS", 10)
+    for label, name in enumerate(_cifar10dvs.ZIPS):
+        for number in range(10):
+            address = np.arange(40) * 401 + label  # of 40 events, all over the camera
+            words = np.stack([address % 2**15, 25 * np.arange(40) + number], 1).astype(">u4")
+            path = tmp_path / "CIFAR10DVS" / name / f"cifar10_{name}_{number}.aedat"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"#!AER-DAT2.0\r\n" + words.tobytes())
+    options = ("-data", "cifar10dvs", "--quick", "--threads", 1, "--steps", 2)
+    done = scripts.call(main, *options, *ALIVE, "--data-root", tmp_path, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    result = scripts.assert_finished(tmp_path / "run", FIGURES)
+    assert result["dataset"] == "cifar10_dvs"
+    assert result["metrics"]["noise_samples"] == 10
+    assert "rate_lif7" in result["metrics"]  # five convolutions and two fully connected layers
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, number):
     scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
@@ -174,6 +195,9 @@ def test_data_that_are_not_there_are_named(scripts, tmp_path):
     options = ("-data", "dvsgesture", "--quick", "--data-root", tmp_path)
     done = scripts.run_offline("train.py", *options, "--out", tmp_path / "run")
     scripts.assert_refused(done, "DVS Gesture was not found")
+    options = ("-data", "cifar10dvs", "--quick", "--data-root", tmp_path)
+    done = scripts.call(main, *options, "--out", tmp_path / "run")
+    scripts.assert_refused(done, "CIFAR10-DVS was not found")
 
 
 def test_a_checkpoint_of_another_network_is_refused(scripts, undisturbed, tmp_path):
