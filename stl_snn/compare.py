@@ -4,9 +4,10 @@
     python stl_snn/compare.py -data nmnist --width 0.0625 --results results
 
 Takes the options of `train.py` and looks for <results>/<name of such a run>/seed*/ of everything
-that can learn; of runs of different lengths the longest count, and a number is the mean over their
-seeds. Figures: in <results>/figures, by the name of the run of STL: the accuracy over epochs, and
-with _noise and _rates behind the name accuracy under noise, firing rates and energy.
+that can learn. Only runs of one length are compared: that which most of what can learn has, and the
+longest of those. A number is the mean over their seeds. Figures: in <results>/figures, by the name
+of the run of STL: the accuracy over epochs, and with _noise and _rates behind the name accuracy
+under noise, firing rates and energy.
 """
 
 import argparse
@@ -65,12 +66,17 @@ def of_one_set(results: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     return runs[runs["dataset"] == runs["dataset"].min()]
 
 
+def of_one_length(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs of as many epochs as most experiments have runs of; of equals the longest."""
+    experiments = runs.groupby("epochs")["experiment"].nunique()
+    return runs[runs["epochs"] == experiments[experiments == experiments.max()].index.max()]
+
+
 def runs_of(results: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.DataFrame]:
-    """Metrics by mode, a row a seed; of runs of different lengths the longest."""
+    """Metrics by mode, a row a seed."""
     found = {}
     for mode, name in names.items():
         runs = results[results["experiment"] == name]
-        runs = runs[runs["epochs"] == runs["epochs"].max()]
         if len(runs):
             found[mode] = pd.DataFrame(list(runs["metrics"]))
     return found
@@ -149,7 +155,9 @@ def main() -> None:
             f"{args.results} has no runs called {', '.join(names.values())}: run train.py with the "
             "same options first, or name another folder with --results"
         )
+    runs = of_one_length(runs)
     metrics, dataset = runs_of(runs, names), runs["dataset"].iloc[0]
+    epochs = runs["epochs"].iloc[0]
     figures = {
         "": draw_comparison(runs, Comparison(tuple(names[mode] for mode in metrics))),
         "_rates": draw_rates(metrics),
@@ -158,9 +166,10 @@ def main() -> None:
         figures["_noise"] = draw_noise(metrics)
     path = args.results / "figures" / names["stl"]
     for ending, figure in figures.items():
-        figure.suptitle(f"{names['stl']}, {dataset}", fontsize=10)
+        figure.suptitle(f"{names['stl']}, {dataset}, {epochs} epochs", fontsize=10)
         save_figure(figure, path.with_name(path.name + ending))
-    print(f"{', '.join(metrics)} on {dataset}: {', '.join(f'{path}{e}.png' for e in figures)}")
+    drawn = ", ".join(f"{path}{ending}.png" for ending in figures)
+    print(f"{', '.join(metrics)} on {dataset}, {epochs} epochs: {drawn}")
 
 
 if __name__ == "__main__":

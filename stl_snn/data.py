@@ -23,6 +23,7 @@ from shared.run import progress
 CAMERAS: dict[str, Callable[[Path | None], EventSet]] = {
     "nmnist": datasets.load_nmnist,
     "dvsgesture": datasets.load_dvs_gesture,
+    "cifar10dvs": datasets.load_cifar10_dvs,
 }
 
 LEVELS = range(15)

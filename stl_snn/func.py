@@ -1,12 +1,12 @@
 """Layers of STL-SNN on tensors [batch, time, ...], all steps at once.
 
 Weights are shared by all steps. Batch normalisation and dropout act on each step apart: a step has
-its own statistics and its own mask. `reference.py` holds the same layers a step at a time.
+its own statistics and its own mask. Arguments are named as in the published program; where torch
+has the layer, they are torch's. `reference.py` holds the same layers a step at a time.
 """
 
-import math
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stl_snn import _pool
-from stl_snn.lif import lif
-
-Sharing = Literal["neuron", "channel", "layer"]
-"""Who has a threshold of its own: each neuron (the paper), each feature map, or the layer."""
+from stl_snn.lif import lif, surrogate
 
 
 def _apart(joined: Tensor, like: Tensor) -> Tensor:
@@ -25,18 +22,29 @@ def _apart(joined: Tensor, like: Tensor) -> Tensor:
     return joined.view(*like.shape[:2], *joined.shape[1:])
 
 
-class Conv2d(nn.Conv2d):
-    """A convolution without bias.
+class atan(torch.autograd.Function):
+    """The spike: 1 where x >= 0, with the derivative of a scaled arctangent.
 
-    Args:
-        n_in: channels that come in.
-        n_out: channels that go out.
-        kernel_size: side of the kernel.
-        padding: zeros at each border.
+    `atan.apply(x)` or `atan.apply(x, alpha)`: x any shape, potential above threshold; alpha the
+    derivative's sharpness, 2 as published. The derivative is (alpha/2) / (1 + (pi alpha x / 2)^2).
     """
 
-    def __init__(self, n_in: int, n_out: int, kernel_size: int, padding: int = 0) -> None:
-        super().__init__(n_in, n_out, kernel_size, padding=padding, bias=False)
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: float = 2.0) -> Tensor:
+        """Spikes, 0 or 1, in the dtype of x."""
+        ctx.save_for_backward(x)
+        ctx.alpha = alpha
+        return (x >= 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
+        """The signal times the derivative."""
+        (x,) = ctx.saved_tensors
+        return signal * surrogate(x, ctx.alpha), None
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution of every step; takes what `torch.nn.Conv2d` takes, bias included."""
 
     def forward(self, input: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t o h2 w2"]:
         """Currents of all steps, one convolution of batch x time."""
@@ -48,10 +56,7 @@ class Conv2d(nn.Conv2d):
 
 
 class Linear(nn.Linear):
-    """A fully connected layer without bias; what lies behind time is flattened."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        super().__init__(n_in, n_out, bias=False)
+    """A fully connected layer; takes what `torch.nn.Linear` takes. Flattens what is behind time."""
 
     def forward(self, input: Float[Tensor, "b t *shape"]) -> Float[Tensor, "b t o"]:
         """Currents of all steps, one product of batch x time."""
@@ -85,7 +90,7 @@ class BatchNorm2d(nn.BatchNorm2d):
             running.mul_((1 - self.momentum) ** n_steps)
             running.add_(share @ of_steps.view(n_steps, -1))
         assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(n_steps)
+        self.num_batches_tracked.add_(1)  # passes, as published, not steps
         return found.view(input.shape)
 
     def _check_input_dim(self, input: Tensor) -> None:
@@ -122,43 +127,54 @@ class LIF(nn.Module):
     """Leaky integrate-and-fire neurons with thresholds that learn; equations in `lif.py`.
 
     Args:
-        shape: of the neurons, such as (channels, height, width) or (n,).
-        theta: mean initial threshold.
-        spread: standard deviation of the initial thresholds.
+        train: whether the thresholds learn.
+        thresh: mean initial thresholds, of the neurons' shape, such as [channels, height, width] or
+            [n]; an axis of 1 shares a threshold along it, as [channels, 1, 1] does in a map.
         tau: share of the potential that is left after a step.
+        heterogeneity: standard deviation of the initial thresholds, in hundredths.
         alpha: sharpness of the surrogate derivative.
-        sharing: who has a threshold of its own; in a flat layer a channel is a neuron.
         floor: `keep_above_floor` lifts thresholds to it; None leaves them alone (the paper).
 
     Attributes:
-        thresh: thresholds, of the neurons' shape with 1 where it is shared.
+        thresh: the thresholds, shaped and typed as given.
     """
 
     def __init__(
         self,
-        shape: Sequence[int],
-        *,
-        theta: float = 2.0,
-        spread: float = 1e-4,
+        train: bool,
+        thresh: Float[Tensor, "*own"],
         tau: float = 0.5,
+        heterogeneity: float = 0.01,
+        *,
         alpha: float = 2.0,
-        sharing: Sharing = "neuron",
         floor: float | None = None,
     ) -> None:
         super().__init__()
-        if sharing not in get_args(Sharing):
-            raise ValueError(f"sharing {sharing!r} is not one of {', '.join(get_args(Sharing))}")
-        self.shape, self.tau, self.alpha, self.floor = tuple(shape), tau, alpha, floor
-        ones = (1,) * len(self.shape)
-        own = {"neuron": self.shape, "channel": (self.shape[0], *ones[1:]), "layer": ones}
-        self.thresh = nn.Parameter(theta + spread * torch.randn(own[sharing]))
+        self.tau, self.alpha, self.floor = tau, alpha, floor
+        drawn = heterogeneity * torch.randn_like(thresh) / 100 + thresh
+        self.thresh = nn.Parameter(drawn, requires_grad=train)
 
     def forward(self, input: Float[Tensor, "b t *shape"]) -> Float[Tensor, "b t *shape"]:
-        """Spikes of all steps, from a membrane at rest."""
+        """Spikes of all steps, from a membrane at rest.
+
+        Raises:
+            ValueError: the thresholds do not fit the neurons.
+        """
         # Under autocast the layer before may give bfloat16; a membrane needs its thresholds' dtype.
-        return lif(
-            input.to(self.thresh.dtype), self.thresh.expand(self.shape), self.tau, self.alpha
-        )
+        current = input.to(self.thresh.dtype)
+        return lif(current, self.thresholds(input.shape[2:]), self.tau, self.alpha)
+
+    def thresholds(self, shape: Sequence[int]) -> Float[Tensor, "*shape"]:
+        """One threshold for each neuron of a layer of that shape.
+
+        Raises:
+            ValueError: they do not fit it.
+        """
+        own = self.thresh.shape
+        pairs = zip(own, shape, strict=False)
+        if len(own) != len(shape) or any(n not in (1, size) for n, size in pairs):
+            raise ValueError(f"thresholds {tuple(own)} do not fit neurons {tuple(shape)}")
+        return self.thresh.expand(*shape)
 
     @torch.no_grad()
     def keep_above_floor(self) -> None:
@@ -168,7 +184,7 @@ class LIF(nn.Module):
 
     def extra_repr(self) -> str:
         """The layer in a printed network."""
-        return f"{self.shape}, thresholds {tuple(self.thresh.shape)}, tau={self.tau}"
+        return f"thresholds {tuple(self.thresh.shape)}, tau={self.tau}"
 
 
 class Vote(nn.Module):
@@ -185,8 +201,3 @@ class Vote(nn.Module):
     def forward(self, spikes: Float[Tensor, "b t n"]) -> Float[Tensor, "b classes"]:
         """Shares of the votes, in [0, 1]."""
         return spikes.reshape(*spikes.shape[:2], -1, self.population).mean((1, 3))
-
-
-def n_neurons(layer: LIF) -> int:
-    """Number of neurons of a layer, which may share thresholds."""
-    return math.prod(layer.shape)

@@ -26,7 +26,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from stl_snn.func import n_neurons
 from stl_snn.spiking_model import SpikingNetwork
 
 PJ_MAC, PJ_AC = 4.6, 0.9
@@ -64,6 +63,7 @@ class Counter:
         self._active: dict[str, Tensor] = {}
         self._binary: dict[str, Tensor] = {}
         self._spikes: dict[str, Tensor] = {}
+        self._sizes: dict[str, int] = {}
         self._samples, self._steps = 0, 0
         self._hooks: list[Any] = []
 
@@ -104,6 +104,7 @@ class Counter:
     def _note_spikes(self, name: str) -> Any:
         def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             self._spikes[name] = self._spikes.get(name, 0) + output.detach().count_nonzero()
+            self._sizes[name] = output[0, 0].numel()
 
         return note
 
@@ -111,8 +112,8 @@ class Counter:
         """Spikes a neuron and step, by layer of neurons."""
         presentations = self._samples * self._steps
         return {
-            name: float(self._spikes[name]) / (n_neurons(layer) * presentations)
-            for name, layer in self._network.neurons().items()
+            name: float(spikes) / (self._sizes[name] * presentations)
+            for name, spikes in self._spikes.items()
         }
 
     def counts(self) -> dict[str, Count]:
@@ -129,9 +130,8 @@ class Counter:
     def metrics(self) -> dict[str, float]:
         """The totals under NeuroBench's names, the layers' operations, and energies."""
         counts = self.counts()
-        neurons = self._network.neurons()
         spikes = sum(float(total) for total in self._spikes.values())
-        places = sum(map(n_neurons, neurons.values())) * self._samples * self._steps
+        places = sum(self._sizes.values()) * self._samples * self._steps
         weights = [layer.weight for layer in self._network.synapses().values()]
         zeros = sum(int((weight == 0).sum()) for weight in weights)
         stored = (*self._network.parameters(), *self._network.buffers())

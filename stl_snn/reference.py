@@ -1,8 +1,6 @@
 """The layers of `func` a step at a time, with gradients from autograd: the tests' oracle."""
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,21 +23,6 @@ __all__ = [
 ]
 
 
-class _Spike(torch.autograd.Function):
-    """A step function of x with the derivative of a scaled arctangent."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, alpha: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.alpha = alpha
-        return (x >= 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return signal * (ctx.alpha / 2) / (1 + (math.pi * ctx.alpha * x / 2) ** 2), None
-
-
 def lif(
     current: Float[Tensor, "batch time *shape"],
     theta: Float[Tensor, "*shape"],
@@ -50,7 +33,7 @@ def lif(
     potential, spikes = torch.zeros_like(current[:, 0]), []
     for drive in current.unbind(1):
         potential = tau * potential + drive
-        spike: Tensor = _Spike.apply(potential - theta, alpha)
+        spike: Tensor = func.atan.apply(potential - theta, alpha)
         potential = (1 - spike) * potential
         spikes.append(spike)
     return torch.stack(spikes, 1)
@@ -82,7 +65,11 @@ class BatchNorm2d(func.BatchNorm2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """A normalisation a step."""
-        return by_steps(super(func.BatchNorm2d, self).forward, input)
+        assert self.num_batches_tracked is not None
+        passes = self.num_batches_tracked + int(self.training)
+        found = by_steps(super(func.BatchNorm2d, self).forward, input)
+        self.num_batches_tracked.copy_(passes)
+        return found
 
 
 class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
@@ -114,4 +101,4 @@ class LIF(func.LIF):
 
     def forward(self, input: Tensor) -> Tensor:
         """A step of the membrane at a time."""
-        return lif(input, self.thresh.expand(self.shape), self.tau, self.alpha)
+        return lif(input, self.thresholds(input.shape[2:]), self.tau, self.alpha)

@@ -1,27 +1,32 @@
 """The networks of STL-SNN, and what of them learns."""
 
-from collections import OrderedDict
 from itertools import pairwise
 from types import ModuleType
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from shared.errors import UserError
-from stl_snn import func
-from stl_snn.func import LIF, Sharing
-from stl_snn.param import MNIST
+from stl_snn import func, param
+from stl_snn.data import spikes
+from stl_snn.func import LIF
+from stl_snn.params import mnist_para
 
 Learning = Literal["stl", "sl", "tl"]
 """What learns: synapses and thresholds, synapses only, thresholds only."""
+
+Sharing = Literal["neuron", "channel", "layer"]
+"""Who has a threshold of its own: each neuron (the paper), each feature map, or the layer."""
 
 
 class SpikingNetwork(nn.Module):
     """Blocks of convolutions and max pooling, a hidden layer, and neurons that vote for classes.
 
     Each convolution is followed by batch normalisation and LIF neurons, each fully connected layer
-    by LIF neurons; dropout stands in front of the fully connected layers.
+    by LIF neurons; dropout stands in front of the fully connected layers. Layers are named as in
+    the published network: conv1, bn1, lif1, pool1, ..., drop1, fc1, ..., boost.
 
     Args:
         setting: sizes and constants.
@@ -37,7 +42,7 @@ class SpikingNetwork(nn.Module):
 
     def __init__(
         self,
-        setting: MNIST,
+        setting: param.MNIST,
         shape: tuple[int, int, int],
         n_classes: int,
         *,
@@ -46,63 +51,53 @@ class SpikingNetwork(nn.Module):
         layers: ModuleType = func,
     ) -> None:
         super().__init__()
-        parts: OrderedDict[str, nn.Module] = OrderedDict()
-        n_neurons = 0
-
-        def neurons(*of_shape: int) -> None:
-            nonlocal n_neurons
-            n_neurons += 1
-            parts[f"lif{n_neurons}"] = layers.LIF(
-                of_shape,
-                theta=setting.theta,
-                spread=setting.spread,
-                tau=setting.tau,
-                alpha=setting.alpha,
-                sharing=sharing,
-                floor=floor,
-            )
-
         channels, height, width = shape
+        number = 0
         for block, n_convolutions in enumerate(setting.blocks, 1):
             for _ in range(n_convolutions):
-                number = n_neurons + 1
-                parts[f"conv{number}"] = layers.Conv2d(
-                    channels, setting.channels, setting.kernel, padding=setting.kernel // 2
+                number += 1
+                convolution = layers.Conv2d(
+                    channels,
+                    setting.channels,
+                    setting.kernel,
+                    padding=setting.kernel // 2,
+                    bias=False,
                 )
+                self.add_module(f"conv{number}", convolution)
                 channels = setting.channels
-                parts[f"norm{number}"] = layers.BatchNorm2d(channels)
-                neurons(channels, height, width)
+                self.add_module(f"bn{number}", layers.BatchNorm2d(channels))
+                thresholds = initial(setting.theta, (channels, height, width), sharing)
+                self.add_module(f"lif{number}", _neurons(layers, setting, thresholds, floor))
             height, width = height // 2, width // 2
             if height != width or not height:
                 raise UserError(
                     f"inputs of {shape[1]} x {shape[2]} cannot be pooled {len(setting.blocks)} "
                     "times: they must be square, and not so small"
                 )
-            parts[f"pool{block}"] = layers.AdaptiveMaxPool2d(height)
+            self.add_module(f"pool{block}", layers.AdaptiveMaxPool2d(height))
         sizes = (channels * height * width, setting.hidden, setting.population * n_classes)
         for i, (n_in, n_out) in enumerate(pairwise(sizes), 1):
-            parts[f"drop{i}"] = layers.Dropout(setting.dropout)
-            parts[f"fc{i}"] = layers.Linear(n_in, n_out)
-            neurons(n_out)
-        parts["vote"] = layers.Vote(setting.population)
-        self.layers = nn.Sequential(parts)
+            self.add_module(f"drop{i}", layers.Dropout(setting.dropout))
+            self.add_module(f"fc{i}", layers.Linear(n_in, n_out, bias=False))
+            thresholds = initial(setting.theta, (n_out,), sharing)
+            self.add_module(f"lif{number + i}", _neurons(layers, setting, thresholds, floor))
+        self.add_module("boost", layers.Vote(setting.population))
 
-    def forward(self, spikes: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b classes"]:
-        """Shares of the votes for each class, mean over time, in [0, 1]."""
-        votes: Tensor = self.layers(spikes)
-        return votes
+    def forward(self, input: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b classes"]:
+        """Shares of the votes for each class, mean over time, in [0, 1], for spikes or frames."""
+        for layer in self.children():
+            input = layer(input)
+        return input
 
     def neurons(self) -> dict[str, LIF]:
         """The layers of neurons by name, from the input on."""
-        return {
-            name: layer for name, layer in self.layers.named_children() if isinstance(layer, LIF)
-        }
+        return {name: layer for name, layer in self.named_children() if isinstance(layer, LIF)}
 
     def synapses(self) -> dict[str, nn.Conv2d | nn.Linear]:
         """The layers of synapses by name, from the input on."""
         return {
             name: layer
-            for name, layer in self.layers.named_children()
+            for name, layer in self.named_children()
             if isinstance(layer, nn.Conv2d | nn.Linear)
         }
 
@@ -116,7 +111,7 @@ class SpikingNetwork(nn.Module):
         Returns:
             The parameters that learn.
         """
-        for layer in self.layers.children():
+        for layer in self.children():
             if isinstance(layer, LIF):
                 learns = mode in ("stl", "tl")
             elif isinstance(layer, nn.BatchNorm2d):
@@ -134,3 +129,52 @@ class SpikingNetwork(nn.Module):
     def non_positive(self) -> dict[str, int]:
         """Number of thresholds at 0 or below, by layer: such neurons fire without any input."""
         return {name: int((layer.thresh <= 0).sum()) for name, layer in self.neurons().items()}
+
+
+def initial(theta: float, shape: tuple[int, ...], sharing: Sharing) -> Float[Tensor, "*own"]:
+    """Mean initial thresholds of a layer, of its shape with 1 along axes that share them."""
+    ones = (1,) * len(shape)
+    own = {"neuron": shape, "channel": (shape[0], *ones[1:]), "layer": ones}
+    return torch.full(own[sharing], theta)
+
+
+def _neurons(
+    layers: ModuleType, setting: param.MNIST, thresholds: Tensor, floor: float | None
+) -> LIF:
+    neurons: LIF = layers.LIF(
+        True, thresholds, setting.tau, 100 * setting.spread, alpha=setting.alpha, floor=floor
+    )
+    return neurons
+
+
+class MNIST(SpikingNetwork):
+    """The published network: images in, votes out; it draws the images' spikes itself.
+
+    Args:
+        train: the thresholds learn (STL); without, only synapses and normalisation do (SL).
+        thresh: mean initial threshold.
+        heterogeneity: standard deviation of the initial thresholds, in hundredths.
+        tau: share of the potential that is left after a step.
+        P: neurons that vote for a class.
+        time_step: time steps of a presentation.
+    """
+
+    def __init__(
+        self,
+        train: bool = mnist_para.train_thresh,
+        thresh: float = mnist_para.init_thresh,
+        heterogeneity: float = mnist_para.hete_thresh,
+        tau: float = mnist_para.tau,
+        P: int = 10,
+        time_step: int = mnist_para.time_step,
+    ) -> None:
+        setting = param.MNIST(
+            theta=thresh, spread=heterogeneity / 100, tau=tau, population=P, steps=time_step
+        )
+        super().__init__(setting, (1, 28, 28), mnist_para.num_classes)
+        self.time_step = time_step
+        self.learn("stl" if train else "sl", norm=True)
+
+    def forward(self, input: Float[Tensor, "b 1 28 28"]) -> Float[Tensor, "b classes"]:
+        """Shares of the votes in [0, 1] for pixels in [0, 1]; draws come from torch's generator."""
+        return super().forward(spikes(input, self.time_step, None))

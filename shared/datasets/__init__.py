@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from shared.datasets._cifar10dvs import load_cifar10_dvs
 from shared.datasets._events import (
     EventPart,
     Events,
@@ -82,6 +83,7 @@ __all__ = [
     "fingerprint",
     "folds",
     "load",
+    "load_cifar10_dvs",
     "load_dvs_gesture",
     "load_fsdd",
     "load_gesture_samples",
@@ -237,6 +239,7 @@ def _unknown(name: str) -> DatasetError:
         "nettalk": "load_nettalk",
         "nmnist": "load_nmnist",
         "dvs_gesture": "load_dvs_gesture",
+        "cifar10_dvs": "load_cifar10_dvs",
     }
     if name in homes:
         return DatasetError(f"{name} is a data set of another kind: use {homes[name]}.")

@@ -236,24 +236,26 @@ def load_nmnist(
     if name == "nmnist":
         _check_counts(folder, files)
     whole, test = (
-        _part([file for file in files if file.part == part], read) for part in NMNIST_COUNTS
+        part_of([file for file in files if file.part == part], read) for part in NMNIST_COUNTS
     )
-    train, apart = _cut(whole, validation, split_seed)
+    train, apart = cut(whole, validation, split_seed)
     return EventSet(name, train, apart, test, NMNIST_SIDE, NMNIST_SIDE, 10)
 
 
-class _File(NamedTuple):
+class File(NamedTuple):
+    """A recording: its part ("Train" or "Test"), its class, and the name to read it by."""
+
     part: str
     label: int
     name: str
 
 
-def _files(names: Sequence[str]) -> list[_File]:
+def _files(names: Sequence[str]) -> list[File]:
     found = [(match, name) for name in sorted(names) if (match := NMNIST_FILE.search(name))]
-    return [_File(match[1], int(match[2]), name) for match, name in found]
+    return [File(match[1], int(match[2]), name) for match, name in found]
 
 
-def _tree(folder: Path) -> list[_File]:
+def _tree(folder: Path) -> list[File]:
     return _files([path.relative_to(folder).as_posix() for path in folder.glob("*/*/*.bin")])
 
 
@@ -278,7 +280,7 @@ def _official_zip(path: Path) -> Path:
 
 def _zipped(
     sources: Sequence[Path | io.BytesIO], where: str
-) -> tuple[list[_File], Callable[[str], Events]]:
+) -> tuple[list[File], Callable[[str], Events]]:
     try:
         archives = [zipfile.ZipFile(source) for source in sources]
     except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError) as error:
@@ -293,7 +295,7 @@ def _zipped(
     return _files(list(homes)), read
 
 
-def _check_counts(folder: Path, files: list[_File]) -> None:
+def _check_counts(folder: Path, files: list[File]) -> None:
     for part, expected in NMNIST_COUNTS.items():
         found = sum(file.part == part for file in files)
         if found != expected:
@@ -303,14 +305,15 @@ def _check_counts(folder: Path, files: list[_File]) -> None:
             )
 
 
-def _part(files: list[_File], read: Callable[[str], Events]) -> EventPart:
+def part_of(files: list[File], read: Callable[[str], Events]) -> EventPart:
+    """A part of these recordings, in random but fixed order."""
     # The files are sorted by class; whoever takes the first few must get some of each.
     order = np.random.default_rng(0).permutation(len(files))
     labels = np.array([files[i].label for i in order], np.int64)
     return EventPart(Recordings([files[i].name for i in order], read), labels)
 
 
-def _cut(train: EventPart, share: float, seed: int) -> tuple[EventPart, EventPart]:
+def cut(train: EventPart, share: float, seed: int) -> tuple[EventPart, EventPart]:
     """What is left to train on, and the validation part."""
     chosen = held_out(len(train), share, seed)
     rest, apart = (_chosen(train, np.flatnonzero(mask)) for mask in (~chosen, chosen))
@@ -371,7 +374,7 @@ def load_dvs_gesture(
             f"tonic cannot read or unpack DVS Gesture in {folder / 'DVSGesture'} ({error}): the "
             "folder must be writable and its archives whole."
         ) from error
-    rest, apart = _cut(whole, validation, split_seed)
+    rest, apart = cut(whole, validation, split_seed)
     side = GESTURE_SIDE
     return EventSet("dvs_gesture", rest, apart, test, side, side, GESTURE_CLASSES)
 

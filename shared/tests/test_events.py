@@ -1,4 +1,4 @@
-"""Recordings of event cameras: decoding, frames, N-MNIST, DVS Gesture."""
+"""Recordings of event cameras: decoding, frames, N-MNIST, DVS Gesture, CIFAR10-DVS."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from shared import datasets
-from shared.datasets import DatasetError, DatasetMissingError, Events, _events
+from shared.datasets import DatasetError, DatasetMissingError, Events, _cifar10dvs, _events
 
 REAL = Path(os.environ.get("SNN_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
@@ -338,3 +338,167 @@ def test_the_real_gestures():
         frames = datasets.to_frames(events, 20, 128, 128, factor=4)
         assert frames.any((0, 2, 3)).all()
         assert 0.005 < frames.mean() < 0.5
+
+
+# ----------------------------------------------------------------------------------- CIFAR10-DVS
+
+HEADER = (
+    b"#!AER-DAT2.0\r\n# This is a raw AE data file\r\n# Timestamps tick is 1 us\r\n"
+    b"# created Thu Jan 01 00:00:00 1970\r\n"
+)
+
+
+def aedat(*events, header=HEADER):
+    """Content of an AEDAT 2.0 file of events (x, y, polarity, time) of a camera of 128 x 128.
+
+    The camera counts columns from the right and rows from below, and 1 means darker.
+    """
+    words = [
+        word
+        for x, y, polarity, time in events
+        for word in ((127 - x) << 8 | (127 - y) << 1 | (1 - polarity), time)
+    ]
+    return header + np.array(words, ">u4").tobytes()
+
+
+def moving(label, number):
+    """A recording that tells its label and number."""
+    return aedat((label, number, 1, 1000), (127, label, 0, 1_300_000), (0, 127, 1, 400_000))
+
+
+def recordings(n):
+    return [
+        (name, label, number, f"{name}/cifar10_{name}_{number}.aedat")
+        for label, name in enumerate(_cifar10dvs.ZIPS)
+        for number in range(n)
+    ]
+
+
+@pytest.fixture
+def moving_images(tmp_path, monkeypatch):
+    """The official archives, unpacked, with 20 recordings a class."""
+    monkeypatch.setattr(_cifar10dvs, "PER_CLASS", 20)
+    for _, label, number, path in recordings(20):
+        file = tmp_path / "CIFAR10DVS" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(moving(label, number))
+    return tmp_path
+
+
+def assert_is_cifar10_dvs(found):
+    assert (found.name, found.height, found.width, found.n_classes) == ("cifar10_dvs", 128, 128, 10)
+    assert tuple(map(len, (found.train, found.validation, found.test))) == (162, 18, 20)
+    for part, numbers in ((found.train, range(18)), (found.validation, range(18)),
+                          (found.test, (18, 19))):  # fmt: skip
+        first = [(int(events.x[0]), int(events.y[0])) for events in part.recordings]
+        assert [label for label, _ in first] == part.labels.tolist()
+        assert {number for _, number in first} <= set(numbers)
+    assert np.bincount(found.test.labels).tolist() == [2] * 10  # the last tenth of each class
+
+
+def test_moving_images_are_read_from_the_official_folders(moving_images):
+    found = datasets.load_cifar10_dvs(moving_images)
+    assert_is_cifar10_dvs(found)
+    first = found.test.recordings[0]
+    assert first.times.tolist() == [1000, 400_000, 1_300_000]
+    assert first.polarity.tolist() == [1, 1, 0]
+    assert first.x.tolist()[1:] == [0, 127]
+    assert first.y.tolist()[1:] == [127, found.test.labels[0]]
+    assert [column.dtype for column in first] == [np.int16, np.int16, np.uint8, np.int64]
+    assert datasets.to_frames(first, 20, 128, 128).sum() == 3
+
+
+def test_tonic_sees_the_same_events_in_such_a_file(moving_images):
+    from tonic.io import get_aer_events_from_file, read_aedat_header_from_file
+
+    path = moving_images / "CIFAR10DVS" / "dog" / "cifar10_dog_7.aedat"
+    version, start, _ = read_aedat_header_from_file(str(path))
+    raw = get_aer_events_from_file(str(path), version, start)
+    events = _cifar10dvs.decode_aedat(path.read_bytes(), "dog")
+    order = np.argsort(raw["timeStamp"], kind="stable")
+    assert raw["timeStamp"][order].tolist() == events.times.tolist()
+    address = raw["address"][order].astype(int)
+    assert (127 - (address >> 8)).tolist() == events.x.tolist()
+    assert (127 - (address >> 1 & 127)).tolist() == events.y.tolist()
+    assert (1 - (address & 1)).tolist() == events.polarity.tolist()
+
+
+def test_moving_images_are_read_from_the_official_archives(moving_images, monkeypatch):
+    folder = moving_images / "CIFAR10DVS"
+    sums = {}
+    for name in _cifar10dvs.ZIPS:
+        with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
+            archive.write(folder / name, name)
+            for file in sorted((folder / name).iterdir()):
+                archive.write(file, f"{name}/{file.name}")
+        shutil.rmtree(folder / name)
+        sums[name] = hashlib.md5((folder / f"{name}.zip").read_bytes()).hexdigest()
+    with pytest.raises(DatasetError) as refusal:
+        datasets.load_cifar10_dvs(moving_images)
+    assert_one_sentence(refusal, "airplane.zip is damaged (its MD5 is")
+    monkeypatch.setattr(_cifar10dvs, "ZIPS", sums)
+    assert_is_cifar10_dvs(datasets.load_cifar10_dvs(moving_images))
+
+
+def test_moving_images_are_read_where_tonic_has_them(moving_images, monkeypatch):
+    for path in (moving_images / "CIFAR10DVS").rglob("*.aedat"):
+        path.rename(path.with_suffix(".aedat4"))
+
+    def read(path):
+        name = Path(path)
+        label, number = [*_cifar10dvs.ZIPS].index(name.parent.name), int(name.stem.split("_")[-1])
+        kinds = [("t", "u8"), ("x", "u2"), ("y", "u2"), ("on", "?")]
+        return np.array([(9, 3, 4, False), (5, label, number, True)], kinds)
+
+    monkeypatch.setattr("tonic.io.read_aedat4", read)
+    found = datasets.load_cifar10_dvs(moving_images)
+    assert_is_cifar10_dvs(found)
+    first = found.test.recordings[0]
+    assert first.times.tolist() == [5, 9]
+    assert first.polarity.tolist() == [1, 0]
+
+    def lacks(path):
+        raise ModuleNotFoundError("No module named 'aedat'", name="aedat")
+
+    monkeypatch.setattr("tonic.io.read_aedat4", lacks)
+    with pytest.raises(DatasetMissingError) as refusal:
+        found.test.recordings[0]
+    assert_one_sentence(refusal, "with the package aedat only: install it")
+
+    def broken(path):
+        raise RuntimeError("not an AEDAT file")
+
+    monkeypatch.setattr("tonic.io.read_aedat4", broken)
+    with pytest.raises(DatasetError) as refusal:
+        found.test.recordings[0]
+    assert_one_sentence(refusal, "is damaged (not an AEDAT file)")
+
+
+def test_moving_images_that_are_not_there_are_one_sentence(moving_images, tmp_path_factory):
+    with pytest.raises(DatasetMissingError) as refusal:
+        datasets.load_cifar10_dvs(tmp_path_factory.mktemp("empty"))
+    assert_one_sentence(refusal, "CIFAR10-DVS was not found")
+    (moving_images / "CIFAR10DVS" / "ship" / "cifar10_ship_3.aedat").unlink()
+    with pytest.raises(DatasetError) as refusal:
+        datasets.load_cifar10_dvs(moving_images)
+    assert_one_sentence(refusal, "has 19 recordings of ship, not 20")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        HEADER,
+        b"#!AER-DAT2.0",
+        HEADER + b"1234567",
+        aedat((1, 1, 1, 1), header=b"#!AER-DAT3.1\n"),
+        aedat((1, 1, 1, 1), header=b""),
+    ],
+)
+def test_a_broken_recording_of_a_moving_image_is_one_sentence(moving_images, content):
+    path = moving_images / "CIFAR10DVS" / "cat" / "cifar10_cat_19.aedat"
+    path.write_bytes(content)
+    found = datasets.load_cifar10_dvs(moving_images)
+    with pytest.raises(DatasetError) as refusal:
+        list(found.test.recordings)
+    assert_one_sentence(refusal, f"{path} is no recording in the format AEDAT 2.0")

@@ -84,7 +84,7 @@ def test_what_learns_is_compared(scripts, trained, tmp_path):
     words = (*OPTIONS, "--theta", 0.5, "--results", tmp_path / "results")
     done = scripts.call(compare.main, *words)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"stl, sl, tl on {result['dataset']}: ")
+    assert done.stdout.startswith(f"stl, sl, tl on {result['dataset']}, 2 epochs: ")
     for ending in ("", "_noise", "_rates"):
         drawn = tmp_path / "results" / "figures" / f"{names[0]}{ending}.png"
         assert drawn.stat().st_size > 5000
@@ -116,6 +116,20 @@ def test_runs_of_a_stand_in_are_not_mixed_in():
     }  # fmt: skip
     alone = compare.of_one_set(results[results["dataset"] == "mnist5k"], names)
     assert list(alone["dataset"]) == ["mnist5k", "mnist5k"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "kept"),
+    [
+        ([("stl", 3), ("sl", 3), ("tl", 2)], [0, 1]),
+        ([("stl", 3), ("sl", 3), ("tl", 3), ("stl", 20)], [0, 1, 2]),
+        ([("stl", 3), ("stl", 3), ("sl", 5)], [2]),  # one of each: the longest
+        ([("stl", 3), ("stl", 3), ("sl", 3)], [0, 1, 2]),
+    ],
+)
+def test_runs_of_different_lengths_are_not_compared(runs, kept):
+    results = pd.DataFrame(runs, columns=["experiment", "epochs"])
+    assert list(compare.of_one_length(results).index) == kept
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,13 @@ def test_neurons_on_devices_without_a_kernel():
 
 
 @pytest.mark.parametrize("layers", [func, reference], ids=["fast", "plain"])
+def test_a_layer_of_neurons(layers):
+    golden = load("stl_lif")
+    neurons = layers.LIF(True, golden["thresh"], float(golden["tau"]), heterogeneity=0)
+    assert torch.equal(neurons(golden["input"]), golden["spikes"])
+
+
+@pytest.mark.parametrize("layers", [func, reference], ids=["fast", "plain"])
 def test_batch_normalisation(layers):
     golden = load("stl_batchnorm")
     norm = layers.BatchNorm2d(golden["input"].shape[2]).double()
@@ -57,21 +64,19 @@ def test_batch_normalisation(layers):
 @pytest.mark.parametrize("layers", [func, reference], ids=["fast", "plain"])
 def test_a_network(layers):
     golden = load("stl_network")
-    constants = {name: float(golden[name]) for name in ("tau", "alpha")}
+    tau, alpha = (float(golden[name]) for name in ("tau", "alpha"))
     network = torch.nn.Sequential(
-        layers.Conv2d(1, 4, 5, padding=2),
+        layers.Conv2d(1, 4, 5, padding=2, bias=False),
         layers.BatchNorm2d(4),
-        layers.LIF(tuple(golden["thresh1"].shape), **constants),
+        layers.LIF(True, golden["thresh1"], tau, heterogeneity=0, alpha=alpha),
         layers.AdaptiveMaxPool2d(4),
-        layers.Linear(64, 20),
-        layers.LIF((20,), **constants),
+        layers.Linear(64, 20, bias=False),
+        layers.LIF(True, golden["thresh2"], tau, heterogeneity=0, alpha=alpha),
         layers.Vote(int(golden["population"])),
     ).double()
     with torch.no_grad():
         for layer, key in ((0, "conv"), (4, "fc")):
             network[layer].weight.copy_(golden[key])
-        for layer, key in ((2, "thresh1"), (5, "thresh2")):
-            network[layer].thresh.copy_(golden[key])
     output = network(golden["input"])
     torch.testing.assert_close(output, golden["output"], **CLOSE)
     targets = torch.nn.functional.one_hot(golden["labels"], output.shape[1]).double()

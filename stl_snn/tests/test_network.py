@@ -8,7 +8,7 @@ import torch
 from shared.errors import UserError
 from stl_snn import func, reference
 from stl_snn.data import Data, Part, augment, noisy, spikes
-from stl_snn.param import CIFAR10, MNIST, SETTINGS, DVSGesture, deepened, scaled
+from stl_snn.param import CIFAR10, CIFAR10DVS, MNIST, SETTINGS, DVSGesture, deepened, scaled
 from stl_snn.spiking_model import SpikingNetwork
 from stl_snn.train import warn_of_non_positive
 from stl_snn.training import Presentation, Task, joint_accuracy
@@ -69,8 +69,11 @@ def test_the_networks_are_those_of_the_paper():
     assert [layer.weight.shape[0] for layer in cifar.synapses().values()] == [16] * 6 + [128, 100]
     gesture = SpikingNetwork(scaled(DVSGesture(), 0.0625), (2, 128, 128), 11)
     assert [layer.weight.shape[0] for layer in gesture.synapses().values()] == [8] * 5 + [32, 110]
+    recorded = SpikingNetwork(scaled(CIFAR10DVS(), 0.0625), (2, 128, 128), 10)
+    shapes = [layer.weight.shape[0] for layer in recorded.synapses().values()]
+    assert shapes == [8] * 5 + [32, 100]  # seven layers
     assert gesture.synapses()["fc1"].weight.shape[1] == 8 * 16
-    assert [cls().steps for cls in SETTINGS.values()] == [4, 4, 8, 10, 20]
+    assert [cls().steps for cls in SETTINGS.values()] == [4, 4, 8, 10, 20, 20]
 
 
 def test_width_and_depth():
@@ -97,7 +100,7 @@ def test_each_mode_trains_what_it_should(mode, norm):
     }
     kinds = {"weight": mode != "tl", "thresh": mode != "sl", "norm": norm}
     for name in before:
-        kind = "norm" if "norm" in name else name.rsplit(".", 1)[1]
+        kind = "norm" if name.startswith("bn") else name.rsplit(".", 1)[1]
         assert (name in moved) == kinds[kind], name
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert all(torch.isfinite(p.grad).all() for p in learning)

@@ -3,10 +3,12 @@
 import shutil
 import signal
 
+import numpy as np
 import pytest
 
+from shared.datasets import _cifar10dvs
 from shared.errors import UserError
-from stl_snn.train import completed, make_parser, name_of, published
+from stl_snn.train import completed, main, make_parser, name_of, published, setting_of
 
 FIGURES = ["curves", "rates", "thresholds", "noise", "energy"]
 # Wide and bright enough that layers fire and learn in two epochs of little data.
@@ -34,7 +36,9 @@ def read(*options):
         (("-data", "cifar10", "--steps", 8, "--lr", 1e-4), "stl_cifar10_lr-0.0001"),
         (("-data", "nmnist", "--sharing", "channel"), "stl_nmnist_per-channel"),
         (("--floor", 0.1, "--depth", 3, "--theta", 1), "stl_mnist_floor-0.1_depth-3_theta-1"),
+        (("--epochs", 5, "--whole-decay", "--lr", 0.01), "stl_mnist_lr-0.01_whole-decay"),
         (("-data", "dvsgesture", "--quick"), "stl_dvsgesture_width-0.0625_quick"),
+        (("-data", "cifar10dvs", "--no-tl"), "stl_cifar10dvs_sl"),
     ],
 )
 def test_names_say_what_differs(options, expected):
@@ -47,7 +51,12 @@ def test_names_say_what_differs(options, expected):
         (("-data", "cifar10"), {"test_accuracy_last": 0.9242}),
         (("-data", "dvsgesture", "--epochs", 100, "--seed", 1), {"test_accuracy_last": 0.9722}),
         (("-data", "mnist"), None),
+        (
+            ("-data", "cifar10dvs"),
+            {"test_accuracy_last": 0.7850, "test_accuracy_last_later_table": 0.7730},
+        ),
         (("-data", "cifar10", "--epochs", 1), None),
+        (("-data", "cifar10", "--whole-decay"), None),
         (("-data", "cifar10", "--learning", "sl"), None),
         (("-data", "cifar10", "--width", 0.5), None),
         (("-data", "cifar10", "--quick"), None),
@@ -55,6 +64,16 @@ def test_names_say_what_differs(options, expected):
 )
 def test_only_the_paper_s_run_has_its_number(options, expected):
     assert published(read(*options)) == expected
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 100, 300])
+def test_a_run_of_any_length_can_have_the_whole_decay(epochs):
+    options = ("--epochs", epochs, "--width", 0.25)
+    assert setting_of(read(*options)).lr_decay == 0.93
+    behind = setting_of(read(*options, "--whole-decay")).lr_decay ** epochs
+    assert behind == pytest.approx(0.93**100, rel=1e-12)
+    slower = setting_of(read(*options, "--whole-decay", "--lr-decay", 0.95)).lr_decay
+    assert slower**epochs == pytest.approx(0.95**100, rel=1e-12)
 
 
 def test_switches_are_real():
@@ -70,6 +89,8 @@ def test_quick_run_of_images(scripts, undisturbed):
     assert result["dataset"].startswith("mnist")
     metrics, rows = result["metrics"], scripts.rows(undisturbed)
     assert metrics["test_accuracy_last"] == rows[-1]["test_accuracy"]
+    best = max(row["test_accuracy"] for row in rows)
+    assert metrics["test_accuracy_best_published_protocol"] == best
     assert metrics["decisions"] == 3
     assert metrics["test_accuracy_s&p_0"] == metrics["test_accuracy_gaussian_0"]
     assert {"Dense", "Effective_MACs", "Effective_ACs", "activation_sparsity"} <= metrics.keys()
@@ -77,6 +98,13 @@ def test_quick_run_of_images(scripts, undisturbed):
     assert 0 < metrics["rate_lif1"] < 1
     assert rows[1]["train_loss"] < rows[0]["train_loss"]
     assert rows[1]["theta_sd_lif1"] != rows[0]["theta_sd_lif1"]
+
+
+def test_the_step_size_falls_behind_every_epoch(scripts, undisturbed):
+    state = scripts.state(undisturbed)
+    (group,) = state["optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(1e-3 * 0.93**2, rel=1e-12)
+    assert (group["weight_decay"], tuple(group["betas"])) == (1e-6, (0.9, 0.999))
 
 
 def test_quick_run_of_recordings(scripts, tmp_path):
@@ -89,13 +117,32 @@ def test_quick_run_of_recordings(scripts, tmp_path):
     assert result["metrics"]["test_accuracy_s&p_14"] is not None
 
 
+def test_quick_run_of_a_copy_of_cifar10_dvs(scripts, tmp_path, monkeypatch):
+    """From made recordings in the official format, as a user's archives have them."""
+    monkeypatch.setattr(_cifar10dvs, "PER_CLASS", 10)
+    for label, name in enumerate(_cifar10dvs.ZIPS):
+        for number in range(10):
+            address = np.arange(40) * 401 + label  # of 40 events, all over the camera
+            words = np.stack([address % 2**15, 25 * np.arange(40) + number], 1).astype(">u4")
+            path = tmp_path / "CIFAR10DVS" / name / f"cifar10_{name}_{number}.aedat"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"#!AER-DAT2.0\r\n" + words.tobytes())
+    options = ("-data", "cifar10dvs", "--quick", "--threads", 1, "--steps", 2)
+    done = scripts.call(main, *options, *ALIVE, "--data-root", tmp_path, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    result = scripts.assert_finished(tmp_path / "run", FIGURES)
+    assert result["dataset"] == "cifar10_dvs"
+    assert result["metrics"]["noise_samples"] == 10
+    assert "rate_lif7" in result["metrics"]  # five convolutions and two fully connected layers
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, number):
     scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
 
 
 def test_the_seed_decides(scripts, undisturbed, tmp_path):
-    scripts.assert_seed_decides(undisturbed, tmp_path, "layers.conv1.weight", *REPEATED)
+    scripts.assert_seed_decides(undisturbed, tmp_path, "conv1.weight", *REPEATED)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +195,9 @@ def test_data_that_are_not_there_are_named(scripts, tmp_path):
     options = ("-data", "dvsgesture", "--quick", "--data-root", tmp_path)
     done = scripts.run_offline("train.py", *options, "--out", tmp_path / "run")
     scripts.assert_refused(done, "DVS Gesture was not found")
+    options = ("-data", "cifar10dvs", "--quick", "--data-root", tmp_path)
+    done = scripts.call(main, *options, "--out", tmp_path / "run")
+    scripts.assert_refused(done, "CIFAR10-DVS was not found")
 
 
 def test_a_checkpoint_of_another_network_is_refused(scripts, undisturbed, tmp_path):
