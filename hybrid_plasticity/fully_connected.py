@@ -6,7 +6,7 @@ settings, its data set and its rule.
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -24,6 +24,7 @@ from shared.run import Run, carry_out
 
 QUICK_SAMPLES = 500
 QUICK_LEVELS = (0, 6)
+OTHER_PROTOCOLS: tuple[Protocol, ...] = ("frozen", "single", "carried")
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,16 @@ class Settings:
     local_spread: float = 1e-2
 
     def network(self, rule: Rule, encoding: Encoding = "intensity") -> FullyConnected:
-        """The network 784-hidden-10 under a rule, its alpha, beta and eta still 0."""
+        """A network 784-hidden-10 under a rule, drawn from the global generator.
+
+        A seed gives the same weights under every rule.
+        """
         sizes = (784, self.hidden, 10)
-        return FullyConnected(
+        network = FullyConnected(
             sizes, self.neuron, self.hebbian, self.tau_w, self.steps, rule, encoding
         )
+        network.draw_local(self.local_spread)
+        return network
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Experiment:
         settings: of the program.
         kinds: distortions that the trained network is tested under.
         published: the paper's numbers by metric.
+        variants: other settings that --constants offers, by name.
     """
 
     session: str
@@ -80,6 +87,7 @@ class Experiment:
     settings: Settings
     kinds: Sequence[str]
     published: Mapping[str, float] | None = None
+    variants: Mapping[str, Settings] = field(default_factory=dict)
 
 
 class Images:
@@ -113,11 +121,12 @@ def levels_tested(
 ) -> dict[str, float]:
     """Accuracy under each distortion and level, by the names of `level_metric`.
 
-    A network with traces is tested by the published protocol and with its traces frozen.
+    A network with traces is tested as published, with its traces frozen, and with its traces
+    carried through the test set.
     """
-    protocols: tuple[Protocol, ...] = (
-        ("published", "frozen") if network.plastic_layers() else ("published",)
-    )
+    protocols: tuple[Protocol, ...] = ("published",)
+    if network.plastic_layers():
+        protocols += ("frozen", "carried")
 
     def accuracy(pixels: Tensor, protocol: Protocol) -> float:
         return evaluate(network, pixels, test.labels, batch_size, protocol)["accuracy"]
@@ -133,13 +142,6 @@ def levels_tested(
     return found
 
 
-def build(args: argparse.Namespace, experiment: Experiment) -> FullyConnected:
-    """The network with its initial weights and constants; weights are the same for every rule."""
-    network = experiment.settings.network(experiment.rule, args.encoding)
-    network.draw_local(experiment.settings.local_spread)
-    return network
-
-
 def train(
     args: argparse.Namespace,
     experiment: Experiment,
@@ -151,7 +153,7 @@ def train(
     """Train and test the network, write figures and result."""
     settings = experiment.settings
     training, test = Images(data.train, device), Images(data.test, device)
-    network = build(args, experiment).to(device)
+    network = settings.network(experiment.rule, args.encoding).to(device)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     learners = optimisers(network, settings.lr, settings.lr_local)
     drawing = generators(device)
@@ -186,9 +188,12 @@ def report(
     """Test under all protocols and distortions, draw the figures and write the result."""
     rows = run.metrics()
     last, size = rows[-1], experiment.settings.batch_size
-    metrics: dict[str, float | None] = {"test_accuracy_last": last["test_accuracy"]}
+    metrics: dict[str, float | None] = {
+        "test_accuracy_last": last["test_accuracy"],
+        "test_accuracy_best": max(row["test_accuracy"] for row in rows),
+    }
     if network.plastic_layers():
-        for protocol in ("frozen", "single"):
+        for protocol in OTHER_PROTOCOLS:
             seen = evaluate(network, test.pixels, test.labels, size, protocol)
             metrics[f"test_accuracy_last_{protocol}"] = seen["accuracy"]
         run.save_figure(draw_constants(before, network.state_dict(), name), "constants")
@@ -242,9 +247,22 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
         help="input at every step: the pixel's intensity, or a spike with that probability "
         "(default and paper: intensity)",
     )
+    if experiment.variants:
+        parser.add_argument(
+            "--constants",
+            choices=("source", *experiment.variants),
+            default="source",
+            help="whose constants: the published source's, or those of the compiled file that is "
+            "shipped with it (default: source)",
+        )
     name = f"{experiment.session}_{experiment.rule}"
     add_common_options(parser, name, experiment.settings.epochs, threads=1)
+    parser.set_defaults(epochs=None)
     args = parser.parse_args()
+    constants = getattr(args, "constants", "source")
+    if constants != "source":
+        experiment = replace(experiment, settings=experiment.variants[constants])
+    args.epochs = experiment.settings.epochs if args.epochs is None else args.epochs
     check_positive(epochs=args.epochs)
     if args.quick:
         args.epochs = min(args.epochs, 2)
@@ -257,5 +275,6 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
     if data.name != experiment.dataset:
         name = name.replace(experiment.dataset, data.name)
     words = [name, *(["bernoulli"] if args.encoding == "bernoulli" else [])]
+    words += [constants] if constants != "source" else []
     name = "_".join([*words, *(["quick"] if args.quick else [])])
     carry_out(args, name, device, lambda run: train(args, experiment, name, run, data, device))

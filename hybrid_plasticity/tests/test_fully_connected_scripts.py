@@ -19,11 +19,12 @@ def test_tolerance(scripts, undisturbed):
     assert result["experiment"] == f"hp_tolerance_{result['dataset']}_hp_quick"
     metrics = result["metrics"]
     for kind in ("crop", "gaussian", "salt", "pepper", "s&p", "speckle"):
-        for ending in ("", "_frozen"):
+        for ending in ("", "_frozen", "_carried"):
             assert f"test_accuracy_{kind}_6{ending}" in metrics
         assert metrics[f"test_accuracy_{kind}_0"] == metrics["test_accuracy_last"]
-    assert "test_accuracy_last_frozen" in metrics
-    assert "test_accuracy_last_single" in metrics
+    for ending in ("frozen", "single", "carried"):
+        assert f"test_accuracy_last_{ending}" in metrics
+    assert metrics["test_accuracy_best"] >= metrics["test_accuracy_last"]
 
 
 def test_a_killed_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path):
@@ -41,13 +42,14 @@ def test_same_seed_same_bytes_and_another_seed_other_ones(scripts, undisturbed, 
 @pytest.mark.parametrize("rule", ["hp", "gp", "lp"])
 def test_simple_example(rule, scripts, has_fashion_mnist, tmp_path):
     script = f"{SIMPLE}/main_fashion_{rule}.py"
-    done = scripts.run(script, "--quick", "--encoding", "bernoulli", "--out", tmp_path)
+    words = ("--encoding", "bernoulli", "--constants", "compiled")
+    done = scripts.run(script, "--quick", *words, "--out", tmp_path)
     if not has_fashion_mnist and done.returncode:
         scripts.assert_refused(done, "Fashion-MNIST was not found")
         return
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path, ["curves", "distortions"])
-    assert result["experiment"] == f"hp_simple_{rule}_bernoulli_quick"
+    assert result["experiment"] == f"hp_simple_{rule}_bernoulli_compiled_quick"
     assert (tmp_path / "constants.png").exists() == (rule != "gp")
     assert result["published"] is None
 

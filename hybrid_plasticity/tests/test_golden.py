@@ -137,6 +137,20 @@ def test_fully_connected(case, form, monkeypatch):
     check_gradients(model, {"fc1": "layers.0", "fc2": "layers.1"}, golden)
 
 
+def test_test_batches_start_from_the_trained_trace():
+    golden = load("simple_hp_test")
+    model = fully_connected(golden, "hp").eval()
+    started, carried = [], []
+    with model.traces() as start_again, torch.no_grad():
+        for images in golden["images"]:
+            carried.append(model(images).output)
+        for images in golden["images"]:
+            start_again()
+            started.append(model(images).output)
+    check(torch.stack(started), golden["output_published_test"])
+    check(torch.stack(carried), golden["output_if_carried"])
+
+
 # ---------------------------------------------------------------------------- few-shot learning
 
 

@@ -5,5 +5,5 @@ from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS
 
 
 def SNN_Model() -> FullyConnected:
-    """The network 784-512-10; its alpha, beta and eta are still 0, see `draw_local`."""
+    """A network 784-512-10, drawn from torch's global generator."""
     return SETTINGS.network("gp")

@@ -12,7 +12,8 @@ SETTINGS = Settings(
     steps=5,
 )
 
-PUBLISHED = {"fashion_mnist": {"hp": 0.885, "gp": 0.882}}
+# As the readme has them: the best test epoch of each script, said to be of 100.
+PUBLISHED = {"fashion_mnist": {"hp": 0.882, "gp": 0.885}}
 
 
 def experiment(dataset: str, rule: Rule) -> Experiment:
@@ -24,5 +25,5 @@ def experiment(dataset: str, rule: Rule) -> Experiment:
         rule,
         SETTINGS,
         KINDS,
-        None if accuracy is None else {"test_accuracy_last": accuracy},
+        None if accuracy is None else {"test_accuracy_best": accuracy},
     )
