@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hybrid_plasticity.distortions import KINDS
-from hybrid_plasticity.figures import KIND_LABELS, draw_spikes, levels_of
+from hybrid_plasticity.figures import KIND_LABELS, PROTOCOLS, draw_spikes, levels_of
 from shared.errors import UserError
 from shared.options import script
 from shared.report import load_results
@@ -89,12 +89,12 @@ def draw_tolerance(results: pd.DataFrame, title: str, names: Mapping[str, str]) 
     )  # fmt: skip
     for axes, kind in zip(grid.flat, kinds, strict=False):
         for rule, name in names.items():
-            for ending, style in (("", "-"), ("_frozen", ":")):
+            for protocol, (ending, style) in PROTOCOLS.items():
                 metrics = runs_of(results, name)["metrics"]
                 curves = pd.concat([levels_of(run, kind, ending) for run in metrics], axis=1)
                 if not curves.size:
                     continue
-                label = rule.upper() + (", trace frozen" if ending else "")
+                label = rule.upper() + (f", trace {protocol}" if ending else "")
                 mean, spread = curves.mean(axis=1), curves.std(axis=1).fillna(0)
                 axes.plot(mean, style, marker=".", color=COLORS[rule], label=label)
                 axes.fill_between(

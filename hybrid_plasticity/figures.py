@@ -17,6 +17,13 @@ KIND_LABELS = {
     "speckle": "variance (100)",
 }
 
+# What the trace does in a test: the ending of the metrics' names, and the style of the curve.
+PROTOCOLS = {
+    "as published": ("", "-"),
+    "frozen": ("_frozen", ":"),
+    "carried": ("_carried", "--"),
+}
+
 
 def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Accuracy over epochs, and spikes per hidden neuron against test accuracy."""
@@ -61,11 +68,12 @@ def draw_levels(metrics: Mapping[str, float | None], kinds: Sequence[str], title
         layout="constrained",
     )  # fmt: skip
     for plot, kind in zip(axes[0], kinds, strict=True):
-        plot.plot(levels_of(metrics, kind), marker=".", label="trace goes on")
-        frozen = levels_of(metrics, kind, "_frozen")
-        if len(frozen):
-            plot.plot(frozen, marker=".", linestyle=":", label="trace frozen")
-            plot.legend(fontsize=7)
+        for protocol, (ending, style) in PROTOCOLS.items():
+            curve = levels_of(metrics, kind, ending)
+            if len(curve):
+                plot.plot(curve, style, marker=".", color="C0", label=protocol)
+        if len(levels_of(metrics, kind, "_frozen")):
+            plot.legend(title="trace", fontsize=7, title_fontsize=7)
         plot.set(xlabel=KIND_LABELS[kind], title=kind)
         plot.grid(alpha=0.3)
     axes[0, 0].set(ylabel="test accuracy (%)")

@@ -7,6 +7,7 @@ settings, its data set and its rule.
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,8 @@ from hybrid_plasticity.distortions import LEVELS, distort
 from hybrid_plasticity.figures import draw_constants, draw_curves, draw_levels
 from hybrid_plasticity.networks import Encoding, FullyConnected
 from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from hybrid_plasticity.published import PublishedModel
+from hybrid_plasticity.published import save as save_published
 from hybrid_plasticity.training import Protocol, evaluate, generators, optimisers, train_epoch
 from shared import datasets
 from shared.device import prepare
@@ -24,6 +27,7 @@ from shared.run import Run, carry_out
 
 QUICK_SAMPLES = 500
 QUICK_LEVELS = (0, 6)
+UNSETTLED = 6  # first epochs that the published files are never of
 OTHER_PROTOCOLS: tuple[Protocol, ...] = ("frozen", "single", "carried")
 
 
@@ -170,9 +174,25 @@ def train(
         seen = evaluate(network, test.pixels, test.labels, settings.batch_size)
         row |= {"test_accuracy": seen["accuracy"], "test_spikes": seen["spikes"]}
         run.log(epoch + 1, row)
+        keep_best(args, network, run.metrics())
         run.checkpoint(epoch + 1, network=network, **learners, **drawing)
 
     report(args, experiment, name, run, data, network, before, test)
+
+
+def keep_best(
+    args: argparse.Namespace, network: FullyConnected, rows: Sequence[Mapping[str, float]]
+) -> None:
+    """Write the published files that --f asks for where the last epoch is the best from the 7th on.
+
+    Args:
+        args: the options f, a folder or None, and names.
+        network: as the last epoch left it.
+        rows: metrics of all epochs so far.
+    """
+    settled = [row["test_accuracy"] for row in rows[UNSETTLED:]]
+    if args.f and settled and settled[-1] > max(settled[:-1], default=0):
+        save_published(PublishedModel(network), args.f, args.names, rows[-1]["test_spikes"])
 
 
 def report(
@@ -230,6 +250,11 @@ def published(
     return experiment.published if (name, args.epochs) == paper else None
 
 
+def add_published_options(parser: argparse.ArgumentParser) -> None:
+    """Add the published names of options."""
+    parser.add_argument("--p", type=Path, dest="data_root", help="the same as --data-root")
+
+
 def run_experiment(experiment: Experiment, description: str | None) -> None:
     """Read the options of a script, load its data and run it.
 
@@ -255,6 +280,16 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
             help="whose constants: the published source's, or those of the compiled file that is "
             "shipped with it (default: source)",
         )
+    add_published_options(parser)
+    parser.add_argument(
+        "--f",
+        type=Path,
+        help="folder for <names>.pth, <names>HEBB.t7 and <names>spike.t7: weights, traces and "
+        "spikes of the best test epoch from the 7th on, as the published programs write them "
+        "(default: they are not written)",
+    )
+    names = f"mlp_v{int(experiment.rule != 'gp')}"
+    parser.add_argument("--names", default=names, help=f"(default: {names})")
     name = f"{experiment.session}_{experiment.rule}"
     add_common_options(parser, name, experiment.settings.epochs, threads=1)
     parser.set_defaults(epochs=None)

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from hybrid_plasticity.fully_connected import published
+from hybrid_plasticity.published import PublishedModel, save
 from hybrid_plasticity.simple_example.shared_parameters import experiment
+from hybrid_plasticity.tolerance_learning.checkpoint_test import load_network
 
 SIMPLE, TOLERANCE = "simple_example", "tolerance_learning"
 MNIST = f"{TOLERANCE}/main_mnist_hp.py"  # runs everywhere: MNIST has a stand-in
@@ -90,6 +92,16 @@ def test_saved_networks_are_tested_and_compared(scripts, has_fashion_mnist, tmp_
         after_training = scripts.result(trained["hp"])["metrics"]
         for name, value in scripts.result(out)["metrics"].items():
             assert after_training[name] == value, name
+    # The same from files as the published programs write them, by the published options.
+    network, _ = load_network(checkpoint, "hp")
+    save(PublishedModel(network), tmp_path / "files", "mlp_v0", 0.1)
+    words = ("--f", tmp_path / "files", "--names", "mlp_v0", "--model", "mask_model_0")
+    words += ("--noise", "sp", "--p", scripts.data_root(), "--quick", "--out", tmp_path / "sp")
+    done = scripts.run(f"{TOLERANCE}/test_fashion_noise.py", *words)
+    assert done.returncode == 0, done.stderr
+    found = scripts.result(tmp_path / "sp")["metrics"]
+    assert "test_accuracy_s&p_6_frozen" in found
+    assert found == {name: after_training[name] for name in found}
     words = ("--quick", "--rule", "gp", "--checkpoint", checkpoint, "--out", tmp_path / "refused")
     done = scripts.run(f"{TOLERANCE}/test_fashion_crop.py", *words)
     scripts.assert_refused(done, "holds a network of the rule hp: pass --rule hp")
