@@ -1,5 +1,6 @@
 """Figures of hybrid plasticity."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -31,6 +32,10 @@ def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     table = pd.DataFrame(rows).set_index("epoch")
     for name in ("train", "test"):
         left.plot(100 * table[f"{name}_accuracy"], label=name, marker=".", markersize=3)
+    for name in table.columns:
+        if found := re.fullmatch(r"test_accuracy_(.+)_(\d+)", name):
+            label = f"test, {found[1]} {found[2]}"
+            left.plot(100 * table[name], label=label, marker=".", markersize=3)
     left.set(xlabel="epoch", ylabel="accuracy (%)", title=title)
     left.legend()
     draw_spikes(right, table, "C0")

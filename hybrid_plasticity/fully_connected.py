@@ -83,6 +83,7 @@ class Experiment:
         kinds: distortions that the trained network is tested under.
         published: the paper's numbers by metric.
         variants: other settings that --constants offers, by name.
+        followed: kind and level of a distortion that every epoch is tested under.
     """
 
     session: str
@@ -92,6 +93,7 @@ class Experiment:
     kinds: Sequence[str]
     published: Mapping[str, float] | None = None
     variants: Mapping[str, Settings] = field(default_factory=dict)
+    followed: tuple[str, int] | None = None
 
 
 class Images:
@@ -162,6 +164,7 @@ def train(
     learners = optimisers(network, settings.lr, settings.lr_local)
     drawing = generators(device)
     first = run.restore(network=network, **learners, **drawing)
+    followed = distort(test.pixels, *experiment.followed) if experiment.followed else None
 
     def step() -> None:
         for learner in learners.values():
@@ -173,6 +176,9 @@ def train(
         )
         seen = evaluate(network, test.pixels, test.labels, settings.batch_size)
         row |= {"test_accuracy": seen["accuracy"], "test_spikes": seen["spikes"]}
+        if experiment.followed and followed is not None:
+            noisy = evaluate(network, followed, test.labels, settings.batch_size)
+            row[level_metric(*experiment.followed)] = noisy["accuracy"]
         run.log(epoch + 1, row)
         keep_best(args, network, run.metrics())
         run.checkpoint(epoch + 1, network=network, **learners, **drawing)

@@ -53,4 +53,5 @@ def experiment(rule: Rule) -> Experiment:
         ("gaussian",),
         PUBLISHED[rule],
         {"compiled": COMPILED},
+        followed=("gaussian", 6),
     )

@@ -332,6 +332,25 @@ def test_initial_weights_are_the_published_ones():
             torch.testing.assert_close(layer.fc.weight.detach(), weight, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_fresh_network_has_the_published_distribution(name):
+    torch.manual_seed(2)
+    network = Classifier(EXPERIMENTS[name].wiring.scaled(1 / 8))
+    modules = [*network.convs, *(layer.fc for layer in network.layers)]
+    for k, module in enumerate(modules, start=1):
+        # torch's own: uniform within 1 / sqrt(inputs of a neuron), weights and biases.
+        weight, bound = module.weight.detach(), module.weight[0].numel() ** -0.5
+        if name == "fashion_mnist" and k == len(modules):
+            weight = 2 * weight
+        elif name == "cifar10" and 1 < k < len(modules):
+            shift = 1.1**k
+            weight = weight - weight.mean() * shift / (1 + shift)
+        assert 0.99 * bound < weight.abs().max() < 1.0001 * bound
+        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+        assert module.bias.abs().max() <= bound
+        assert module.bias.std().item() == pytest.approx(bound / 3**0.5, rel=0.5)
+
+
 def test_initial_constants():
     for experiment in (MNIST, FASHION_MNIST):
         (layer,) = build(options(), experiment).plastic_layers()
@@ -524,6 +543,8 @@ def test_quick(name, rule, words, experiment, scripts, tmp_path):
         (("--epochs", "1"), "mnist", None),
         (("--coding", "rate"), "mnist", None),
         (("--rule", "gp"), "mnist", None),
+        (("--plastic", "1"), "mnist", {"test_accuracy_best": 0.995}),
+        (("--plastic", "1", "2"), "mnist", None),
         (("--width", "0.5"), "mnist", None),
         (("--quick",), "mnist", None),
     ],
@@ -542,6 +563,7 @@ def test_only_the_paper_s_run_has_its_number(words, dataset, expected, monkeypat
         (("--epochs", "-1"), "--epochs -1 must be above 0"),
         (("--coding", "rate"), "invalid choice: 'rate'"),
         (("--rule", "lp"), "invalid choice: 'lp'"),
+        (("--plastic", "4"), "invalid choice: 4 (choose from 1, 2, 3)"),
     ],
 )
 def test_bad_options(words, sentence, call, scripts, tmp_path):

@@ -53,6 +53,8 @@ def test_simple_example(rule, scripts, has_fashion_mnist, tmp_path):
     result = scripts.assert_finished(tmp_path, ["curves", "distortions"])
     assert result["experiment"] == f"hp_simple_{rule}_bernoulli_compiled_quick"
     assert (tmp_path / "constants.png").exists() == (rule != "gp")
+    noisy = scripts.rows(tmp_path)[-1]["test_accuracy_gaussian_6"]
+    assert noisy == result["metrics"]["test_accuracy_gaussian_6"]
     assert result["published"] is None
 
 
