@@ -42,7 +42,7 @@ def plain_output(network, spikes, neuron):
                 potential = last = torch.zeros_like(current)
             if i < 2 and layer.lateral is not None:
                 current = current + layer.lateral(last)
-            states[i] = mem_update(current, potential, last, neuron)
+            states[i] = mem_update(torch.nn.Identity(), current, potential, last, neuron=neuron)
             x = functional.avg_pool2d(states[i][1], 2) if i < 2 else states[i][1]
         outputs.append(x)
     return torch.stack(outputs).mean(0)
