@@ -42,6 +42,12 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
+Init = Literal["torch", "he"]
+"""Initial weights of a unit with n inputs: "torch" for what torch's layers draw by themselves,
+U(-1/sqrt n, 1/sqrt n), as published; "he" for U(-sqrt(6/n), sqrt(6/n)). Biases are torch's in
+both."""
+
+
 class TopologyError(UserError):
     """A topology does not parse, or does not fit the input."""
 
@@ -177,7 +183,7 @@ class Block(nn.Module):
         self.is_output = is_output
         if not is_output:
             self.hook = TrainingHook(teacher, n_classes, self.unit_shape)
-        self.fed_back = teacher.mode == "FA"
+        self.fed_back, self.feedback_stream = teacher.mode == "FA", teacher.feedback_stream
 
     def _unit_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         kernel, stride, padding = self.layer.kernel, self.layer.stride, self.layer.padding
@@ -185,8 +191,7 @@ class Block(nn.Module):
         return (self.layer.units, *space)
 
     def _wrapped(self, operator: nn.Linear | nn.Conv1d | nn.Conv2d) -> nn.Module:
-        nn.init.kaiming_uniform_(operator.weight)
-        return FA_wrapper(operator) if self.fed_back else operator
+        return FA_wrapper(operator, self.feedback_stream) if self.fed_back else operator
 
     @property
     def weight(self) -> nn.Parameter:
@@ -318,6 +323,10 @@ class Network(nn.Module):
         dropout: share of hidden fully connected units that are silent in a presentation.
         freeze_conv_layers: convolutions keep their random weights.
         fc_zero_init: fully connected layers start from zero weights.
+        init: how the initial weights are drawn.
+
+    Weights come from torch's random stream, feedback from one of its own: one seed gives all modes
+    the same initial weights.
 
     Raises:
         TopologyError: the topology does not parse or does not fit the shape.
@@ -333,10 +342,11 @@ class Network(nn.Module):
         dropout: float = 0.0,
         freeze_conv_layers: bool = False,
         fc_zero_init: bool = False,
+        init: Init = "torch",
     ) -> None:
         super().__init__()
         self.mode, self.neuron, self.shape = mode, neuron, tuple(shape)
-        self.teacher = Teacher(mode)
+        self.teacher = Teacher(mode, torch.Generator().manual_seed(int(torch.randint(2**62, ()))))
         layers = parse_topology(topology)
         self.n_classes = layers[-1].units
         blocks: list[Block] = []
@@ -346,6 +356,8 @@ class Network(nn.Module):
             size = blocks[-1].out_shape
         self.layers = nn.ModuleList(blocks)
         for block in blocks:
+            if init == "he":
+                nn.init.kaiming_uniform_(block.weight)
             if freeze_conv_layers and not isinstance(block, FC_block):
                 block.weight.requires_grad_(False)
                 block.bias.requires_grad_(False)
@@ -436,6 +448,7 @@ class RateNetwork(Network):
         dropout: float = 0.0,
         freeze_conv_layers: bool = False,
         fc_zero_init: bool = False,
+        init: Init = "torch",
     ) -> None:
         super().__init__(
             topology,
@@ -444,6 +457,7 @@ class RateNetwork(Network):
             dropout=dropout,
             freeze_conv_layers=freeze_conv_layers,
             fc_zero_init=fc_zero_init,
+            init=init,
         )
         self.conv_act, self.hidden_act, self.output_act = conv_act, hidden_act, output_act
 

@@ -36,14 +36,18 @@ LOCAL: tuple[Mode, ...] = (*OF_TARGETS, "shallow")
 class Teacher:
     """What the hidden layers of a network are taught by, in one presentation.
 
-    Attributes:
+    Args:
         mode: the learning mode.
+        feedback_stream: of the fixed feedback weights; None for torch's own stream.
+
+    Attributes:
+        mode, feedback_stream: the same.
         targets: [batch, classes], one-hot labels or the values to regress.
         output: [batch, classes], the readout; None until the presentation is over.
     """
 
-    def __init__(self, mode: Mode) -> None:
-        self.mode = mode
+    def __init__(self, mode: Mode, feedback_stream: torch.Generator | None = None) -> None:
+        self.mode, self.feedback_stream = mode, feedback_stream
         self.targets: Tensor | None = None
         self.output: Tensor | None = None
 
@@ -88,7 +92,7 @@ class TrainingHook(nn.Module):
         self.fixed_fb_weights: Tensor
         if teacher.mode in PROJECTED:
             feedback = torch.empty(n_classes, *units)
-            nn.init.kaiming_uniform_(feedback)
+            nn.init.kaiming_uniform_(feedback, generator=teacher.feedback_stream)
             self.register_buffer("fixed_fb_weights", feedback)
 
     def forward(self, activity: Tensor) -> Tensor:
@@ -108,17 +112,22 @@ class FA_wrapper(nn.Module):
 
     Args:
         module: nn.Linear, nn.Conv1d or nn.Conv2d.
+        feedback_stream: of the fixed weights; None for torch's own stream.
 
     Attributes:
         module: the same.
         fixed_fb_weights: Kaiming-uniform, the shape of the module's weight, never trained.
     """
 
-    def __init__(self, module: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
+    def __init__(
+        self,
+        module: nn.Linear | nn.Conv1d | nn.Conv2d,
+        feedback_stream: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
         self.module = module
         feedback = torch.empty_like(module.weight)
-        nn.init.kaiming_uniform_(feedback)
+        nn.init.kaiming_uniform_(feedback, generator=feedback_stream)
         self.fixed_fb_weights: Tensor
         self.register_buffer("fixed_fb_weights", feedback)
 

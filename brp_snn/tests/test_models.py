@@ -15,7 +15,7 @@ from brp_snn.models import (
     mem_update,
     parse_topology,
 )
-from brp_snn.module import Teacher, TrainingHook
+from brp_snn.module import MODES, Teacher, TrainingHook
 from shared.errors import UserError
 
 
@@ -112,14 +112,87 @@ def test_teaching_signals(mode, expected):
     torch.testing.assert_close(activity.grad, torch.tensor(expected).float())
 
 
-def test_feedback_is_fixed_and_drawn_as_wide_as_he_asks():
-    network = NetworkBuilder("FC_400_FC_10", (784,), "BRP")
-    hook = network.blocks[0].hook
-    assert not hook.fixed_fb_weights.requires_grad
-    assert hook.fixed_fb_weights.shape == (10, 400)
-    bound = math.sqrt(6 / 400)
-    assert 0.95 * bound < float(hook.fixed_fb_weights.abs().max()) <= bound
-    assert float(network.blocks[0].weight.detach().abs().max()) <= math.sqrt(6 / 784)
+LAYERS = {  # topology, shape of a sample, inputs of a unit in every layer
+    "2-D": ("CONV_24_5_1_2_CONV_32_5_1_2_FC_150_FC_80", (10, 16, 16), (250, 600, 512, 150)),
+    "1-D": ("C_40_3_1_1_C_60_3_1_1_FC_150_FC_80", (30, 54), (90, 120, 360, 150)),
+}
+
+
+def assert_uniform(values: torch.Tensor, bound: float) -> None:
+    """Draws from U(-bound, bound): bounds, mean and spread, each within 5 standard errors."""
+    values = values.detach().flatten().double()
+    n = len(values)
+    assert float(values.abs().max()) <= bound * (1 + 1e-6)
+    assert float(values.abs().max()) > bound * (1 - 20 / n)
+    assert abs(float(values.mean())) < 5 * bound / math.sqrt(3 * n)
+    assert float((values**2).mean()) == pytest.approx(
+        bound**2 / 3, abs=5 * bound**2 * math.sqrt(4 / 45 / n)
+    )
+
+
+@pytest.mark.parametrize("mode", ["BP", "FA", "BRP"])
+@pytest.mark.parametrize("kind", [NetworkBuilder, RateNetwork])
+@pytest.mark.parametrize("dimensions", LAYERS)
+def test_fresh_weights_are_those_of_torchs_layers(kind, mode, dimensions):
+    topology, shape, inputs = LAYERS[dimensions]
+    torch.manual_seed(1)
+    network = kind(topology, shape, mode)
+    for block, n in zip(network.blocks, inputs, strict=True):
+        assert block.weight[0].numel() == n
+        assert_uniform(block.weight, 1 / math.sqrt(n))
+        assert float(block.bias.detach().abs().max()) <= 1 / math.sqrt(n)
+    of_unit_width = [
+        block.bias * math.sqrt(n) for block, n in zip(network.blocks, inputs, strict=True)
+    ]
+    assert_uniform(torch.cat(of_unit_width), 1.0)
+
+
+@pytest.mark.parametrize("dimensions", LAYERS)
+def test_weights_as_wide_as_he_asks_are_an_option(dimensions):
+    topology, shape, inputs = LAYERS[dimensions]
+    torch.manual_seed(1)
+    for block, n in zip(NetworkBuilder(topology, shape, init="he").blocks, inputs, strict=True):
+        assert_uniform(block.weight, math.sqrt(6 / n))
+        assert float(block.bias.detach().abs().max()) <= 1 / math.sqrt(n)
+
+
+@pytest.mark.parametrize("mode", ["FA", "BRP", "DRTP", "DFA", "sDFA"])
+@pytest.mark.parametrize("dimensions", LAYERS)
+def test_feedback_is_fixed_and_drawn_as_wide_as_he_asks(mode, dimensions):
+    topology, shape, inputs = LAYERS[dimensions]
+    torch.manual_seed(1)
+    network = NetworkBuilder(topology, shape, mode)
+    found = [v for name, v in network.named_buffers() if name.endswith("fixed_fb_weights")]
+    assert not any(name.endswith("fixed_fb_weights") for name, _ in network.named_parameters())
+    if mode == "FA":
+        assert [v.shape for v in found] == [block.weight.shape for block in network.blocks]
+        bounds = [math.sqrt(6 / n) for n in inputs]
+    else:
+        hidden = network.blocks[:-1]
+        assert [v.shape for v in found] == [(80, *block.unit_shape) for block in hidden]
+        bounds = [math.sqrt(6 / math.prod(block.unit_shape)) for block in hidden]
+    for feedback, bound in zip(found, bounds, strict=True):
+        assert_uniform(feedback, bound)
+
+
+@pytest.mark.parametrize("kind", [NetworkBuilder, RateNetwork])
+def test_a_seed_gives_all_modes_the_same_weights_and_the_same_draws_behind_them(kind):
+    states, behind = {}, {}
+    for mode in MODES:
+        torch.manual_seed(7)
+        network = kind("CONV_3_3_1_1_FC_20_FC_20", (1, 8, 8), mode)
+        states[mode] = [block.weight.detach() for block in network.blocks]
+        behind[mode] = float(torch.rand(()))
+        feedback = dict(network.named_buffers())
+        # Of one shape, and yet of another stream.
+        if mode == "FA":
+            for block, fixed in zip(network.blocks, feedback.values(), strict=True):
+                together = torch.stack([block.weight.detach().flatten(), fixed.flatten()])
+                assert abs(float(together.corrcoef()[0, 1])) < 5 / math.sqrt(fixed.numel())
+    for mode in MODES:
+        assert behind[mode] == behind["BP"]
+        for weights, same in zip(states[mode], states["BP"], strict=True):
+            assert torch.equal(weights, same)
 
 
 @pytest.mark.parametrize("kind", [NetworkBuilder, RateNetwork])
