@@ -22,12 +22,10 @@ from brp_snn.main import (
 from brp_snn.models import NetworkBuilder, RateNetwork
 from brp_snn.setup import Data, Input, Part, Source, load
 from brp_snn.SNN import SNN
-from brp_snn.synth_dataset_gen import generate
 from brp_snn.train import OPTIMIZERS, Presentation, Task
 from shared.datasets import Dataset, EventPart, Events, EventSet, Split
 from shared.errors import UserError
 
-REGRESSION = ("synth_dataset_gen.py", "regression")
 NETWORK = ("--topology", "FC_40_FC_10")
 REPEATED = ("main.py", "--quick", "--dropout", 0.2, *NETWORK)
 
@@ -101,26 +99,6 @@ def test_a_label_outside_the_classes_is_one_sentence(label, monkeypatch):
     )
     with pytest.raises(UserError, match=f"has the label {label}, but the classes are 0 to 9"):
         load("MNIST", Source(None, torch.device("cpu")))
-
-
-def test_synthetic_sets_are_those_of_the_paper(tmp_path, scripts):
-    regression, classification = generate("regression"), generate("classification")
-    assert regression.train_inputs.shape == (5000, 256)
-    assert classification.test_inputs.shape == (5000, 256)
-    assert classification.train_targets.sum(0).tolist() == pytest.approx([2500] * 10, rel=0.05)
-    mean = regression.test_inputs.astype(float).mean(1)
-    for i in (0, 9):
-        wanted = np.cos(mean + np.pi * (i - 4.5) / 9)
-        np.testing.assert_allclose(regression.test_targets[:, i], wanted, atol=1e-5)
-    done = scripts.run(*REGRESSION, "--out", tmp_path / "made.npz")
-    assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "made.npz") as saved:
-        assert np.array_equal(saved["train_inputs"], regression.train_inputs)
-    (tmp_path / "file").write_text("")
-    done = scripts.run(*REGRESSION, "--seed", -1, "--out", tmp_path / "made.npz")
-    scripts.assert_refused(done, "--seed -1: a seed lies between")
-    done = scripts.run(*REGRESSION, "--out", tmp_path / "file" / "x.npz")
-    scripts.assert_refused(done, "cannot be written")
 
 
 @pytest.mark.parametrize("rate", [(), ("--rate",)])
