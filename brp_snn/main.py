@@ -16,11 +16,16 @@ Modes: what the hidden layers' spikes are taught by, at every step, is
     shallow     nothing: only the output layer learns
 
 The output layer always takes its true gradient. A tenth of the training set is held out: it picks
-the epoch of the "selected" accuracy. The accuracy of the last epoch is the result.
+the epoch of the "selected" accuracy. The accuracy of the last epoch is the result. Published runs
+hold nothing out: --validation 0.
+
+Sources: Zhang, Jia, Cheng and Xu, arXiv:2010.04434 (BRP); Frenkel, Lefebvre and Bol, Frontiers in
+Neuroscience 15:629892 (2021) (DRTP, and the published accuracies of rate networks).
 """
 
 import argparse
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -28,9 +33,9 @@ import torch
 
 from brp_snn.angles import angles
 from brp_snn.figures import draw_angles, draw_curves
-from brp_snn.models import GRAMMAR, Activation, Network, NetworkBuilder, Neuron, RateNetwork
-from brp_snn.module import MODES
-from brp_snn.setup import LOADERS, SPLITS, Data, Input, Source, load
+from brp_snn.function import MODES
+from brp_snn.models import GRAMMAR, Act, Init, Network, NetworkBuilder, Neuron, RateNetwork
+from brp_snn.setup import LOADERS, SPLITS, Data, Input, Part, Source, load
 from brp_snn.train import LOSSES, OPTIMIZERS, Presentation, Task
 from shared.device import prepare
 from shared.errors import UserError
@@ -45,6 +50,8 @@ NAMED = (
     "batch_size",
     "dropout",
     "fc_zero_init",
+    "init",
+    "validation",
     "thresh",
     "lens",
     "decay",
@@ -118,9 +125,12 @@ PUBLISHED_RATE: dict[tuple[str, str, bool], dict[str, float]] = {
     },
 }
 
+PUBLISHED_EPOCHS = {"mnist": 100, "cifar10": 200, "classification_synth": 500}
+"""Their length; all were trained on the whole training set."""
+
 
 def published(args: argparse.Namespace, loaded: str) -> dict[str, float] | None:
-    """The published accuracy of a run's configuration, where there is one.
+    """The published accuracy of a run's configuration and length, where there is one.
 
     Args:
         args: the options.
@@ -128,9 +138,18 @@ def published(args: argparse.Namespace, loaded: str) -> dict[str, float] | None:
     """
     if not args.rate or args.quick:
         return None
+    if args.validation or args.epochs != PUBLISHED_EPOCHS.get(loaded):
+        return None
     mode = "DRTP" if args.train_mode == "BRP" else args.train_mode
     table = PUBLISHED_RATE.get((loaded, args.topology, args.freeze_conv_layers), {})
     return {"test_accuracy_last": table[mode]} if mode in table else None
+
+
+def _truth(word: str) -> bool:
+    """A word of the command line that says yes or no."""
+    if word.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
+    return word.lower() == "true"
 
 
 def make_parser(description: str | None = __doc__, **defaults: object) -> argparse.ArgumentParser:
@@ -150,8 +169,14 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
     parser.add_argument(
         "--cont",
         dest="resume",
-        action=argparse.BooleanOptionalAction,
-        help="other names of --resume and --no-resume",
+        nargs="?",
+        const=True,
+        type=_truth,
+        metavar="{True,False}",
+        help="--cont, --cont True: another name of --resume; --cont False, of --no-resume",
+    )
+    parser.add_argument(
+        "--no-cont", dest="resume", action="store_false", help="another name of --no-resume"
     )
     parser.add_argument("--dataset", choices=tuple(LOADERS), default="MNIST", help="(MNIST)")
     parser.add_argument(
@@ -190,13 +215,29 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
         "--dropout",
         type=float,
         default=0.0,
-        help="share of hidden fully connected units silent in a presentation (paper: 0)",
+        help="share of hidden fully connected units silent in a presentation of training; with "
+        "--rate, of the inputs of every fully connected layer (paper: 0)",
     )
     training.add_argument(
         "--freeze-conv-layers", action="store_true", help="convolutions keep their random weights"
     )
     training.add_argument(
         "--fc-zero-init", action="store_true", help="fully connected layers start from zero weights"
+    )
+    training.add_argument(
+        "--init",
+        choices=get_args(Init),
+        default="torch",
+        help="initial weights of a unit of n inputs: torch U(-1/sqrt n, 1/sqrt n), he "
+        "U(-sqrt(6/n), sqrt(6/n)) (paper: torch)",
+    )
+    training.add_argument(
+        "--validation",
+        type=float,
+        choices=(0.0, 0.1),
+        default=0.1,
+        help="share of the training set that is held out; 0 trains on all of it, and no epoch is "
+        "selected (0.1; paper: 0)",
     )
     units = parser.add_argument_group("units and input, not with --rate but for the activations")
     units.add_argument(
@@ -223,7 +264,7 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
     for option, default in (("conv", "tanh"), ("hidden", "tanh"), ("output", "sigmoid")):
         units.add_argument(
             f"--{option}-act",
-            choices=get_args(Activation),
+            choices=get_args(Act),
             default=default,
             help=f"activation of {option} units with --rate; a spiking unit's activation is its "
             f"spike ({default})",
@@ -295,13 +336,21 @@ def make_network(args: argparse.Namespace, data: Data) -> Network:
         "dropout": args.dropout,
         "freeze_conv_layers": args.freeze_conv_layers,
         "fc_zero_init": args.fc_zero_init,
+        "init": args.init,
     }
     network: Network
     if args.rate:
         acts = {
             f"{name}_act": getattr(args, f"{name}_act") for name in ("conv", "hidden", "output")
         }
-        network = RateNetwork(args.topology, data.rate_shape, args.train_mode, **acts, **common)
+        network = RateNetwork(
+            args.topology,
+            data.rate_shape,
+            args.train_mode,
+            softmax_error=args.output_act == "none" and args.loss == "CE",
+            **acts,
+            **common,
+        )
     else:
         neuron = Neuron(args.thresh, args.lens, args.decay)
         network = NetworkBuilder(args.topology, data.shape, args.train_mode, neuron, **common)
@@ -335,6 +384,13 @@ def name_of(args: argparse.Namespace, plain: argparse.Namespace) -> str:
     return "_".join([*words, "quick"] if args.quick else words)
 
 
+def without_validation(data: Data) -> Data:
+    """The same set with the samples of its validation part behind those of the training part."""
+    parts = data.train, data.validation
+    merged = Part(*(torch.cat([getattr(p, name) for p in parts]) for name in ("inputs", "targets")))
+    return replace(data, train=merged, validation=data.validation.first(0))
+
+
 def gradient_angles(task: Task, args: argparse.Namespace) -> dict[str, float]:
     """Angle of each layer's gradient to BP's on the first training samples, in degrees."""
     part = task.data.train.first(ANGLE_SAMPLES)
@@ -360,6 +416,7 @@ def run_trial(args: argparse.Namespace, name: str, run: Run, device: torch.devic
         limit=QUICK_SAMPLES if args.quick else None,
     )
     data = load(args.dataset, source)
+    data = data if args.validation else without_validation(data)
     network = make_network(args, data).to(device)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = OPTIMIZERS[args.optimizer](trained, lr=args.lr)
@@ -378,7 +435,8 @@ def run_trial(args: argparse.Namespace, name: str, run: Run, device: torch.devic
     epochs = 2 if args.quick else args.epochs
     for epoch in range(run.restore(**parts) + 1, epochs + 1):
         row = task.train_epoch(args.batch_size)
-        row |= task.evaluate(data.validation, args.test_batch_size, "validation")
+        if len(data.validation):
+            row |= task.evaluate(data.validation, args.test_batch_size, "validation")
         row |= task.evaluate(data.test, args.test_batch_size, "test")
         if not args.rate and args.train_mode not in ("BP", "shallow"):
             row |= gradient_angles(task, args)
@@ -403,13 +461,16 @@ def run_trial(args: argparse.Namespace, name: str, run: Run, device: torch.devic
 def summary(rows: list[dict[str, float]]) -> dict[str, float | None]:
     """The last epoch's numbers, and those on the test set of the epoch that validation picks."""
     last = rows[-1]
+    picked: dict[str, float] | None = None
     if "validation_accuracy" in last:
         picked = max(rows, key=lambda row: row["validation_accuracy"])
-    else:
+    elif "validation_loss" in last:
         picked = min(rows, key=lambda row: row["validation_loss"])
     found: dict[str, float | None] = {}
     for name in [name for name in last if name.startswith("test_") and name != "test_loss"]:
-        found |= {f"{name}_last": last[name], f"{name}_selected": picked[name]}
+        found[f"{name}_last"] = last[name]
+        if picked:
+            found[f"{name}_selected"] = picked[name]
     names = ["test_loss", *(name for name in last if name.startswith(("train_", "angle_")))]
     return found | {f"{name}_last": last[name] for name in names}
 

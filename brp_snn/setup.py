@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import TensorDataset
 
 from brp_snn.gesture import CAMERAS, frames
-from brp_snn.synth_dataset_gen import generate
+from brp_snn.synth_dataset_gen import FOLDER, generate
 from brp_snn.tidigits import features, split_by_speaker, split_random
 from shared import datasets
 from shared.errors import UserError
@@ -276,6 +277,31 @@ def _span(values: NDArray[np.float32], low: float = 0.01, high: float = 0.99) ->
     """The range between two quantiles of the values."""
     bottom, top = np.quantile(values, [low, high])
     return float(bottom), float(top)
+
+
+class SynthDataset(TensorDataset):
+    """A part of a synthetic set that `synth_dataset_gen.py` has written, by the published name.
+
+    Args:
+        select: "regression" or "classification".
+        type: "train" or "test".
+        folder: where it was written.
+
+    Attributes:
+        input_size: side of the square that the inputs make.
+        input_channels: 1.
+        label_features: outputs.
+
+    Raises:
+        UserError: it has not been written.
+    """
+
+    def __init__(self, select: str, type: str, folder: Path = FOLDER) -> None:
+        path = folder / select / f"{type}.pt"
+        if not path.is_file():
+            raise UserError(f"{path} is not there: run synth_dataset_gen.py first")
+        samples, self.input_size, self.input_channels, self.label_features = torch.load(path)
+        super().__init__(*samples)
 
 
 LOADERS: dict[str, Callable[[Source], Data]] = {

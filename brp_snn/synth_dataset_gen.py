@@ -1,31 +1,39 @@
-"""Synthetic tasks of DRTP's paper, to run or to save.
+"""Synthetic tasks of DRTP's paper: Frenkel, Lefebvre and Bol, arXiv 1909.01311.
 
-    python brp_snn/synth_dataset_gen.py classification --out classification.npz
+    python brp_snn/synth_dataset_gen.py             writes both below DATASETS/
+    python brp_snn/synth_dataset_gen.py --out DIR   below another folder
+
+Each goes to <folder>/<task>/train.pt and test.pt, which `setup.SynthDataset` reads: a tuple of
+(inputs, targets), the side of the square that the inputs make, the channels and the outputs.
+`main.py` draws the same sets in memory.
 
 Regression: 256 inputs of a sample are drawn from N(mu, 1), where mu ~ U(-pi, pi) is the sample's
 own; with x the mean of its inputs, output i = 0 ... 9 is cos(x + pi (i - 4.5) / 9).
 Classification: 10 classes in 5 clusters each, in 256 features of which 128 are informative
-(scikit-learn's `make_classification`, class_sep 4.5).
+(scikit-learn's `make_classification`, class_sep 4.5, random_state 0).
 """
 
 import argparse
 import math
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 from numpy.typing import NDArray
 from sklearn.datasets import make_classification
 
-from shared.device import check_seed
 from shared.errors import UserError
 from shared.options import script
 
-N_INPUTS = 256
+FOLDER = Path("DATASETS")
+SIDE = 16
 N_OUTPUTS = 10
-SEED = 42
+INFORMATIVE = 128
+SEEDS = {"regression": 42, "classification": 0}
+"""The regression's is ours: the published program draws it without a seed."""
 SIZES = {"regression": (5_000, 1_000), "classification": (25_000, 5_000)}
 
 
@@ -33,8 +41,8 @@ class Synthetic(NamedTuple):
     """A synthetic set.
 
     Attributes:
-        train_inputs, test_inputs: float32 [n, 256].
-        train_targets, test_targets: float32 [n, 10], values in [-1, 1] or one-hot classes.
+        train_inputs, test_inputs: float32 [n, side * side].
+        train_targets, test_targets: float32 [n, outputs], values in [-1, 1] or one-hot classes.
     """
 
     train_inputs: Float32[NDArray[np.float32], "train inputs"]
@@ -43,50 +51,126 @@ class Synthetic(NamedTuple):
     test_targets: Float32[NDArray[np.float32], "test outputs"]
 
 
-def generate(task: str, seed: int = SEED) -> Synthetic:
-    """Draw one of the sets of `SIZES`.
+def generate(task: str) -> Synthetic:
+    """Draw one of the sets of `SIZES`, as published.
 
     Raises:
         KeyError: there is no such task.
     """
-    n_train, n_test = SIZES[task]
-    draw = _regression if task == "regression" else _classification
-    inputs, targets = (part.astype(np.float32) for part in draw(n_train + n_test, seed))
-    return Synthetic(inputs[:n_train], targets[:n_train], inputs[n_train:], targets[n_train:])
+    if task == "regression":
+        return draw_regression(*SIZES[task], N_OUTPUTS, SIDE)
+    return draw_classification(*SIZES[task], N_OUTPUTS, SIDE, INFORMATIVE)
 
 
-def _regression(n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def draw_regression(
+    n_train: int, n_test: int, n_outputs: int, side: int, seed: int = SEEDS["regression"]
+) -> Synthetic:
+    """The regression; see the top of this file.
+
+    Args:
+        n_train: samples to train on.
+        n_test: samples to test on.
+        n_outputs: outputs.
+        side: square root of the number of inputs.
+        seed: of the draw.
+    """
     rng = np.random.default_rng(seed)
-    means = rng.uniform(-math.pi, math.pi, (n, 1))
-    inputs = rng.normal(means, 1, (n, N_INPUTS))
-    phases = math.pi * (np.arange(N_OUTPUTS) - 4.5) / 9
-    return inputs, np.cos(inputs.mean(1, keepdims=True) + phases)
+    means = rng.uniform(-math.pi, math.pi, (n_train + n_test, 1))
+    inputs = rng.normal(means, 1, (len(means), side**2))
+    phases = math.pi * (np.arange(n_outputs) - 4.5) / 9
+    return _parted(inputs, np.cos(inputs.mean(1, keepdims=True) + phases), n_train)
 
 
-def _classification(n: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def draw_classification(
+    n_train: int,
+    n_test: int,
+    n_classes: int,
+    side: int,
+    informative: int,
+    clusters: int = 5,
+    class_sep: float = 4.5,
+    seed: int = SEEDS["classification"],
+) -> Synthetic:
+    """The classes; see the top of this file.
+
+    Args:
+        n_train: samples to train on.
+        n_test: samples to test on.
+        n_classes: classes.
+        side: square root of the number of inputs.
+        informative: inputs that tell something of the class; the others are noise.
+        clusters: clusters a class.
+        class_sep: half the side of the hypercube on whose corners the clusters lie.
+        seed: of the draw.
+    """
     inputs, labels = make_classification(
-        n_samples=n,
-        n_features=N_INPUTS,
-        n_informative=128,
-        n_classes=N_OUTPUTS,
-        n_clusters_per_class=5,
-        class_sep=4.5,
+        n_samples=n_train + n_test,
+        n_features=side**2,
+        n_informative=informative,
+        n_redundant=0,
+        n_repeated=0,
+        n_classes=n_classes,
+        n_clusters_per_class=clusters,
+        class_sep=class_sep,
         random_state=seed,
     )
-    return inputs, np.eye(N_OUTPUTS)[labels]
+    return _parted(inputs, np.eye(n_classes)[labels], n_train)
 
 
-def save(made: Synthetic, path: Path) -> None:
-    """Write a set as .npz, whole or not at all.
+def _parted(inputs: NDArray[np.float64], targets: NDArray[np.float64], n: int) -> Synthetic:
+    x, y = (part.astype(np.float32) for part in (inputs, targets))
+    return Synthetic(x[:n], y[:n], x[n:], y[n:])
+
+
+def gen_regression(
+    n_train: int, n_test: int, n_classes: int, input_size_sqrt: int, folder: Path = FOLDER
+) -> None:
+    """Draw the regression and write it; arguments as in `draw_regression`, of the published names.
 
     Raises:
         UserError: it cannot be written.
     """
+    made = draw_regression(n_train, n_test, n_classes, input_size_sqrt)
+    _write(made, folder / "regression", torch.from_numpy)
+
+
+def gen_classification(
+    n_train: int,
+    n_test: int,
+    n_classes: int,
+    n_pix_sqrt: int,
+    n_inf: int,
+    n_clusters_per_class: int = 5,
+    class_sep: float = 4.5,
+    random_state: int = SEEDS["classification"],
+    folder: Path = FOLDER,
+) -> None:
+    """Draw the classes and write them; arguments as in `draw_classification`, as published.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    made = draw_classification(
+        n_train, n_test, n_classes, n_pix_sqrt, n_inf, n_clusters_per_class, class_sep, random_state
+    )
+    _write(made, folder / "classification", lambda one_hot: torch.from_numpy(one_hot.argmax(1)))
+
+
+def _write(made: Synthetic, folder: Path, as_targets: Any) -> None:
+    side, outputs = math.isqrt(made.train_inputs.shape[1]), made.train_targets.shape[1]
+    for part in ("train", "test"):
+        inputs, targets = (getattr(made, f"{part}_{what}") for what in ("inputs", "targets"))
+        content = ((torch.from_numpy(inputs), as_targets(targets)), side, 1, outputs)
+        _save(content, folder / f"{part}.pt")
+
+
+def _save(content: object, path: Path) -> None:
+    """Write a file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            np.savez_compressed(file, **made._asdict())
+            torch.save(content, file)
         temporary.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -95,18 +179,16 @@ def save(made: Synthetic, path: Path) -> None:
 
 
 def main() -> None:
-    """Save a set."""
+    """Write both sets."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=tuple(SIZES))
-    parser.add_argument("--seed", type=int, default=SEED, help=f"(default: {SEED})")
-    parser.add_argument("--out", type=Path, required=True, help="a file, .npz")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder (default: DATASETS)")
     args = parser.parse_args()
-    check_seed(args.seed)
-    made = generate(args.task, args.seed)
-    save(made, args.out)
-    print(f"{args.out}: {len(made.train_inputs)} + {len(made.test_inputs)} samples")
+    gen_regression(*SIZES["regression"], N_OUTPUTS, SIDE, args.out)
+    gen_classification(*SIZES["classification"], N_OUTPUTS, SIDE, INFORMATIVE, folder=args.out)
+    for task, (n_train, n_test) in SIZES.items():
+        print(f"{args.out / task}: {n_train} + {n_test} samples")
 
 
 if __name__ == "__main__":

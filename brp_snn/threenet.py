@@ -16,7 +16,7 @@ DEFAULTS = {
     "rate": True,
     "train_mode": "BP",
     "hidden_act": "relu",
-    "output_act": "linear",
+    "output_act": "none",
     "loss": "CE",
     "codename": "threenet",
 }

@@ -17,7 +17,7 @@ from shared.errors import UserError
 from shared.run import progress
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "SGD": torch.optim.SGD,
+    "SGD": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9),
     "NAG": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True),
     "Adam": lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True),
     "RMSprop": torch.optim.RMSprop,

@@ -7,12 +7,15 @@ The lateral term, in the convolutional layers, is a depth-wise convolution of th
 of the step before. Two convolutions, each with average pooling by 2 behind it, then two fully
 connected layers; the mean number of output spikes a step is the readout.
 
+Source: Cheng, Hao, Xu and Xu, LISNN, IJCAI 2020, doi 10.24963/ijcai.2020/211.
+
 No layer feeds back into an earlier one. Each therefore goes through all steps before the next one
 starts: its convolution or product takes all steps at once, and only its membrane goes step by step.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -21,6 +24,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from brp_snn import _kernels as plain_kernels
+from brp_snn import models
+from brp_snn.function import ActFun
 from brp_snn.lisnn import _kernels as lateral_kernels
 from brp_snn.models import Neuron
 from shared.errors import UserError
@@ -28,6 +33,13 @@ from shared.errors import UserError
 HIDDEN = 128
 N_CLASSES = 10
 POOL = (2, 2)
+
+SIZES: dict[str, tuple[tuple[int, int, int], int]] = {
+    "MNIST": ((1, 28, 28), 32),
+    "Fashion-MNIST": ((1, 28, 28), 32),
+    "NMNIST": ((2, 36, 36), 64),
+}
+"""Shape of a sample at one step and maps of each convolution, by the published name of a set."""
 
 
 class Membrane(Function):
@@ -76,62 +88,44 @@ class Membrane(Function):
         return potential, to_lateral, None, None
 
 
-class ConvolutionLayer(nn.Module):
-    """A convolution of 3 x 3 that keeps the maps' size, units, and average pooling by 2.
+def convolved(
+    spikes: Float[Tensor, "time batch channels height width"],
+    conv: nn.Conv2d,
+    lateral: nn.Conv2d | None,
+    neuron: Neuron,
+) -> Float[Tensor, "time batch maps high wide"]:
+    """Spikes of a convolutional layer at every step, average-pooled by 2.
 
     Args:
-        channels: maps of the input.
-        maps: maps of units.
-        lateral_kernel: side of the lateral convolution, odd; None leaves the lateral term out.
-        neuron: constants of the units.
+        spikes: the layer's input.
+        conv: its weights.
+        lateral: depth-wise convolution of its own spikes of the step before, or None.
+        neuron: constants of its units.
     """
-
-    def __init__(
-        self, channels: int, maps: int, lateral_kernel: int | None, neuron: Neuron
-    ) -> None:
-        super().__init__()
-        self.neuron = neuron
-        self.conv = nn.Conv2d(channels, maps, 3, padding=1)
-        self.lateral: nn.Conv2d | None = None
-        if lateral_kernel is not None:
-            self.lateral = nn.Conv2d(
-                maps, maps, lateral_kernel, padding=lateral_kernel // 2, groups=maps, bias=False
-            )
-
-    def forward(
-        self, spikes: Float[Tensor, "time batch channels height width"]
-    ) -> Float[Tensor, "time batch maps high wide"]:
-        """Pooled spikes at every step."""
-        steps, batch = spikes.shape[:2]
-        current = self.conv(spikes.flatten(0, 1)).contiguous()
-        rows = current.view(steps, batch * current.shape[1], *current.shape[2:])
-        weight = None if self.lateral is None else self.lateral.weight[:, 0]
-        pooled: Tensor = Membrane.apply(rows, weight, self.neuron, POOL)
-        return pooled.view(steps, batch, -1, *pooled.shape[2:])
+    steps, batch = spikes.shape[:2]
+    current = conv(spikes.flatten(0, 1)).contiguous()
+    rows = current.view(steps, batch * current.shape[1], *current.shape[2:])
+    weight = None if lateral is None else lateral.weight[:, 0]
+    pooled: Tensor = Membrane.apply(rows, weight, neuron, POOL)
+    return pooled.view(steps, batch, -1, *pooled.shape[2:])
 
 
-class ConnectedLayer(nn.Module):
-    """Fully connected units.
+def connected(
+    activity: Float[Tensor, "time batch n_in"], fc: nn.Linear, neuron: Neuron
+) -> Float[Tensor, "time batch n_out"]:
+    """Spikes of a fully connected layer at every step.
 
     Args:
-        n_in: inputs.
-        n_out: units.
-        neuron: constants of the units.
+        activity: the layer's input.
+        fc: its weights.
+        neuron: constants of its units.
     """
-
-    def __init__(self, n_in: int, n_out: int, neuron: Neuron) -> None:
-        super().__init__()
-        self.neuron = neuron
-        self.fc = nn.Linear(n_in, n_out)
-
-    def forward(self, activity: Float[Tensor, "time batch n_in"]) -> Float[Tensor, "time batch n"]:
-        """Spikes at every step."""
-        current = self.fc(activity.flatten(0, 1)).view(*activity.shape[:2], 1, -1)
-        spikes: Tensor = Membrane.apply(current, None, self.neuron, (1, 1))
-        return spikes.squeeze(2)
+    current = fc(activity.flatten(0, 1)).view(*activity.shape[:2], 1, -1)
+    spikes: Tensor = Membrane.apply(current, None, neuron, (1, 1))
+    return spikes.squeeze(2)
 
 
-class LISNN(nn.Module):
+class LateralNetwork(nn.Module):
     """The network; the weights start as torch's layers draw them.
 
     Args:
@@ -162,15 +156,18 @@ class LISNN(nn.Module):
         channels, height, width = shape
         if min(height, width) < 4:
             raise UserError(f"samples of {height} x {width} are too small to be pooled by 2 twice")
-        kernel = lateral_kernel if lateral else None
-        self.shape = shape
-        self.convolutions = nn.Sequential(
-            ConvolutionLayer(channels, maps, kernel, neuron),
-            ConvolutionLayer(maps, maps, kernel, neuron),
-        )
-        n_in = maps * math.prod(n // 2 // 2 for n in (height, width))
-        self.connected = nn.Sequential(
-            ConnectedLayer(n_in, HIDDEN, neuron), ConnectedLayer(HIDDEN, N_CLASSES, neuron)
+        self.shape, self.neuron = shape, neuron
+        self.conv1 = nn.Conv2d(channels, maps, 3, padding=1)
+        self.conv2 = nn.Conv2d(maps, maps, 3, padding=1)
+        self.fc1 = nn.Linear(maps * math.prod(n // 2 // 2 for n in (height, width)), HIDDEN)
+        self.fc2 = nn.Linear(HIDDEN, N_CLASSES)
+        self.lateral1, self.lateral2 = (
+            nn.Conv2d(
+                maps, maps, lateral_kernel, padding=lateral_kernel // 2, groups=maps, bias=False
+            )
+            if lateral
+            else None
+            for _ in range(2)
         )
 
     def forward(
@@ -183,6 +180,80 @@ class LISNN(nn.Module):
         """
         if tuple(spikes.shape[2:]) != self.shape:
             raise ValueError(f"this network takes {self.shape} a step, not {spikes.shape[2:]}")
-        maps = self.convolutions(spikes)
-        output: Tensor = self.connected(maps.flatten(2)).mean(0)
-        return output
+        maps = convolved(spikes, self.conv1, self.lateral1, self.neuron)
+        maps = convolved(maps, self.conv2, self.lateral2, self.neuron)
+        hidden = connected(maps.flatten(2), self.fc1, self.neuron)
+        return connected(hidden, self.fc2, self.neuron).mean(0)
+
+
+class Options(Protocol):
+    """What the published class reads of the command line.
+
+    Attributes:
+        dts: a name in `SIZES`.
+        if_lateral: with lateral interactions.
+    """
+
+    dts: str
+    if_lateral: bool
+
+
+class LISNN(LateralNetwork):
+    """The network with the published sizes and call; batches of any size.
+
+    Args:
+        opt: says which data set it is for.
+
+    Raises:
+        UserError: no sizes are published for that data set.
+    """
+
+    def __init__(self, opt: Options) -> None:
+        if opt.dts not in SIZES:
+            raise UserError(f"-dts {opt.dts} is not one of {', '.join(SIZES)}")
+        super().__init__(*SIZES[opt.dts], lateral=opt.if_lateral)
+        self.dts = opt.dts
+
+    def forward(
+        self, input: Float[Tensor, "batch *inputs"], time_window: int = 20
+    ) -> Float[Tensor, "batch classes"]:
+        """The readout of images, compared with new random numbers at every step, or of frames.
+
+        Args:
+            input: [batch, 1, 28, 28], intensities in [0, 1], or of N-MNIST
+                [batch, 2, 36, 36, frames].
+            time_window: steps; of N-MNIST the first frames are shown.
+        """
+        if self.dts == "NMNIST":
+            spikes = input[..., :time_window].movedim(-1, 0)
+        else:
+            spikes = input > torch.rand(time_window, *input.shape, device=input.device)
+        return super().forward(spikes.to(self.fc1.weight.dtype))
+
+
+def act_fun(potential: Float[Tensor, "*units"]) -> Float[Tensor, "*units"]:
+    """Spikes of the published units; their gradient is 1 where |V - 0.5| < 0.5."""
+    spikes: Tensor = ActFun.apply(potential, Neuron().threshold, Neuron().lens)
+    return spikes
+
+
+def mem_update(
+    ops: Callable[[Tensor], Tensor],
+    x: Tensor,
+    mem: Tensor,
+    spike: Tensor,
+    lateral: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One step of the published units, for networks of one's own.
+
+    Args:
+        ops: gives the currents of the layer's input.
+        x: the input.
+        mem: potentials of the step before.
+        spike: spikes of the step before.
+        lateral: gives the currents of the layer's own spikes.
+
+    Returns:
+        Potentials and spikes.
+    """
+    return models.mem_update(ops, x, mem, spike, lateral, Neuron())

@@ -13,17 +13,18 @@ from pathlib import Path
 import pandas as pd
 
 from brp_snn.lisnn.noise_data import KINDS
-from brp_snn.lisnn.train import LEVELS, draw_noise, metric_of
+from brp_snn.lisnn.train import TESTED, draw_noise, metric_of
 from shared.errors import UserError
 from shared.options import script
 from shared.report import load_results
 from shared.run import save_figure
 
 PREFIX = "brp_lisnn"
+FIRST = metric_of(KINDS[0], TESTED[0])
 
 
 def noise_curves(runs: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
-    """Mean accuracy over `LEVELS` by kind of noise, for each network.
+    """Mean accuracy over the levels `TESTED` by kind of noise, for each network.
 
     Args:
         runs: rows of `shared.report.load_results` of one data set.
@@ -33,7 +34,7 @@ def noise_curves(runs: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
     for name, group in longest.groupby("experiment"):
         metrics = pd.DataFrame(group["metrics"].tolist())
         curves[f"{name} ({len(group)})"] = {
-            kind: [float(metrics[metric_of(kind, level)].mean()) for level in LEVELS]
+            kind: [float(metrics[metric_of(kind, level)].mean()) for level in TESTED]
             for kind in KINDS
         }
     return curves
@@ -53,7 +54,9 @@ def main() -> None:
     args = parser.parse_args()
     results = load_results(args.results)
     names = results["experiment"]
-    chosen = results[names.str.startswith(PREFIX) & (names.str.endswith("quick") == args.quick)]
+    wanted = names.str.startswith(PREFIX) & (names.str.endswith("quick") == args.quick)
+    # Recordings of events have no noise study.
+    chosen = results[wanted & results["metrics"].map(lambda found: FIRST in found).astype(bool)]
     if not len(chosen):
         raise UserError(f"no {PREFIX} run lies under {args.results}: run lisnn/train.py first")
     for dataset, runs in chosen.groupby("dataset"):

@@ -1,121 +1,164 @@
-"""Noise on images and on frames of events.
+"""Noise on images, and MNIST under noise as files.
 
-    gaussian       images: normal noise of standard deviation `level` is added, and the sum clipped
-                   to [0, 1]
-    salt_pepper    images: a share `level` of the pixels becomes white or black, each with
-                   probability 1/2; frames of events: a share `level` of the pixels flips
+    python brp_snn/lisnn/noise_data.py                                  Gaussian noise of mean 0
+    python brp_snn/lisnn/noise_data.py --noise salt_pepper --noise-level 0.1 0.2
 
-A frame pixel holds one of two values: a white or black one in its place would leave half of the
-share as it was, a flipped one is always wrong. Colours and polarities are hit one by one.
+writes a folder for each level, such as gaussian_mean0 or salt_pepper_amount0.1: of either part of
+MNIST the images (a row an image of 784 numbers from 0 to 255) and labels as .csv, and as a picture
+the first image of each class.
+
+    gaussian       normal noise of mean `level` and variance 0.01 is added, and the sum clipped to
+                   [0, 1]
+    salt_pepper    a share `level` of the pixels becomes white or black, each with probability 1/2
+
+A set of images gets its noise once, from seed 3154, before training: an image looks the same in
+every epoch. Noise is scikit-image's `random_noise`.
 """
 
+import argparse
 import math
+from pathlib import Path
 from typing import Literal, get_args
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Int, UInt8
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from skimage.util import random_noise
 
+from shared import datasets
 from shared.errors import UserError
+from shared.options import script
 
 Noise = Literal["gaussian", "salt_pepper"]
 KINDS: tuple[Noise, ...] = get_args(Noise)
+LEVELS = {"gaussian": "mean", "salt_pepper": "amount"}
+"""What the level of a kind of noise is."""
+SEED = 3154
+VARIANCE = 0.01
+QUICK_SAMPLES = 100
 
 
 def check_level(kind: str, level: float) -> None:
-    """Refuse a kind or strength of noise that there is not.
+    """Refuse a kind or level of noise that there is not.
 
     Raises:
-        UserError: the kind is unknown, a standard deviation is negative or infinite, or a share
-            does not lie in [0, 1].
+        UserError: the kind is unknown, a mean is infinite, or an amount does not lie in [0, 1].
     """
     if kind not in KINDS:
         raise UserError(f"no noise is called {kind!r}: choose from {', '.join(KINDS)}")
-    if kind == "gaussian" and not (level >= 0 and math.isfinite(level)):
-        raise UserError(
-            f"--noise-level {level}: a standard deviation of gaussian noise must be 0 or above"
-        )
+    if kind == "gaussian" and not math.isfinite(level):
+        raise UserError(f"--noise-level {level}: the mean of gaussian noise must be finite")
     if kind == "salt_pepper" and not 0 <= level <= 1:
-        raise UserError(f"--noise-level {level}: a share of salt and pepper must lie in [0, 1]")
-
-
-def gaussian(
-    images: Float[Tensor, "*shape"], deviation: float, generator: torch.Generator
-) -> Float[Tensor, "*shape"]:
-    """Images with normal noise of that standard deviation added, clipped to [0, 1].
-
-    Args:
-        images: intensities in [0, 1].
-        deviation: standard deviation, in units of full intensity; 0 or above.
-        generator: what the noise is drawn from, on the images' device.
-
-    Raises:
-        UserError: the deviation is negative or infinite.
-    """
-    check_level("gaussian", deviation)
-    noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-    return noise.mul_(deviation).add_(images).clamp_(0, 1)
-
-
-def salt_and_pepper(
-    images: Float[Tensor, "*shape"], share: float, generator: torch.Generator
-) -> Float[Tensor, "*shape"]:
-    """Images with a share of the pixels, drawn one by one, white or black instead.
-
-    Args:
-        images: intensities in [0, 1].
-        share: probability of a pixel to be replaced, in [0, 1].
-        generator: as in `gaussian`.
-
-    Raises:
-        UserError: the share does not lie in [0, 1].
-    """
-    check_level("salt_pepper", share)
-    drawn = torch.rand(images.shape, generator=generator, device=images.device)
-    replaced = (drawn < share / 2).to(images.dtype)  # half of them white
-    return torch.where(drawn < share, replaced, images)
-
-
-def flipped(
-    frames: Float[Tensor, "*shape"], share: float, generator: torch.Generator
-) -> Float[Tensor, "*shape"]:
-    """Frames of events with a share of the pixels, drawn one by one, 1 for 0 and 0 for 1.
-
-    Args:
-        frames: 0 or 1.
-        share: probability of a pixel to flip, in [0, 1].
-        generator: as in `gaussian`.
-
-    Raises:
-        UserError: the share does not lie in [0, 1].
-    """
-    check_level("salt_pepper", share)
-    drawn = torch.rand(frames.shape, generator=generator, device=frames.device)
-    return torch.where(drawn < share, 1 - frames, frames)
+        raise UserError(f"--noise-level {level}: an amount of salt and pepper must lie in [0, 1]")
 
 
 def noisy(
-    images: Float[Tensor, "*shape"],
-    kind: str,
-    level: float,
-    generator: torch.Generator,
-    frames: bool = False,
-) -> Float[Tensor, "*shape"]:
-    """Images or frames of events under a kind of noise; see the top of this file.
+    images: UInt8[NDArray[np.uint8], "*shape"], kind: str, level: float
+) -> UInt8[NDArray[np.uint8], "*shape"]:
+    """Images under noise, the same in every call; see the top of this file.
 
     Args:
-        images: values in [0, 1].
+        images: intensities from 0 to 255.
         kind: one of `KINDS`.
-        level: standard deviation or share; 0 gives the images back and draws nothing.
-        generator: as in `gaussian`.
-        frames: they are frames of events, 0 or 1.
+        level: mean or amount.
+
+    Returns:
+        Intensities; fractions are cut off.
 
     Raises:
         UserError: the kind is unknown or its level out of range.
     """
     check_level(kind, level)
-    if level == 0:
-        return images
     if kind == "gaussian":
-        return gaussian(images, level, generator)
-    return (flipped if frames else salt_and_pepper)(images, level, generator)
+        found = random_noise(images, "gaussian", rng=SEED, mean=level, var=VARIANCE)
+    else:
+        found = random_noise(images, "s&p", rng=SEED, amount=level)
+    return (found * 255).astype(np.uint8)
+
+
+def load_mnist(
+    path: str | Path, kind: str = "train"
+) -> tuple[UInt8[NDArray[np.uint8], "n 784"], Int[NDArray[np.integer], " n"]]:
+    """Images and labels of MNIST.
+
+    Args:
+        path: the data root that holds it, as in `shared.datasets.load`.
+        kind: "train" or "test".
+
+    Raises:
+        DatasetMissingError: MNIST is not there and could not be fetched.
+        DatasetError: a file is damaged.
+        ValueError: there is no such part.
+    """
+    if kind not in ("train", "test"):
+        raise ValueError(f"MNIST has the parts train and test, not {kind!r}")
+    part = getattr(datasets.load("mnist", path, validation=0), kind)
+    return part.inputs.reshape(len(part), -1), part.labels
+
+
+def write(
+    folder: Path, part: str, images: UInt8[NDArray[np.uint8], "n pixels"], labels: NDArray[np.int64]
+) -> None:
+    """Write a part's images, labels and picture.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savetxt(folder / f"{part}_images.csv", images, fmt="%i", delimiter=",")
+        np.savetxt(folder / f"{part}_labels.csv", labels, fmt="%i", delimiter=",")
+        figure = draw(images, labels)
+        figure.savefig(folder / f"{part}.png")
+        plt.close(figure)
+    except OSError as error:
+        raise UserError(f"--out {folder} cannot be written: {error.strerror or error}") from error
+
+
+def draw(
+    images: UInt8[NDArray[np.uint8], "n pixels"], labels: Int[NDArray[np.int64], " n"]
+) -> Figure:
+    """The first image of each class."""
+    side = math.isqrt(images.shape[1])
+    figure, axes = plt.subplots(2, 5, sharex=True, sharey=True, layout="constrained")
+    for label, panel in enumerate(axes.flat):
+        chosen = images[labels == label][:1].reshape(-1, side)
+        panel.imshow(chosen, cmap="Greys", interpolation="nearest")
+        panel.set(xticks=[], yticks=[])
+    return figure
+
+
+def main() -> None:
+    """Write the files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--noise", choices=KINDS, default="gaussian", help="(default: gaussian)")
+    parser.add_argument(
+        "--noise-level",
+        type=float,
+        nargs="+",
+        default=[0.0],
+        help="mean of gaussian noise, white being 1, or amount of salt and pepper (default: 0)",
+    )
+    parser.add_argument("--data-root", type=Path, help="folder of MNIST, as in train.py")
+    parser.add_argument("--out", type=Path, default=Path("."), help="(default: where you are)")
+    parser.add_argument("--quick", action="store_true", help=f"the first {QUICK_SAMPLES} images")
+    args = parser.parse_args()
+    for level in args.noise_level:
+        check_level(args.noise, level)
+    data = datasets.load("mnist", args.data_root, validation=0, fallback=True)
+    data = data.first(QUICK_SAMPLES) if args.quick else data
+    for level in args.noise_level:
+        folder = args.out / f"{args.noise}_{LEVELS[args.noise]}{level:g}"
+        for part in ("train", "test"):
+            split = getattr(data, part)
+            images = split.inputs.reshape(len(split), -1)
+            write(folder, part, noisy(images, args.noise, level), split.labels)
+        print(folder)
+
+
+if __name__ == "__main__":
+    script(main)

@@ -7,17 +7,18 @@
     python brp_snn/lisnn/train.py --noise gaussian --noise-level 0.2 --noise-in both
 
 An image is shown by random spikes: x[t] = 1 where pixel > U(0, 1), drawn anew at every step. A
-recording is shown as frames, one a step. The last epoch's network is tested under both kinds of
-noise at levels of our choice, see `noise_data`.
+recording is shown as frames, one a step. The last epoch's network is tested on images under both
+kinds of noise at levels of our choice, see `noise_data`.
 
 A tenth of the training set is held out: it picks the epoch of the "selected" accuracy. The paper
-reports the best test epoch; that number is there under its own name, and nothing is chosen by it.
+holds nothing out (`--validation 0`) and reports the best test epoch; that number is there under its
+own name, and nothing is chosen by it.
 """
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,8 +30,8 @@ from torch.nn import functional
 
 from brp_snn.figures import draw_curves
 from brp_snn.lisnn import nmnist
-from brp_snn.lisnn.LISNN import LISNN, N_CLASSES
-from brp_snn.lisnn.noise_data import KINDS, Noise, check_level, noisy
+from brp_snn.lisnn.LISNN import N_CLASSES, LateralNetwork
+from brp_snn.lisnn.noise_data import KINDS, LEVELS, Noise, check_level, noisy
 from brp_snn.setup import EVALUATION_SEED
 from shared import datasets
 from shared.device import prepare
@@ -39,14 +40,21 @@ from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out, progress
 
 EPOCHS = 100
-PLAIN = {"batch_size": 100, "lr": 1e-3, "spike_window": 20}  # the paper's values
+# The paper's values, but that it holds nothing out.
+PLAIN = {
+    "batch_size": 100,
+    "lr": 1e-3,
+    "spike_window": 20,
+    "validation": 0.1,
+}  # the paper's, but for validation: 0
 STEP_EVERY, STEP_FACTOR = 50, 0.1  # epochs between falls of the step size, and their factor
 EVALUATION_BATCH = 100
-LEVELS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
+TESTED = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)  # means or amounts of noise
 QUICK_SAMPLES, QUICK_BATCH = 200, 20
 
-IMAGES = {"MNIST": "mnist", "FashionMNIST": "fashion_mnist"}
-MAPS = {"MNIST": 32, "FashionMNIST": 32, "nmnist": 64}
+IMAGES = {"MNIST": "mnist", "mnist5k": "mnist5k", "FashionMNIST": "fashion_mnist"}
+MAPS = {"MNIST": 32, "mnist5k": 32, "FashionMNIST": 32, "nmnist": 64}
+PUBLISHED_NAMES = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "NMNIST": "nmnist"}
 
 PUBLISHED = {"mnist": 0.995, "fashion_mnist": 0.9207, "nmnist": 0.9945}
 """Accuracy of the best test epoch with lateral interactions, by the data set's name."""
@@ -75,43 +83,26 @@ class Part:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
-class Shown:
-    """How samples become spikes.
+def shown(
+    inputs: UInt8[Tensor, "batch *inputs"], steps: int, generator: torch.Generator
+) -> Float[Tensor, "time batch channels height width"]:
+    """Spikes at every step.
 
-    Attributes:
-        steps: time steps of a presentation.
-        noise: kind of noise, or None.
-        level: its level, see `noise_data`.
+    Args:
+        inputs: images, or frames, which are shown as they are.
+        steps: time steps of the presentation of an image.
+        generator: of the random numbers that an image is compared with.
     """
-
-    steps: int
-    noise: Noise | None = None
-    level: float = 0.0
-
-    def __call__(
-        self, inputs: UInt8[Tensor, "batch *inputs"], generator: torch.Generator
-    ) -> Float[Tensor, "time batch channels height width"]:
-        """Spikes at every step.
-
-        Noise on an image stays for the presentation; noise on frames is drawn for each of them.
-        A frame pixel that Gaussian noise made a fraction becomes a spike with that probability.
-        """
-        is_frames = inputs.dim() == 5
-        values = inputs.transpose(0, 1).float() if is_frames else inputs.float() / 255
-        if self.noise is not None:
-            values = noisy(values, self.noise, self.level, generator, is_frames)
-        if is_frames and self.noise != "gaussian":
-            return values
-        shape = values.shape if is_frames else (self.steps, *values.shape)
-        draws = torch.rand(shape, generator=generator, device=values.device)
-        return torch.gt(values, draws, out=draws)
+    if inputs.dim() == 5:
+        return inputs.transpose(0, 1).float()
+    draws = torch.rand(steps, *inputs.shape, generator=generator, device=inputs.device)
+    return torch.gt(inputs.float() / 255, draws, out=draws)
 
 
 def train_epoch(
-    network: LISNN,
+    network: LateralNetwork,
     part: Part,
-    shown: Shown,
+    steps: int,
     batch_size: int,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
@@ -130,7 +121,7 @@ def train_epoch(
     totals = torch.zeros(2, device=device)
     for batch in progress(batches, len(batches), "train"):
         labels = part.labels[batch]
-        output = network(shown(part.inputs[batch], generator))
+        output = network(shown(part.inputs[batch], steps, generator))
         loss = squared_error(output, labels)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
@@ -155,7 +146,7 @@ def squared_error(
 
 
 @torch.no_grad()
-def evaluate(network: LISNN, part: Part, shown: Shown) -> dict[str, float]:
+def evaluate(network: LateralNetwork, part: Part, steps: int) -> dict[str, float]:
     """Loss and accuracy on a part, with the same random draws in every call."""
     device = part.labels.device
     generator = torch.Generator(device).manual_seed(EVALUATION_SEED)
@@ -163,54 +154,82 @@ def evaluate(network: LISNN, part: Part, shown: Shown) -> dict[str, float]:
     batches = torch.split(torch.arange(len(part), device=device), EVALUATION_BATCH)
     for batch in progress(batches, len(batches), "test"):
         labels = part.labels[batch]
-        output = network(shown(part.inputs[batch], generator))
+        output = network(shown(part.inputs[batch], steps, generator))
         right = (output.argmax(1) == labels).sum()
         totals += torch.stack([squared_error(output, labels) * len(batch), right])
     loss, accuracy = (total / len(part) for total in totals.tolist())
     return {"loss": loss, "accuracy": accuracy}
 
 
+def under_noise(data: datasets.Dataset, args: argparse.Namespace) -> datasets.Dataset:
+    """The data set with the noise that was asked for; the validation part is as the test is."""
+    if args.noise is None:
+        return data
+    parts = {
+        "train": ("train",),
+        "test": ("validation", "test"),
+        "both": ("train", "validation", "test"),
+    }[args.noise_in]
+    changed = {
+        name: replace(part, inputs=noisy(part.inputs, args.noise, args.noise_level))
+        for name in parts
+        if len(part := getattr(data, name))
+    }
+    return replace(data, **changed)
+
+
 def train(
     args: argparse.Namespace, name: str, run: Run, data: datasets.Dataset, device: torch.device
 ) -> None:
     """Train and test the network, write figures and result."""
-    parts = {part: Part.of(getattr(data, part), device) for part in ("train", "validation", "test")}
+    disturbed = under_noise(data, args)
+    parts = {
+        part: Part.of(split, device)
+        for part in ("train", "validation", "test")
+        if len(split := getattr(disturbed, part))
+    }
     channels, height, width = parts["train"].inputs.shape[-3:]
-    network = LISNN((channels, height, width), MAPS[args.dataset], args.lateral).to(device)
+    network = LateralNetwork((channels, height, width), MAPS[args.dataset], args.lateral)
+    network = network.to(device)
     optimiser = torch.optim.Adam(network.parameters(), args.lr, fused=True)
     scheduler = torch.optim.lr_scheduler.StepLR(optimiser, STEP_EVERY, STEP_FACTOR)
-    generator = torch.Generator(device).manual_seed(args.seed)
+    # Drawn, for the weights come from the stream of the seed itself.
+    generator = torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
     state = {
         "network": network,
         "optimiser": optimiser,
         "scheduler": scheduler,
         "generator": generator,
     }
-    first = run.restore(**state)
-
-    clean = Shown(args.spike_window)
-    disturbed = Shown(args.spike_window, args.noise, args.noise_level)
-    in_training = disturbed if args.noise_in in ("train", "both") else clean
-    in_test = disturbed if args.noise_in in ("test", "both") else clean
-    for epoch in range(first, args.epochs):
+    for epoch in range(run.restore(**state), args.epochs):
         row = train_epoch(
-            network, parts["train"], in_training, args.batch_size, optimiser, generator
+            network, parts["train"], args.spike_window, args.batch_size, optimiser, generator
         )
         scheduler.step()
-        for part in ("validation", "test"):
-            found = evaluate(network, parts[part], in_test)
+        for part in [part for part in parts if part != "train"]:
+            found = evaluate(network, parts[part], args.spike_window)
             row |= {f"{part}_{score}": value for score, value in found.items()}
         run.log(epoch + 1, row)
         run.checkpoint(epoch + 1, **state)
 
-    curves = noise_curves(network, parts["test"], args.spike_window)
+    is_images = args.dataset in IMAGES
+    curves = noise_curves(network, data.test, args.spike_window, device) if is_images else {}
     report(args, name, run, data, curves)
 
 
-def noise_curves(network: LISNN, test: Part, steps: int) -> dict[str, list[float]]:
-    """Accuracy under each kind of noise at each of `LEVELS`, by kind."""
+def noise_curves(
+    network: LateralNetwork, test: datasets.Split, steps: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Accuracy under each kind of noise at each of the levels `TESTED`, by kind."""
     return {
-        kind: [evaluate(network, test, Shown(steps, kind, level))["accuracy"] for level in LEVELS]
+        kind: [
+            evaluate(
+                network,
+                Part.of(replace(test, inputs=noisy(test.inputs, kind, level)), device),
+                steps,
+            )["accuracy"]
+            for level in TESTED
+        ]
         for kind in KINDS
     }
 
@@ -225,29 +244,33 @@ def report(
     """Draw the figures and write the result."""
     rows = run.metrics()
     last = rows[-1]
-    selected = max(rows, key=lambda row: row["validation_accuracy"])
-    run.save_figure(draw_noise({name: curves}, name), "noise")
-    as_published = args.lateral and args.noise is None and not args.quick
-    accuracy = PUBLISHED.get(data.name) if as_published else None
+    if curves:
+        run.save_figure(draw_noise({name: curves}, name), "noise")
+    as_published = args.lateral and args.noise is None and last["epoch"] == EPOCHS
+    accuracy = PUBLISHED.get(data.name) if as_published and not args.quick else None
+    metrics = {"test_accuracy_last": last["test_accuracy"]}
+    if "validation_accuracy" in last:
+        selected = max(rows, key=lambda row: row["validation_accuracy"])
+        metrics |= {
+            "test_accuracy_selected": selected["test_accuracy"],
+            "selected_epoch": selected["epoch"],
+            "validation_accuracy_last": last["validation_accuracy"],
+        }
+    metrics |= {
+        "test_accuracy_best_published_protocol": max(row["test_accuracy"] for row in rows),
+        "train_accuracy_last": last["train_accuracy"],
+        "train_loss_last": last["train_loss"],
+    }
+    for kind, values in curves.items():
+        metrics |= {
+            metric_of(kind, level): value for level, value in zip(TESTED, values, strict=True)
+        }
     run.finish(
         experiment=name,
         paper="brp_snn",
         dataset=data.name,
         epochs=int(last["epoch"]),
-        metrics={
-            "test_accuracy_last": last["test_accuracy"],
-            "test_accuracy_selected": selected["test_accuracy"],
-            "selected_epoch": selected["epoch"],
-            "test_accuracy_best_published_protocol": max(row["test_accuracy"] for row in rows),
-            "validation_accuracy_last": last["validation_accuracy"],
-            "train_accuracy_last": last["train_accuracy"],
-            "train_loss_last": last["train_loss"],
-            **{
-                metric_of(kind, level): value
-                for kind, values in curves.items()
-                for level, value in zip(LEVELS, values, strict=True)
-            },
-        },
+        metrics=metrics,
         published=None if accuracy is None else {"test_accuracy_best_published_protocol": accuracy},
         figure=run.save_figure(draw_curves(rows, name), "curves"),
     )
@@ -255,20 +278,17 @@ def report(
 
 def metric_of(kind: str, level: float) -> str:
     """Name in result.json of the accuracy under noise."""
-    return f"test_accuracy_last_{kind}_{level:g}"
+    return f"test_accuracy_last_{kind}_{LEVELS[kind]}_{level:g}"
 
 
 def draw_noise(networks: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
     """Test accuracy over the level of each kind of noise, a line a network of that name."""
-    labels = {
-        "gaussian": ("standard deviation", "Gaussian"),
-        "salt_pepper": ("share of the pixels", "salt and pepper"),
-    }
+    headings = {"gaussian": "Gaussian", "salt_pepper": "salt and pepper"}
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
-    for panel, (kind, (level, heading)) in zip(axes, labels.items(), strict=True):
+    for panel, (kind, heading) in zip(axes, headings.items(), strict=True):
         for name, curves in networks.items():
-            panel.plot(LEVELS, [100 * value for value in curves[kind]], marker=".", label=name)
-        panel.set(xlabel=level, title=f"{heading} noise", ylim=(0, 100))
+            panel.plot(TESTED, [100 * value for value in curves[kind]], marker=".", label=name)
+        panel.set(xlabel=LEVELS[kind], title=f"{heading} noise", ylim=(0, 100))
         panel.grid(alpha=0.3)
     axes[0].set_ylabel("test accuracy (%)")
     if len(networks) > 1:
@@ -294,8 +314,10 @@ def load(args: argparse.Namespace) -> datasets.Dataset:
     """The data set that was asked for; the first samples only with --quick."""
     if args.dataset == "nmnist":
         first = QUICK_SAMPLES if args.quick else None
-        return nmnist.load(args.data_root, args.spike_window, first)
-    data = datasets.load(IMAGES[args.dataset], args.data_root, fallback=True)
+        return nmnist.load(args.data_root, args.spike_window, first, args.validation)
+    data = datasets.load(
+        IMAGES[args.dataset], args.data_root, validation=args.validation, fallback=True
+    )
     return data.first(QUICK_SAMPLES) if args.quick else data
 
 
@@ -334,7 +356,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=PLAIN["spike_window"],
         help="time steps of a presentation (default and paper: 20)",
     )
-    group = parser.add_argument_group("noise")
+    add(
+        "--validation",
+        type=float,
+        default=0.1,
+        help="share of the training set that picks the selected epoch (default: 0.1; paper: 0)",
+    )
+    group = parser.add_argument_group("noise, of images")
     group.add_argument(
         "--noise", choices=("none", *get_args(Noise)), default="none", help="kind (default: none)"
     )
@@ -342,15 +370,81 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--noise-level",
         type=float,
         default=0.2,
-        help="standard deviation of gaussian noise, white being 1, or share of the pixels that "
-        "salt and pepper hits, which on frames of events flips them (default: 0.2)",
+        help="mean of gaussian noise of variance 0.01, white being 1, or share of the pixels that "
+        "salt and pepper hits (default: 0.2)",
     )
     group.add_argument(
         "--noise-in",
         choices=("train", "test", "both"),
         default="both",
-        help="what the noise is in; the validation part is shown as the test is (default: both)",
+        help="what the noise is in; the validation part is as the test's (default, paper: both)",
     )
+
+
+def add_published_options(parser: argparse.ArgumentParser) -> None:
+    """The published spellings of options that are there already."""
+    group = parser.add_argument_group("published spellings")
+
+    def add(option: str, **settings: Any) -> None:
+        group.add_argument(option, default=argparse.SUPPRESS, **settings)
+
+    add("-gpu", dest="device", type=_gpu, metavar="N", help="--device cuda:N")
+    add("-seed", dest="seed", type=int, help="--seed (paper: 3154)")
+    add("-epoch", dest="epochs", type=int, help="--epochs")
+    add("-batch_size", dest="batch_size", type=int, help="--batch-size")
+    add("-learning_rate", dest="lr", type=float, help="--lr")
+    add(
+        "-dts",
+        dest="dataset",
+        type=_dataset,
+        metavar=f"{{{','.join(PUBLISHED_NAMES)}}}",
+        help="--dataset",
+    )
+    add(
+        "-if_lateral",
+        dest="lateral",
+        type=_yes_or_no,
+        metavar="{True,False}",
+        help="--lateral or --no-lateral",
+    )
+
+
+def _gpu(word: str) -> str:
+    if not word.isdigit():
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of a GPU")
+    return f"cuda:{word}"
+
+
+def _dataset(word: str) -> str:
+    if word not in PUBLISHED_NAMES:
+        raise argparse.ArgumentTypeError(f"{word!r} is not one of {', '.join(PUBLISHED_NAMES)}")
+    return PUBLISHED_NAMES[word]
+
+
+def _yes_or_no(word: str) -> bool:
+    if word not in ("True", "False"):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
+    return word == "True"
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that cannot be.
+
+    Raises:
+        UserError: one of them is out of its range.
+    """
+    check_positive(
+        epochs=args.epochs,
+        batch_size=args.batch_size,
+        lr=args.lr,
+        spike_window=args.spike_window,
+    )
+    if not 0 <= args.validation < 1:
+        raise UserError(f"--validation {args.validation} must be at least 0 and below 1")
+    if args.noise is not None:
+        check_level(args.noise, args.noise_level)
+        if args.dataset not in IMAGES:
+            raise UserError(f"--noise is of images, which {args.dataset} has not: leave it out")
 
 
 def main() -> None:
@@ -358,23 +452,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="The paper's --seed is 3154.",
     )
     add_options(parser)
     add_common_options(parser, "brp_lisnn_<dataset>_<lateral or plain>", EPOCHS)
+    add_published_options(parser)
     args = parser.parse_args()
     args.noise = None if args.noise == "none" else args.noise
     if args.quick:
         args.epochs = min(args.epochs, 2)
         args.batch_size = min(args.batch_size, QUICK_BATCH)
-    check_positive(
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        lr=args.lr,
-        spike_window=args.spike_window,
-    )
-    if args.noise is not None:
-        check_level(args.noise, args.noise_level)
+    check(args)
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
     data = load(args)
     name = experiment(args, data.name)

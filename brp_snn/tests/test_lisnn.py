@@ -1,18 +1,20 @@
 """LISNN: the network against the plain per-step form, noise, frames, the program."""
 
+import argparse
 import math
 import shutil
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
+from brp_snn import models
 from brp_snn.lisnn import _kernels, compare, nmnist, noise_data, train
-from brp_snn.lisnn.LISNN import LISNN
-from brp_snn.lisnn.train import Shown
-from brp_snn.models import Neuron, mem_update
+from brp_snn.lisnn.LISNN import LISNN, LateralNetwork, act_fun, mem_update
+from brp_snn.models import Neuron
 from shared import datasets
 from shared.datasets import EventPart, Events, EventSet, Recordings
 from shared.device import torch_device
@@ -31,18 +33,21 @@ def _one_thread():
 
 def plain_output(network, spikes, neuron):
     """The readout, all layers a step at a time, with autograd through everything."""
-    convolutions, connected = list(network.convolutions), list(network.connected)
-    states = [(0.0, None)] * (len(convolutions) + len(connected))
+    layers = [network.conv1, network.conv2, network.fc1, network.fc2]
+    beside = [network.lateral1, network.lateral2, None, None]
+    states = [(0.0, None)] * 4
     outputs = []
     for x in spikes:
-        for i, layer in enumerate(convolutions + connected):
-            current = layer.conv(x) if i < 2 else layer.fc(x.flatten(1))
+        for i, (layer, lateral) in enumerate(zip(layers, beside, strict=True)):
+            current = layer(x if i < 2 else x.flatten(1))
             potential, last = states[i]
             if last is None:
                 potential = last = torch.zeros_like(current)
-            if i < 2 and layer.lateral is not None:
-                current = current + layer.lateral(last)
-            states[i] = mem_update(current, potential, last, neuron)
+            if lateral is not None:
+                current = current + lateral(last)
+            states[i] = models.mem_update(
+                torch.nn.Identity(), current, potential, last, neuron=neuron
+            )
             x = functional.avg_pool2d(states[i][1], 2) if i < 2 else states[i][1]
         outputs.append(x)
     return torch.stack(outputs).mean(0)
@@ -51,7 +56,7 @@ def plain_output(network, spikes, neuron):
 def lively(shape, lateral, *, maps=4, kernel=5, seed=0, neuron=Neuron()):
     """A network in float64 with weights so large that all layers spike."""
     torch.manual_seed(seed)
-    network = LISNN(shape, maps, lateral, kernel, neuron).double()
+    network = LateralNetwork(shape, maps, lateral, kernel, neuron).double()
     with torch.no_grad():
         for value in network.parameters():
             value.mul_(2)
@@ -106,34 +111,89 @@ def test_a_gpu_gives_what_the_cpu_gives(lateral):
 
 
 def test_the_network_is_the_papers():
-    network = LISNN((1, 28, 28))
+    network = LISNN(SimpleNamespace(batch_size=100, dts="MNIST", if_lateral=True))
     shapes = {name: tuple(value.shape) for name, value in network.named_parameters()}
     assert shapes == {
-        "convolutions.0.conv.weight": (32, 1, 3, 3),
-        "convolutions.0.conv.bias": (32,),
-        "convolutions.0.lateral.weight": (32, 1, 5, 5),
-        "convolutions.1.conv.weight": (32, 32, 3, 3),
-        "convolutions.1.conv.bias": (32,),
-        "convolutions.1.lateral.weight": (32, 1, 5, 5),
-        "connected.0.fc.weight": (128, 32 * 7 * 7),
-        "connected.0.fc.bias": (128,),
-        "connected.1.fc.weight": (10, 128),
-        "connected.1.fc.bias": (10,),
+        "conv1.weight": (32, 1, 3, 3),
+        "conv1.bias": (32,),
+        "lateral1.weight": (32, 1, 5, 5),
+        "conv2.weight": (32, 32, 3, 3),
+        "conv2.bias": (32,),
+        "lateral2.weight": (32, 1, 5, 5),
+        "fc1.weight": (128, 32 * 7 * 7),
+        "fc1.bias": (128,),
+        "fc2.weight": (10, 128),
+        "fc2.bias": (10,),
     }
-    assert LISNN((2, 36, 36), maps=64).connected[0].fc.in_features == 64 * 9 * 9
+    recordings = LISNN(SimpleNamespace(dts="NMNIST", if_lateral=False))
+    assert recordings.fc1.in_features == 64 * 9 * 9
+    assert recordings.lateral1 is None
+    with pytest.raises(UserError, match="-dts CIFAR10 is not one of MNIST, Fashion-MNIST, NMNIST"):
+        LISNN(SimpleNamespace(dts="CIFAR10", if_lateral=True))
+
+
+def test_fresh_weights_are_uniform_in_torchs_bounds():
+    torch.manual_seed(0)
+    network = LateralNetwork((1, 28, 28))
+    for layer in network.children():
+        fan_in = layer.weight[0].numel()
+        values = torch.cat([value.detach().flatten() for value in layer.parameters()])
+        scaled = values * math.sqrt(fan_in)  # uniform in [-1, 1]
+        n = len(scaled)
+        assert scaled.abs().max() <= 1
+        assert scaled.abs().max() > 1 - 10 / n
+        assert scaled.mean().abs() < 4 / math.sqrt(3 * n)
+        assert scaled.var().item() == pytest.approx(1 / 3, abs=4 * math.sqrt(4 / 45 / n))
+
+
+def test_the_published_call_shows_images_and_frames():
+    torch.manual_seed(0)
+    network = LISNN(SimpleNamespace(dts="MNIST", if_lateral=True)).double()
+    with torch.no_grad():
+        for value in network.parameters():
+            value.mul_(3)
+    images = torch.rand(3, 1, 28, 28, dtype=torch.float64)
+    torch.manual_seed(1)
+    output = network(images, time_window=5)
+    torch.manual_seed(1)
+    spikes = (images > torch.rand(5, *images.shape)).double()
+    assert output.max() > 0
+    torch.testing.assert_close(output, plain_output(network, spikes, Neuron()))
+
+    recordings = LISNN(SimpleNamespace(dts="NMNIST", if_lateral=True))
+    frames = (torch.rand(2, 2, 36, 36, 7) < 0.3).float()
+    output = recordings(frames, time_window=4)
+    shown = frames[..., :4].movedim(-1, 0)
+    torch.testing.assert_close(output, plain_output(recordings, shown, Neuron()))
+
+
+def test_the_published_units_step_by_step():
+    torch.manual_seed(0)
+    fc, beside = torch.nn.Linear(6, 4), torch.nn.Linear(4, 4, bias=False)
+    mem = spike = torch.rand(3, 4).round()
+    x = torch.rand(3, 6)
+    found, spikes = mem_update(fc, x, mem, spike, beside)
+    expected = 0.2 * mem * (1 - spike) + fc(x) + beside(spike)
+    torch.testing.assert_close(found, expected)
+    assert torch.equal(spikes, (expected > 0.5).float())
+    torch.testing.assert_close(mem_update(fc, x, mem, spike)[0], expected - beside(spike))
+    potential = torch.tensor([-0.1, 0.1, 0.6, 0.9, 1.1], requires_grad=True)
+    act_fun(potential).sum().backward()
+    assert potential.grad.tolist() == [0, 1, 1, 1, 0]
 
 
 def test_lateral_off_is_a_network_without_its_weights():
     spikes = random_spikes(6, 3, (1, 8, 8))
     on, off = lively((1, 8, 8), True), lively((1, 8, 8), False)
     assert set(on.state_dict()) - set(off.state_dict()) == {
-        f"convolutions.{i}.lateral.weight" for i in (0, 1)
+        "lateral1.weight",
+        "lateral2.weight",
     }
     on.load_state_dict(off.state_dict(), strict=False)
     with torch.no_grad():
         assert not torch.equal(on(spikes), off(spikes))
-        for layer in on.convolutions:
-            layer.lateral.weight.zero_()
+        for lateral in (on.lateral1, on.lateral2):
+            lateral.weight.zero_()
         assert torch.equal(on(spikes), off(spikes))
 
 
@@ -164,67 +224,75 @@ def test_a_membranes_gradient_can_be_had_once():
 
 def test_samples_of_another_shape_are_refused():
     with pytest.raises(ValueError, match="takes"):
-        LISNN((1, 8, 8), 4)(torch.zeros(2, 1, 1, 8, 9))
+        LateralNetwork((1, 8, 8), 4)(torch.zeros(2, 1, 1, 8, 9))
     with pytest.raises(UserError, match="too small"):
-        LISNN((1, 3, 8))
+        LateralNetwork((1, 3, 8))
     with pytest.raises(ValueError, match="no middle"):
-        LISNN((1, 8, 8), lateral_kernel=4)
+        LateralNetwork((1, 8, 8), lateral_kernel=4)
 
 
 # ----------------------------------------------------------------------------------------- noise
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
+def test_gaussian_noise_has_its_mean_and_variance():
+    grey = np.full((300, 300), 128, np.uint8)
+    found = noise_data.noisy(grey, "gaussian", 0.05) / 255
+    assert found.mean() == pytest.approx(128 / 255 + 0.05 - 0.5 / 255, abs=5 * 0.1 / 300)
+    assert found.std() == pytest.approx(0.1, rel=0.01)
+    loud = noise_data.noisy(grey, "gaussian", 0.5)
+    assert loud.max() == 255
+    assert (grey == 128).all()
 
 
-def test_gaussian_noise_has_its_deviation_and_stays_in_range():
-    grey = torch.full((400, 400), 0.5)
-    noise = noise_data.gaussian(grey, 0.05, seeded()) - grey
-    assert noise.mean().abs() < 5 * 0.05 / 400
-    assert noise.std().item() == pytest.approx(0.05, rel=0.02)
-    loud = noise_data.gaussian(grey, 2.0, seeded())
-    assert loud.min() == 0
-    assert loud.max() == 1
-    assert (grey == 0.5).all()
-
-
-def test_salt_and_pepper_replaces_its_share_half_and_half():
-    grey = torch.full((400, 400), 0.5)
-    found = noise_data.salt_and_pepper(grey, 0.3, seeded())
-    for value, share in ((0, 0.15), (1, 0.15), (0.5, 0.7)):
+def test_salt_and_pepper_replaces_its_amount_half_and_half():
+    grey = np.full((400, 400), 128, np.uint8)
+    found = noise_data.noisy(grey, "salt_pepper", 0.3)
+    for value, share in ((0, 0.15), (255, 0.15), (128, 0.7)):
         tolerance = 5 * math.sqrt(share * (1 - share)) / 400
-        assert (found == value).float().mean().item() == pytest.approx(share, abs=tolerance)
-
-
-def test_frames_flip_instead():
-    frames = torch.zeros(400, 400)
-    frames[:100] = 1
-    changed = noise_data.noisy(frames, "salt_pepper", 0.3, seeded(), frames=True) != frames
-    for part in (changed[:100], changed[100:]):
-        assert part.float().mean().item() == pytest.approx(0.3, abs=0.015)
-    assert torch.equal(noise_data.flipped(frames, 1.0, seeded()), 1 - frames)
+        assert (found == value).mean() == pytest.approx(share, abs=tolerance)
 
 
 @pytest.mark.parametrize("kind", noise_data.KINDS)
-def test_noise_comes_from_its_generator_and_level_0_is_none(kind):
-    images = torch.rand(3, 1, 8, 8, generator=seeded())
-    one, same, other = (noise_data.noisy(images, kind, 0.2, seeded(seed)) for seed in (1, 1, 2))
-    assert torch.equal(one, same)
-    assert not torch.equal(one, other)
-    generator = seeded(1)
-    before = generator.get_state()
-    assert torch.equal(noise_data.noisy(images, kind, 0, generator), images)
-    assert torch.equal(generator.get_state(), before)
+def test_noise_is_the_published_draw_of_seed_3154(kind):
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 28, 28), dtype=np.uint8)
+    found = noise_data.noisy(images, kind, 0.2)
+    rng = np.random.default_rng(3154)
+    rows = images.reshape(20, 784) * (1 / 255)
+    if kind == "gaussian":
+        expected = (rows + rng.normal(0.2, 0.1, rows.shape)).clip(0, 1)
+    else:
+        hit, white = rng.random(rows.shape) <= 0.2, rng.random(rows.shape) <= 0.5
+        expected = np.where(hit, white.astype(float), rows)
+    assert np.array_equal(found.reshape(20, 784), (expected * 255).astype(int))
+    assert np.array_equal(noise_data.noisy(images, kind, 0.2), found)
+
+
+@pytest.mark.parametrize(
+    ("where", "changed"),
+    [
+        ("train", ["train"]),
+        ("test", ["validation", "test"]),
+        ("both", ["train", "validation", "test"]),
+    ],
+)
+def test_noise_is_where_it_was_asked_for(where, changed):
+    part = datasets.Split(np.full((2, 1, 4, 4), 9, np.uint8), np.arange(2))
+    data = datasets.Dataset("two", part, part, part, 10)
+    args = argparse.Namespace(noise="salt_pepper", noise_level=1.0, noise_in=where)
+    found = train.under_noise(data, args)
+    for name in ("train", "validation", "test"):
+        assert (getattr(found, name) is not part) == (name in changed)
+        assert set(np.unique(getattr(found, name).inputs)) <= ({0, 255} if name in changed else {9})
+    args.noise = None
+    assert train.under_noise(data, args) is data
 
 
 @pytest.mark.parametrize(
     ("kind", "level", "words"),
     [
-        ("gaussian", -0.1, "--noise-level -0.1: a standard deviation .* must be 0 or above"),
-        ("gaussian", math.inf, "--noise-level inf"),
+        ("gaussian", math.inf, "--noise-level inf: the mean of gaussian noise must be finite"),
         ("gaussian", math.nan, "--noise-level nan"),
-        ("salt_pepper", 1.5, r"--noise-level 1.5: a share .* must lie in \[0, 1\]"),
+        ("salt_pepper", 1.5, r"--noise-level 1.5: an amount .* must lie in \[0, 1\]"),
         ("salt_pepper", -0.5, "--noise-level -0.5"),
         ("salt_pepper", math.nan, "--noise-level nan"),
         ("speckle", 0.1, "no noise is called 'speckle': choose from gaussian, salt_pepper"),
@@ -232,36 +300,98 @@ def test_noise_comes_from_its_generator_and_level_0_is_none(kind):
 )
 def test_noise_that_there_is_not_is_one_sentence(kind, level, words):
     with pytest.raises(UserError, match=words) as refusal:
-        noise_data.noisy(torch.zeros(2, 2), kind, level, seeded())
+        noise_data.noisy(np.zeros((2, 2), np.uint8), kind, level)
     assert "\n" not in str(refusal.value)
+
+
+def test_noisy_sets_are_written(scripts, tmp_path):
+    levels = ("--noise-level", 0, 0.5)
+    done = scripts.run(NOISE, "--quick", *levels, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = [tmp_path / f"gaussian_mean{level}" for level in ("0", "0.5")]
+    assert done.stdout.split() == [str(folder) for folder in folders]
+    images = [np.loadtxt(folder / "train_images.csv", delimiter=",") for folder in folders]
+    assert images[0].shape == (noise_data.QUICK_SAMPLES, 784)
+    assert images[0].max() <= 255
+    assert images[1].mean() > images[0].mean() + 80
+    labels = np.loadtxt(folders[0] / "test_labels.csv")
+    assert sorted(set(labels)) == list(range(10))
+    assert (folders[0] / "test.png").stat().st_size > 5000
+    refused = scripts.run(NOISE, "--noise", "salt_pepper", "--noise-level", 2, "--out", tmp_path)
+    scripts.assert_refused(refused, "must lie in [0, 1]")
+    (tmp_path / "file").write_text("")
+    refused = scripts.run(NOISE, "--quick", "--out", tmp_path / "file")
+    scripts.assert_refused(refused, "cannot be written")
+
+
+def test_mnist_is_read_by_the_published_function(scripts):
+    root = scripts.data_root()
+    if not (root / "MNIST").is_dir():
+        with pytest.raises(datasets.DatasetMissingError):
+            noise_data.load_mnist(root / "nowhere")
+        return
+    images, labels = noise_data.load_mnist(root, kind="test")
+    assert images.shape == (10_000, 784)
+    assert labels[:4].tolist() == [7, 2, 1, 0]
+    with pytest.raises(ValueError, match="not 'valid'"):
+        noise_data.load_mnist(root, kind="valid")
 
 
 # ---------------------------------------------------------------------------------------- frames
 
 
-def test_recordings_become_frames_with_a_border(monkeypatch):
-    times = np.array([0, 99_999, 199_999])
-    events = Events(np.array([0, 33, 5]), np.array([0, 2, 6]), np.array([0, 1, 1]), times)
-    part = EventPart(Recordings(range(5), lambda index: events), np.arange(5))
+def written(events):
+    """Events as the bytes of a recording."""
+    columns = np.stack([events.x, events.y, events.polarity.astype(int) << 7 | events.times >> 16,
+                        events.times >> 8 & 255, events.times & 255], 1)  # fmt: skip
+    return columns.astype(np.uint8).tobytes()
+
+
+# Bins are centred at multiples of 15 ms: 7,500 us is half of one, and goes to the even one.
+RECORDED = Events(
+    np.array([0, 33, 5, 6, 7, 8]),
+    np.array([0, 2, 6, 6, 6, 6]),
+    np.array([0, 1, 1, 0, 0, 1], np.uint8),
+    np.array([1_000, 7_500, 7_600, 45_000, 292_499, 299_000]),
+)
+PIXELS = [[0, 0, 1, 1], [0, 1, 3, 34], [1, 1, 7, 6], [3, 0, 7, 7], [19, 0, 7, 8]]
+
+
+def test_recordings_become_frames_of_15_ms_with_a_border(monkeypatch):
+    part = EventPart(Recordings(range(5), lambda index: RECORDED), np.arange(5))
     found = EventSet("three", part, part, part, 34, 34, 10)
-    monkeypatch.setattr(datasets, "load_nmnist", lambda root: found)
-    data = nmnist.load(None, 4, first=2)
+    monkeypatch.setattr(datasets, "load_nmnist", lambda root, validation: found)
+    data = nmnist.load(None, 20, first=2)
     assert (data.name, data.n_classes) == ("three", 10)
-    assert data.train.inputs.shape == (2, 4, 2, 36, 36)
+    assert data.train.inputs.shape == (2, 20, 2, 36, 36)
     assert data.test.labels.tolist() == [0, 1]
-    pixels = [[0, 0, 1, 1], [1, 1, 3, 34], [3, 1, 7, 6]]
-    assert np.argwhere(data.validation.inputs[1]).tolist() == pixels
+    assert np.argwhere(data.validation.inputs[1]).tolist() == PIXELS
+
+
+def test_recordings_are_read_by_the_published_classes(tmp_path):
+    (tmp_path / "00012.bin").write_bytes(written(RECORDED))
+    (tmp_path / "Train.txt").write_text("12 7\n")
+    found = nmnist.nmnist(tmp_path, tmp_path / "Train.txt", samplingTime=1.0, sampleLength=20)
+    assert len(found) == 1
+    frames, label = found[0]
+    assert label == 7
+    assert frames.shape == (2, 36, 36, 20)
+    assert frames.movedim(-1, 0).nonzero().tolist() == PIXELS
+    coarse = nmnist.read2Dspikes(tmp_path / "12.bin").toSpikeArray(samplingTime=2)
+    assert coarse.shape == (2, 8, 35, 11)
+    assert set(np.unique(coarse)) == {0, 0.5}
+    with pytest.raises(UserError, match="cannot be read"):
+        nmnist.read2Dspikes(tmp_path / "13.bin")
+    with pytest.raises(UserError, match="no table"):
+        nmnist.nmnist(tmp_path, tmp_path / "Test.txt", 1.0, 20)
 
 
 def test_frames_are_shown_as_they_are_and_images_at_random():
-    frames = (torch.rand(3, 5, 2, 8, 8, generator=seeded()) < 0.2).byte()
-    assert torch.equal(Shown(5)(frames, seeded()), frames.transpose(0, 1).float())
-    for kind in noise_data.KINDS:
-        spikes = Shown(5, kind, 0.3)(frames, seeded())
-        assert spikes.unique().tolist() == [0, 1]
-        assert not torch.equal(spikes, frames.transpose(0, 1).float())
+    generator = torch.Generator().manual_seed(0)
+    frames = (torch.rand(3, 5, 2, 8, 8, generator=generator) < 0.2).byte()
+    assert torch.equal(train.shown(frames, 20, generator), frames.transpose(0, 1).float())
     grey = torch.full((2, 1, 40, 40), 51, dtype=torch.uint8)
-    spikes = Shown(20)(grey, seeded())
+    spikes = train.shown(grey, 20, generator)
     assert spikes.shape == (20, 2, 1, 40, 40)
     assert spikes.mean().item() == pytest.approx(0.2, abs=0.01)
     assert not torch.equal(spikes[0], spikes[1])
@@ -269,7 +399,7 @@ def test_frames_are_shown_as_they_are_and_images_at_random():
 
 # ------------------------------------------------------------------------------------ the script
 
-TRAIN = "lisnn/train.py"
+TRAIN, NOISE = "lisnn/train.py", "lisnn/noise_data.py"
 # Digits by a fallback that every machine has; few steps are enough to go on from.
 REPEATED = (TRAIN, "--quick", "--spike_window", 4, "--deterministic", "--threads", 1)
 
@@ -292,9 +422,8 @@ def test_quick(options, name, scripts, tmp_path):
     assert next(iter(metrics)) == "test_accuracy_last"
     best = max(row["test_accuracy"] for row in scripts.rows(tmp_path))
     assert metrics["test_accuracy_best_published_protocol"] == best
-    for kind in noise_data.KINDS:  # no noise is what the test of the last epoch had
-        assert metrics[f"test_accuracy_last_{kind}_0"] == metrics["test_accuracy_last"]
-        assert f"test_accuracy_last_{kind}_0.4" in metrics
+    for kind, level in noise_data.LEVELS.items():
+        assert f"test_accuracy_last_{kind}_{level}_0.4" in metrics
     assert all(math.isfinite(value) for row in scripts.rows(tmp_path) for value in row.values())
 
 
@@ -306,8 +435,9 @@ def test_quick_on_recordings(scripts, tmp_path):
         scripts.assert_refused(done, "N-MNIST was not found")
         return
     assert done.returncode == 0, done.stderr
-    result = scripts.assert_finished(tmp_path, ["curves", "noise"])
+    result = scripts.assert_finished(tmp_path, ["curves"])
     assert result["experiment"] == "brp_lisnn_nmnist_small_lateral_quick"
+    assert not [name for name in result["metrics"] if "gaussian" in name]
 
 
 def test_networks_are_compared_under_noise(scripts, undisturbed, tmp_path):
@@ -325,10 +455,9 @@ def test_networks_are_compared_under_noise(scripts, undisturbed, tmp_path):
     (name, curves), *others = compare.noise_curves(load_results(tmp_path)).items()
     assert not others
     assert name == f"{result['experiment']} (2)"
-    assert curves["gaussian"][0] == pytest.approx(result["metrics"]["test_accuracy_last"])
-    assert curves["salt_pepper"][-1] == pytest.approx(
-        result["metrics"]["test_accuracy_last_salt_pepper_0.4"]
-    )
+    metrics = result["metrics"]
+    assert curves["salt_pepper"][0] == metrics["test_accuracy_last_salt_pepper_amount_0"]
+    assert curves["gaussian"][-1] == pytest.approx(metrics["test_accuracy_last_gaussian_mean_0.4"])
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
@@ -338,14 +467,16 @@ def test_a_stopped_run_goes_on_bit_for_bit(number, scripts, undisturbed, tmp_pat
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(scripts, undisturbed, tmp_path):
-    weights = "convolutions.0.lateral.weight"
+    weights = "lateral1.weight"
     scripts.assert_seed_decides(undisturbed, tmp_path, weights, *REPEATED)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--noise", "gaussian", "--noise-level", -1), "must be 0 or above"),
+        (("--noise", "gaussian", "--noise-level", "inf"), "must be finite"),
+        (("--noise", "gaussian", "--dataset", "nmnist"), "--noise is of images, which nmnist has"),
+        (("--validation", 1), "--validation 1.0 must be at least 0 and below 1"),
         (("--noise", "salt_pepper", "--noise-level", 1.1), "must lie in [0, 1]"),
         (("--spike_window", 0), "--spike-window 0 must be above 0"),
         (("--lr", "nan"), "--lr nan must be above 0 and finite"),
@@ -357,6 +488,40 @@ def test_bad_input_ends_with_one_sentence(options, words, monkeypatch):
         train.main()
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_published_spellings_are_options(monkeypatch):
+    seen = []
+    monkeypatch.setattr(train, "prepare", lambda *_: "device")
+    monkeypatch.setattr(train, "load", lambda args: datasets.Dataset("x", None, None, None, 10))
+    monkeypatch.setattr(train, "carry_out", lambda args, *_: seen.append(args))
+    words = "-gpu 1 -epoch 3 -batch_size 50 -learning_rate 0.01 -dts Fashion-MNIST -seed 3154"
+    for more in ("-if_lateral False", "-if_lateral True", ""):
+        monkeypatch.setattr("sys.argv", ["train.py", *words.split(), *more.split()])
+        train.main()
+    assert [args.lateral for args in seen] == [False, True, True]
+    args = seen[0]
+    assert (args.device, args.epochs, args.batch_size) == ("cuda:1", 3, 50)
+    assert (args.lr, args.dataset, args.seed) == (0.01, "FashionMNIST", 3154)
+
+
+@pytest.mark.parametrize("words", [("-dts", "CIFAR"), ("-if_lateral", "maybe"), ("-gpu", "one")])
+def test_published_spellings_of_what_there_is_not_are_refused(words, scripts):
+    scripts.assert_refused(scripts.call(train.main, *words), f"{words[1]!r} is n")
+
+
+def test_nothing_is_held_out_where_nothing_is_to_be(scripts, tmp_path):
+    done = scripts.run(TRAIN, "--quick", "--validation", 0, "--spike_window", 2, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = scripts.assert_finished(tmp_path, ["curves", "noise"])["metrics"]
+    assert "test_accuracy_selected" not in metrics
+    assert "validation_accuracy" not in scripts.rows(tmp_path)[0]
+
+
+def test_weights_and_thresholds_come_from_different_streams(scripts, undisturbed):
+    generator = torch.Generator()
+    generator.set_state(scripts.state(undisturbed)["generator"])
+    assert generator.initial_seed() != scripts.result(undisturbed)["seed"]
 
 
 def test_bad_input_ends_with_code_2(scripts, tmp_path):

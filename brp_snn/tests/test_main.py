@@ -7,18 +7,25 @@ import pytest
 import torch
 
 from brp_snn import compare
+from brp_snn.function import MODES
 from brp_snn.gesture import CAMERAS
-from brp_snn.main import complete, defaults_of, main, make_network, make_parser, name_of, published
+from brp_snn.main import (
+    complete,
+    defaults_of,
+    main,
+    make_network,
+    make_parser,
+    name_of,
+    published,
+    without_validation,
+)
 from brp_snn.models import NetworkBuilder, RateNetwork
-from brp_snn.module import MODES
 from brp_snn.setup import Data, Input, Part, Source, load
 from brp_snn.SNN import SNN
-from brp_snn.synth_dataset_gen import generate
-from brp_snn.train import Presentation, Task
+from brp_snn.train import OPTIMIZERS, Presentation, Task
 from shared.datasets import Dataset, EventPart, Events, EventSet, Split
 from shared.errors import UserError
 
-REGRESSION = ("synth_dataset_gen.py", "regression")
 NETWORK = ("--topology", "FC_40_FC_10")
 REPEATED = ("main.py", "--quick", "--dropout", 0.2, *NETWORK)
 
@@ -37,10 +44,12 @@ def test_every_mode_lowers_the_loss_of_training(mode, rate):
     network = kind("CONV_4_3_1_1_FC_20_FC_3", (1, 6, 6), mode)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     task = Task(network, data, Presentation(10, 1.0, "MSE"), optimizer, torch.Generator())
-    rows = [task.train_epoch(20) for _ in range(25)]
+    # A fresh spiking network is all but silent: the first epochs wake its output.
+    rows = [task.train_epoch(20) for _ in range(60)]
     assert rows[-1]["train_loss"] < 0.7 * rows[0]["train_loss"]
     if mode != "shallow":  # random features need not tell the bars apart
-        assert task.evaluate(part, 30, "test")["test_accuracy"] > 0.6
+        assert rows[-1]["train_loss"] < 0.1 * rows[0]["train_loss"]
+        assert task.evaluate(part, 30, "test")["test_accuracy"] > 0.95
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     assert gradients
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
@@ -92,26 +101,6 @@ def test_a_label_outside_the_classes_is_one_sentence(label, monkeypatch):
         load("MNIST", Source(None, torch.device("cpu")))
 
 
-def test_synthetic_sets_are_those_of_the_paper(tmp_path, scripts):
-    regression, classification = generate("regression"), generate("classification")
-    assert regression.train_inputs.shape == (5000, 256)
-    assert classification.test_inputs.shape == (5000, 256)
-    assert classification.train_targets.sum(0).tolist() == pytest.approx([2500] * 10, rel=0.05)
-    mean = regression.test_inputs.astype(float).mean(1)
-    for i in (0, 9):
-        wanted = np.cos(mean + np.pi * (i - 4.5) / 9)
-        np.testing.assert_allclose(regression.test_targets[:, i], wanted, atol=1e-5)
-    done = scripts.run(*REGRESSION, "--out", tmp_path / "made.npz")
-    assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "made.npz") as saved:
-        assert np.array_equal(saved["train_inputs"], regression.train_inputs)
-    (tmp_path / "file").write_text("")
-    done = scripts.run(*REGRESSION, "--seed", -1, "--out", tmp_path / "made.npz")
-    scripts.assert_refused(done, "--seed -1: a seed lies between")
-    done = scripts.run(*REGRESSION, "--out", tmp_path / "file" / "x.npz")
-    scripts.assert_refused(done, "cannot be written")
-
-
 @pytest.mark.parametrize("rate", [(), ("--rate",)])
 def test_quick_run_of_a_regression(scripts, tmp_path, rate):
     done = scripts.run(
@@ -136,6 +125,20 @@ def test_quick_run_with_convolutions(scripts, tmp_path):
     for part in ("train", "test"):
         assert {f"{part}_loss", f"{part}_accuracy"} <= rows[0].keys()
     assert 0 < rows[0]["angle_1"] < 180
+
+
+def test_nothing_is_held_out_where_nothing_is_to_be(scripts, tmp_path):
+    parts = [Part(torch.arange(n).view(n, 1), torch.eye(10)[:n]) for n in (6, 3, 2)]
+    data = Data("some", *parts, "values", (1,), lambda x, training: x.float())
+    whole = without_validation(data)
+    assert [len(p) for p in (whole.train, whole.validation, whole.test)] == [9, 0, 2]
+    assert whole.train.inputs.flatten().tolist() == [*range(6), *range(3)]
+    done = scripts.call(main, "--quick", "--rate", "--validation", 0, *NETWORK, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = scripts.assert_finished(tmp_path, ["curves"])["metrics"]
+    assert "test_accuracy_last" in metrics
+    assert not [name for name in metrics if name.endswith("_selected")]
+    assert not [name for name in scripts.rows(tmp_path)[0] if name.startswith("validation")]
 
 
 def test_quick_run_of_a_rate_network_in_two_trials(scripts, tmp_path):
@@ -243,7 +246,7 @@ def test_bad_options_are_refused(scripts, tmp_path, options, words):
     assert not [path.name for path in (tmp_path / "run").glob("*") if path.name != ".lock"]
 
 
-@pytest.mark.parametrize("rate", [(), ("--rate", "--output-act", "linear", "--loss", "MSE")])
+@pytest.mark.parametrize("rate", [(), ("--rate", "--output-act", "none", "--loss", "MSE")])
 def test_learning_that_explodes_is_reported(scripts, tmp_path, rate):
     options = ("--quick", *rate, "--optimizer", "SGD", *NETWORK, "--lr", 1e38)
     done = scripts.call(main, *options, "--out", tmp_path)
@@ -268,15 +271,81 @@ def test_names_tell_runs_apart(options, name):
     assert name_of(args, defaults_of(parser, args)) == name
 
 
-def test_published_numbers_stand_beside_what_they_are_of():
-    parser = make_parser()
-    options = ["--rate", "--topology", "FC_1000_FC_10"]
-    args = complete(parser.parse_args(options))
-    assert published(args, "mnist") == {"test_accuracy_last": 0.9597}
-    assert published(args, "mnist5k") is None
-    assert published(args, "cifar10") == {"test_accuracy_last": 0.4701}
-    assert published(complete(parser.parse_args([*options, "--quick"])), "mnist") is None
-    assert published(complete(parser.parse_args([])), "mnist") is None
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [
+        ("", True),
+        ("--cont", True),
+        ("--cont True", True),
+        ("--cont False", False),
+        ("--cont=false", False),
+        ("--no-cont", False),
+        ("--no-resume", False),
+    ],
+)
+def test_going_on_has_two_names(words, goes_on):
+    assert make_parser().parse_args(words.split()).resume is goes_on
+
+
+def test_going_on_is_yes_or_no(scripts):
+    scripts.assert_refused(scripts.call(main, "--cont", "maybe"), "'maybe' is neither True nor")
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [  # of 1 along a gradient of 1, at a step size of 1
+        ("SGD", [1, 1.9, 2.71]),
+        ("NAG", [1.9, 2.71, 3.439]),
+    ],
+)
+def test_momentum_is_nine_tenths(name, steps):
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = OPTIMIZERS[name]([weight], lr=1.0)
+    before = 0.0
+    for step in steps:
+        weight.grad = torch.ones(1)
+        optimizer.step()
+        assert float(-weight.detach()) - before == pytest.approx(step)
+        before = float(-weight.detach())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--loss CE --output-act none", True),
+        ("--loss CE --output-act sigmoid", False),
+        ("--loss MSE --output-act none", False),
+    ],
+)
+def test_a_linear_output_under_cross_entropy_projects_its_softmax(words, expected):
+    parts = (Part(torch.zeros(4, 6), torch.eye(10)[:4]) for _ in range(3))
+    data = Data("some", *parts, "values", (6,), lambda x, training: x)
+    options = f"--rate --topology FC_3_FC_10 --train-mode DFA {words}"
+    args = complete(make_parser().parse_args(options.split()))
+    assert make_network(args, data).softmax_error is expected
+
+
+@pytest.mark.parametrize(
+    ("options", "loaded", "expected"),
+    [
+        ("", "mnist", 0.9597),
+        ("", "mnist5k", None),
+        ("--epochs 200", "cifar10", 0.4701),
+        ("--epochs 100", "cifar10", None),
+        ("--epochs 20", "mnist", None),
+        ("--validation 0.1", "mnist", None),
+        ("--quick", "mnist", None),
+    ],
+)
+def test_published_numbers_stand_beside_runs_of_their_kind_and_length(options, loaded, expected):
+    words = "--rate --topology FC_1000_FC_10 --validation 0 " + options
+    args = complete(make_parser().parse_args(words.split()))
+    assert published(args, loaded) == (expected and {"test_accuracy_last": expected})
+
+
+def test_nothing_published_stands_beside_spiking_networks():
+    args = complete(make_parser().parse_args(["--validation", "0"]))
+    assert published(args, "mnist") is None
 
 
 def test_modes_are_compared(scripts, tmp_path):
