@@ -24,7 +24,8 @@ HEAD = """# Claims and verdicts
 Sentences of the papers and of their published programs that numbers can decide. Written by
 `nox -s report` from `*/reproduction.toml` and the `result.json` files; no verdict is typed. *Ours*
 is the difference of the means with its 95 % interval: of the two measured quantities, or of ours
-and the published number. A verdict stands at 5 % after Holm's correction over a paper's claims.
+and the published number. Intervals are over seeds alone, not over test samples. A verdict stands
+at 5 % after Holm's correction over a paper's claims.
 
 """
 BEGIN, END = "<!-- claims: written by `nox -s report` -->", "<!-- end of claims -->"

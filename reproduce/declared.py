@@ -103,6 +103,8 @@ class Claim(_Declared):
     def _check_decidable(self) -> "Claim":
         if self.kind == "level" and self.margin == 0:
             raise ValueError("level needs a margin above 0: nothing is ever exactly level")
+        if len({side.counted_in is None for side in self.sides}) > 1:
+            raise ValueError("counted_in is needed on both sides, or on none")
         if self.seeds == 1 and not self.is_single and self.left.counted_in is None:
             raise ValueError("one seed decides nothing: two at least, or is_single, or counted_in")
         return self
@@ -137,6 +139,8 @@ class Reproduction(_Declared):
                     raise ValueError(f"two {kind}s are called {name}")
         for claim in self.claim:
             for side in claim.sides:
+                if claim.is_single and side.row in self.rows and len(self.rows[side.row].seeds) > 1:
+                    raise ValueError(f"claim {claim.name} is of one run, but {side.row} has more")
                 if side.row not in self.rows:
                     raise ValueError(
                         f"claim {claim.name} needs a row {side.row}, which is not here"

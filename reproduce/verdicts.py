@@ -8,7 +8,7 @@ corrected by Holm's method, and a verdict stands at 5 % of those.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -22,6 +22,10 @@ from statsmodels.stats.proportion import confint_proportions_2indep, test_propor
 from reproduce.declared import Claim, Quantity, Reproduction, Row
 
 LEVEL = 0.05
+# Differences below it are rounding errors.
+RESOLUTION = 1e-9
+# Fewer trials than this decide nothing: the tests of two shares hold for large numbers.
+FEWEST_TRIALS = 30
 
 
 class Verdict(StrEnum):
@@ -33,6 +37,13 @@ class Verdict(StrEnum):
     NOT_RUN = "not run"
 
 
+class Margins(NamedTuple):
+    """True differences that a claim is tested at; equal but for `level`."""
+
+    low: float
+    high: float
+
+
 class Comparison(NamedTuple):
     """A difference left - right of what was measured.
 
@@ -40,16 +51,19 @@ class Comparison(NamedTuple):
         difference: of the means.
         low: lower end of its 95 % interval.
         high: upper end; both are NaN where there is no interval.
-        p_above: that a difference as large or larger comes about where the true one is the
-            claim's margin (for `level`: minus the margin).
-        p_below: likewise as small or smaller, at the margin.
+        above_low: p-value of a true difference above the lower margin, one-sided.
+        below_low: below it.
+        above_high: above the upper margin.
+        below_high: below it.
     """
 
     difference: float
-    low: float
-    high: float
-    p_above: float
-    p_below: float
+    low: float = math.nan
+    high: float = math.nan
+    above_low: float = 1.0
+    below_low: float = 1.0
+    above_high: float = 1.0
+    below_high: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ class Decision:
 
 
 def runs_of(row: Row, results: pd.DataFrame) -> pd.DataFrame:
-    """The runs of a row: of its name, data set and length.
+    """The runs of a row: of its name, data set, length and seeds.
 
     Args:
         row: as declared.
@@ -83,7 +97,7 @@ def runs_of(row: Row, results: pd.DataFrame) -> pd.DataFrame:
     """
     wanted = {"experiment": row.name, "dataset": row.dataset, "epochs": row.epochs}
     is_of_row = np.logical_and.reduce([results[key] == value for key, value in wanted.items()])
-    return results[is_of_row]
+    return results[is_of_row & results["seed"].isin(row.seeds)]
 
 
 def values_of(runs: pd.DataFrame, metric: str) -> "pd.Series[float]":
@@ -97,100 +111,142 @@ def values_of(runs: pd.DataFrame, metric: str) -> "pd.Series[float]":
 
 
 def _counts(runs: pd.DataFrame, quantity: Quantity) -> tuple[int, int]:
-    """Successes and trials over all runs of a row."""
+    """Successes and trials over the runs of a row that have both."""
     assert quantity.counted_in is not None
-    share, trials = (values_of(runs, name) for name in (quantity.metric, quantity.counted_in))
-    return round(float((share * trials).sum())), round(float(trials.sum()))
+    columns = [values_of(runs, name) for name in (quantity.metric, quantity.counted_in)]
+    both = pd.concat(columns, axis=1, keys=["share", "trials"]).dropna()
+    return round(float(both.prod(axis=1).sum())), round(float(both["trials"].sum()))
 
 
 def compare_values(
-    left: "pd.Series[float]", right: "pd.Series[float] | float", low_at: float, high_at: float
+    left: "pd.Series[float]", right: "pd.Series[float] | float", margins: Margins
 ) -> Comparison:
     """Compare means over seeds; paired where both sides have the same seeds.
 
     Args:
         left: values by seed, two at least.
         right: values by seed, two at least, or a number.
-        low_at: true difference for which `p_above` is computed.
-        high_at: true difference for which `p_below` is computed.
+        margins: to test at.
+
+    Returns:
+        The comparison; without interval and p-values where the seeds do not spread at all, which
+        is for want of resolution.
     """
     if isinstance(right, float) or list(left.index) == list(right.index):
         apart = left.to_numpy() - (right if isinstance(right, float) else right.to_numpy())
-        test = stats.ttest_1samp(apart, 0.0) if np.ptp(apart) else None
         difference = float(apart.mean())
+        if np.ptp(apart) < RESOLUTION:
+            return Comparison(difference)
+        test = stats.ttest_1samp(apart, 0.0)
     else:
-        test = stats.ttest_ind(left, right, equal_var=False)
         difference = float(left.mean() - right.mean())
-    if test is None:  # no spread, no doubt
-        p_above, p_below = float(difference <= low_at), float(difference >= high_at)
-        return Comparison(difference, difference, difference, p_above, p_below)
+        if max(np.ptp(left), np.ptp(right)) < RESOLUTION:
+            return Comparison(difference)
+        test = stats.ttest_ind(left, right, equal_var=False)
     interval = test.confidence_interval(1 - LEVEL)
     error = (interval.high - interval.low) / 2 / stats.t.isf(LEVEL / 2, test.df)
+    at = [(difference - margin) / error for margin in margins]
     return Comparison(
         difference,
         float(interval.low),
         float(interval.high),
-        float(stats.t.sf((difference - low_at) / error, test.df)),
-        float(stats.t.cdf((difference - high_at) / error, test.df)),
+        above_low=float(stats.t.sf(at[0], test.df)),
+        below_low=float(stats.t.cdf(at[0], test.df)),
+        above_high=float(stats.t.sf(at[1], test.df)),
+        below_high=float(stats.t.cdf(at[1], test.df)),
     )
 
 
 def compare_counts(
-    left: tuple[int, int], right: tuple[int, int] | float, low_at: float, high_at: float
+    left: tuple[int, int], right: tuple[int, int] | float, margins: Margins
 ) -> Comparison:
-    """Compare shares of trials that succeeded; arguments as in `compare_values`."""
-    share = left[0] / left[1]
+    """Compare shares of trials that succeeded.
+
+    Args:
+        left: successes and trials.
+        right: the same, or a share.
+        margins: to test at.
+    """
     if isinstance(right, float):
-        interval = stats.binomtest(*left).proportion_ci(1 - LEVEL, method="wilson")
-        p_above, p_below = (
-            float(stats.binomtest(*left, p=min(1.0, max(0.0, right + at)), alternative=side).pvalue)
-            for at, side in ((low_at, "greater"), (high_at, "less"))
-        )
-        low, high = (float(end) - right for end in (interval.low, interval.high))
-        return Comparison(share - right, low, high, p_above, p_below)
-    low, high = confint_proportions_2indep(*left, *right, method="newcomb", alpha=LEVEL)
-    p_above, p_below = (
-        float(test_proportions_2indep(*left, *right, value=at, alternative=side).pvalue)
-        for at, side in ((low_at, "larger"), (high_at, "smaller"))
+        share = left[0] / left[1] - right
+        ends = stats.binomtest(*left).proportion_ci(1 - LEVEL, method="wilson")
+        low, high = ends.low - right, ends.high - right
+        ps = [_binomial(left, right + at) for at in margins]
+    else:
+        share = left[0] / left[1] - right[0] / right[1]
+        low, high = confint_proportions_2indep(*left, *right, method="newcomb", alpha=LEVEL)
+        ps = [_two_binomials(left, right, at) for at in margins]
+    (above_low, below_low), (above_high, below_high) = ps
+    return Comparison(share, float(low), float(high), above_low, below_low, above_high, below_high)
+
+
+def _binomial(counted: tuple[int, int], share: float) -> tuple[float, float]:
+    """The p-values of a true share above and below one that need not lie between 0 and 1."""
+    if share < 0:
+        return 0.0, 1.0
+    if share > 1:
+        return 1.0, 0.0
+    above, below = (
+        stats.binomtest(*counted, p=share, alternative=side).pvalue for side in ("greater", "less")
     )
-    return Comparison(share - right[0] / right[1], float(low), float(high), p_above, p_below)
+    return float(above), float(below)
+
+
+def _two_binomials(
+    left: tuple[int, int], right: tuple[int, int], apart: float
+) -> tuple[float, float]:
+    """The p-values of a true difference of shares above and below one, by the score test."""
+    above, below = (
+        test_proportions_2indep(*left, *right, value=apart, alternative=side).pvalue
+        for side in ("larger", "smaller")
+    )
+    return float(above), float(below)
 
 
 def _compare(
     claim: Claim, rows: Mapping[str, Row], results: pd.DataFrame
-) -> tuple[Comparison | None, tuple[int, ...]]:
+) -> tuple[Comparison | None, tuple[int, ...], str]:
     """Compare the sides of a claim, where both have runs.
 
     Returns:
-        The comparison, if there are runs; the number of runs of each side that is no number.
+        The comparison, if there are runs; the number of runs of each side that is no number; why
+        the runs decide nothing, or "".
     """
     sides = claim.sides
     runs = [runs_of(rows[side.row], results) for side in sides]
     values = [values_of(r, side.metric) for r, side in zip(runs, sides, strict=True)]
     seeds = tuple(map(len, values))
     if 0 in seeds:
-        return None, seeds
-    low_at = claim.margin if claim.kind == "above" else -claim.margin
+        return None, seeds, ""
     number = claim.right if isinstance(claim.right, float) else None
+    other = float(values[1].mean()) if number is None else number
+    alone = Comparison(float(values[0].mean()) - other)
+    if not all(np.isfinite(v).all() for v in values):
+        return alone, seeds, "a run gave no number"
+    if claim.is_single:
+        return alone, seeds, ""
+    margins = Margins(claim.margin if claim.kind == "above" else -claim.margin, claim.margin)
     if claim.left.counted_in:
         counts = [_counts(r, side) for r, side in zip(runs, sides, strict=True)]
-        other = counts[1] if number is None else number
-        return compare_counts(counts[0], other, low_at, claim.margin), seeds
-    if claim.is_single or 1 in seeds:
-        alone = float(values[1].mean()) if number is None else number
-        difference = float(values[0].mean()) - alone
-        return Comparison(difference, math.nan, math.nan, 1.0, 1.0), seeds
-    right = values[1] if number is None else number
-    return compare_values(values[0], right, low_at, claim.margin), seeds
+        trials = min(count[1] for count in counts)
+        if trials < FEWEST_TRIALS:
+            return alone, seeds, f"{trials} trials, and {FEWEST_TRIALS} are needed"
+        right = counts[1] if number is None else number
+        return compare_counts(counts[0], right, margins), seeds, ""
+    if min(seeds) < claim.seeds:
+        return alone, seeds, f"{min(seeds)} of {claim.seeds} seeds"
+    compared = compare_values(values[0], values[1] if number is None else number, margins)
+    return compared, seeds, "no spread between seeds" if math.isnan(compared.low) else ""
 
 
 def _p_values(claim: Claim, comparison: Comparison) -> tuple[float, float]:
     """Two-sided p-values of "holds" and of "does not hold"."""
-    above, below = comparison.p_above, comparison.p_below
     if claim.kind == "above":
-        return min(1.0, 2 * above), min(1.0, 2 * below)
-    # Level: inside both margins; not level: outside of one, which is the other one-sided test.
-    return min(1.0, 2 * max(above, below)), min(1.0, 2 * (1 - max(above, below)))
+        holds, does_not = comparison.above_high, comparison.below_low
+    else:
+        holds = max(comparison.above_low, comparison.below_high)
+        does_not = min(comparison.below_low, comparison.above_high)
+    return min(1.0, 2 * holds), min(1.0, 2 * does_not)
 
 
 def _single(claim: Claim, comparison: Comparison) -> Verdict:
@@ -211,22 +267,15 @@ def decide(reproduction: Reproduction, results: pd.DataFrame) -> tuple[Decision,
     pairs = list(zip(reproduction.claim, compared, strict=True))
     tested = {
         claim.name: min(_p_values(claim, comparison))
-        for claim, (comparison, seeds) in pairs
-        if comparison and not claim.is_single and not _too_few(claim, seeds)
+        for claim, (comparison, _, why_not) in pairs
+        if comparison and not claim.is_single and not why_not
     }
     corrected = multipletests(list(tested.values()), LEVEL, "holm")[1] if tested else ()
     p_of = dict(zip(tested, map(float, corrected), strict=True))
     return tuple(
-        _decision(claim, reproduction.rows, comparison, seeds, p_of.get(claim.name))
-        for claim, (comparison, seeds) in pairs
+        _decision(claim, reproduction.rows, *found, p_of.get(claim.name, math.nan))
+        for claim, found in pairs
     )
-
-
-def _too_few(claim: Claim, seeds: Sequence[int]) -> str:
-    """Why the runs are too few to decide, or nothing."""
-    if claim.is_single or claim.left.counted_in or min(seeds) >= claim.seeds:
-        return ""
-    return f"{min(seeds)} of {claim.seeds} seeds"
 
 
 def _decision(
@@ -234,17 +283,17 @@ def _decision(
     rows: Mapping[str, Row],
     comparison: Comparison | None,
     seeds: tuple[int, ...],
-    p: float | None,
+    why_not: str,
+    p: float,
 ) -> Decision:
-    """The verdict on a claim; p is the corrected p-value, None where it was not tested."""
+    """The verdict on a claim; p is the corrected p-value, NaN where it was not tested."""
     size = "; ".join(filter(None, dict.fromkeys(rows[side.row].size for side in claim.sides)))
     if comparison is None:
         return Decision(claim, Verdict.NOT_RUN, None, seeds, math.nan, "")
+    if why_not:
+        return Decision(claim, Verdict.UNDECIDED, comparison, seeds, math.nan, why_not)
     if claim.is_single:
         return Decision(claim, _single(claim, comparison), comparison, seeds, math.nan, size)
-    if p is None:
-        reason = _too_few(claim, seeds)
-        return Decision(claim, Verdict.UNDECIDED, comparison, seeds, math.nan, reason)
     if p > LEVEL:
         alone = min(_p_values(claim, comparison)) <= LEVEL
         why = "decided alone, but not after the correction" if alone else "across the margin"

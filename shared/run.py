@@ -221,9 +221,12 @@ def repeatable_command(words: Sequence[str]) -> str:
     while options:
         word, options = options[0], options[1:]
         name, equals, _ = word.partition("=")
-        if name not in _NOT_REPEATED:
+        # An option may be cut short, though not to a word that can be another one's.
+        found = [full for full in _NOT_REPEATED if full.startswith(name) and len(name) > 4]
+        full = found[0] if found else None
+        if full is None:
             kept.append(word)
-        elif not equals and name in ("--out", "--data-root"):
+        elif not equals and full in ("--out", "--data-root"):
             options = options[1:]
     return shlex.join(["python", script, *kept])
 
@@ -382,7 +385,7 @@ class Run:
         if not self._result_path.exists():
             return None
         content = self._read_json(self._result_path)
-        return None if self._is_longer_than(content["options"]) else content
+        return None if self._is_longer_than(content.get("options", {})) else content
 
     def _is_longer_than(self, options: Mapping[str, Any]) -> bool:
         """Whether this run is one of more epochs, and such a run may go on from a shorter one."""
@@ -392,6 +395,8 @@ class Run:
     def _read_json(path: Path) -> dict[str, Any]:
         try:
             content: dict[str, Any] = json.loads(path.read_text())
+            if not isinstance(content, dict) or not content:
+                raise ValueError("it says nothing")
         except ValueError as error:
             raise RunError(
                 f"{path} is damaged ({error}); choose another --out, or replace that run with "
@@ -451,7 +456,8 @@ class Run:
         self._lock.release()
 
     def _clear(self) -> None:
-        for pattern in ("config.json", "metrics.jsonl", "result.json", "checkpoint*.pt"):
+        # Checkpoints first: without config.json nobody would know what they belong to.
+        for pattern in ("checkpoint*.pt", "metrics.jsonl", "result.json", "config.json"):
             for path in self.folder.glob(pattern):
                 path.unlink()
 
@@ -460,7 +466,7 @@ class Run:
         self._fresh = not path.exists()
         if not self._fresh:
             before = self._read_json(path)
-            self._compare(before["options"], before.get("data", self.data))
+            self._compare(before.get("options", {}), before.get("data", self.data))
             self._parts = before.get("parts", [])
         elif self._result_path.exists():
             before = self._read_json(self._result_path)

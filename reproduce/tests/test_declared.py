@@ -52,6 +52,12 @@ def test_a_file_is_read(tmp_path):
         ('kind = "above"', 'kind = "level"', "level needs a margin"),
         ("[[claim]]", "[[claim]", "cannot be read"),
         ('published = "above chance"', "seeds = 1", "one seed decides nothing"),
+        ("right = 0.1", "right = 0.1\nis_single = true", "c is of one run, but a has more"),
+        (
+            'metric = "test_accuracy_last" }\nright = 0.1',
+            'metric = "m", counted_in = "n" }\nright = { row = "a", metric = "m" }',
+            "counted_in is needed on both sides",
+        ),
     ],
 )
 def test_what_is_declared_wrongly_is_named(tmp_path, old, new, words):

@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from reproduce.declared import Claim, Reproduction, Row
-from reproduce.verdicts import LEVEL, Verdict, compare_values, decide
+from reproduce.verdicts import LEVEL, Margins, Verdict, compare_counts, compare_values, decide
 
 A = {"row": "a", "metric": "test_accuracy_last"}
 B = {"row": "b", "metric": "test_accuracy_last"}
@@ -44,7 +45,6 @@ def decided(results: pd.DataFrame, *claims: Claim, **sizes: str):
         ([0.95, 0.951, 0.949], [0.90, 0.902, 0.898], Verdict.HOLDS),
         ([0.90, 0.902, 0.898], [0.95, 0.951, 0.949], Verdict.DOES_NOT_HOLD),
         ([0.95, 0.90, 0.92], [0.93, 0.92, 0.91], Verdict.UNDECIDED),
-        ([0.95, 0.95, 0.95], [0.90, 0.90, 0.90], Verdict.HOLDS),
     ],
 )
 def test_orders(a, b, verdict):
@@ -74,10 +74,12 @@ def test_a_published_number_is_reached_or_not():
 
 
 def test_unpaired_seeds_are_welch():
-    results = made_results(a=[0.95, 0.951, 0.949], b=[0.90, 0.902, 0.898, 0.9])
-    (decision,) = decided(results)
-    assert decision.verdict == Verdict.HOLDS
-    assert decision.seeds == (3, 4)
+    results = made_results(a=[0.95, 0.951, 0.949], b=[0.90, 0.902])
+    (decision,) = decided(results, claim(seeds=2))
+    assert decision.seeds == (3, 2)
+    welch = stats.ttest_ind([0.95, 0.951, 0.949], [0.90, 0.902], equal_var=False)
+    assert decision.comparison.low == pytest.approx(welch.confidence_interval().low)
+    assert decision.p == pytest.approx(welch.pvalue)
 
 
 def test_the_paired_interval_is_students():
@@ -110,7 +112,8 @@ def test_a_smaller_size_is_named():
 
 def test_one_run_is_decided_without_an_interval_where_the_sentence_is_of_one():
     one = claim(is_single=True, seeds=1, right=0.5)
-    (decision,) = decided(made_results(a=[0.9]), one)
+    reproduction = Reproduction(paper="p", row=(row("a", seeds=[0]),), claim=(one,))
+    (decision,) = decide(reproduction, made_results(a=[0.9]))
     assert decision.verdict == Verdict.HOLDS
     assert math.isnan(decision.comparison.low)
 
@@ -131,12 +134,69 @@ def test_counts():
     assert all_succeed.comparison.low == pytest.approx(0.9630 - 0.9, abs=1e-4)
 
 
+@pytest.mark.parametrize("successes", [0, 1, 50, 99, 100])
+def test_counts_that_are_level_are_not_called_otherwise(successes):
+    quantity = A | {"counted_in": "networks"}
+    share = successes / 100
+    within = claim(left=quantity, right=min(0.99, max(0.01, share)), kind="level", margin=0.15)
+    (decision,) = decided(made_results(a=[share]), within)
+    assert decision.verdict == Verdict.HOLDS
+    far = claim(left=quantity, right=abs(share - 0.5), kind="level", margin=0.02)
+    assert decided(made_results(a=[0.75]), far)[0].verdict == Verdict.DOES_NOT_HOLD
+
+
+def test_counts_at_the_margin_are_not_decided_falsely():
+    generator = np.random.default_rng(2)
+    wrong = 0
+    for successes in generator.binomial(300, 0.98, 1000):  # 0.95 + 0.03: at the edge
+        compared = compare_counts((int(successes), 300), 0.95, Margins(-0.03, 0.03))
+        wrong += 2 * min(compared.above_high, compared.below_low) < LEVEL
+    assert wrong <= 40  # at most 25 expected
+
+
+def test_few_trials_decide_nothing():
+    few = made_results(a=[1.0], b=[0.0])
+    for content in few["metrics"]:
+        content["networks"] = 3
+    quantity = {"counted_in": "networks"}
+    (decision,) = decided(few, claim(left=A | quantity, right=B | quantity))
+    assert decision.verdict == Verdict.UNDECIDED
+    assert decision.reason == "3 trials, and 30 are needed"
+
+
+def test_a_seed_without_the_share_is_no_failure():
+    results = made_results(a=[0.9, 0.9])
+    results["metrics"].iloc[1]["test_accuracy_last"] = None
+    (decision,) = decided(results, claim(left=A | {"counted_in": "networks"}, right=0.5))
+    assert decision.comparison.difference == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("b", [[0.90, 0.90, 0.90], [0.90, 0.90]])
+def test_seeds_without_spread_decide_nothing(b):
+    (decision,) = decided(made_results(a=[0.95, 0.95, 0.95], b=b), claim(seeds=2))
+    assert decision.verdict == Verdict.UNDECIDED
+    assert decision.reason == "no spread between seeds"
+
+
+def test_a_run_without_a_number_decides_nothing():
+    (decision,) = decided(made_results(a=[0.9, math.nan, 0.9], b=[0.8, 0.81, 0.8]))
+    assert decision.verdict == Verdict.UNDECIDED
+    assert decision.reason == "a run gave no number"
+
+
+def test_seeds_that_are_not_declared_do_not_count():
+    results = made_results(a=[0.95, 0.951, 0.949, 0.1, 0.1], b=[0.90, 0.902, 0.898])
+    (decision,) = decided(results)
+    assert decision.seeds == (3, 3)
+    assert decision.verdict == Verdict.HOLDS
+
+
 def test_coin_flips_are_decided_falsely_in_5_percent_at_most():
     generator = np.random.default_rng(0)
     wrong = 0
     for a, b in generator.normal(0.9, 0.01, (1000, 2, 3)):
-        compared = compare_values(pd.Series(a), pd.Series(b), 0.0, 0.0)
-        wrong += 2 * min(compared.p_above, compared.p_below) < LEVEL
+        compared = compare_values(pd.Series(a), pd.Series(b), Margins(0.0, 0.0))
+        wrong += 2 * min(compared.above_high, compared.below_low) < LEVEL
     assert 20 <= wrong <= 60  # 50 expected, with a standard deviation of 7
 
 

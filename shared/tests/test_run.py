@@ -395,6 +395,16 @@ def test_a_command_is_repeatable_anywhere():
     script = str(Path(__file__).parents[2] / "paper" / "train.py")
     words = ["--seed", "3", "--out", "/somewhere/x", "--no-resume", "--data-root=/data", "-tl"]
     assert repeatable_command([script, *words]) == "python paper/train.py --seed 3 -tl"
+    assert repeatable_command([script, "--data-r", "/data", "--rate"]) == (
+        "python paper/train.py --rate"
+    )
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null"])
+def test_a_config_that_says_nothing_is_one_sentence(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RunError, match=r"config\.json is damaged"), new_run(tmp_path):
+        pass
 
 
 def test_figures_are_written_as_png_and_pdf(tmp_path):
