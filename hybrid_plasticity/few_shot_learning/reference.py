@@ -5,23 +5,13 @@ It is the oracle of the tests, and what the benchmark compares with.
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from hybrid_plasticity.few_shot_learning.episodes import averaging
 from hybrid_plasticity.few_shot_learning.network import HybridNet
 from hybrid_plasticity.plastic import Rule, spike
-
-
-def shrink(drawing: UInt8[NDArray[np.uint8], "height width"], size: int) -> Tensor:
-    """A drawing of 0 and 1 averaged to float32 [1, 1, size, size], in 256 levels of [0, 1]."""
-    rows, columns = (averaging(n, size) for n in drawing.shape)
-    small = np.rint(255 * (rows @ drawing.astype(np.float32) @ columns.T)) / np.float32(255)
-    return torch.from_numpy(small)[None, None]
 
 
 def episode(
