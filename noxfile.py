@@ -271,8 +271,9 @@ def hp_fewshot(session: nox.Session) -> None:
 def hp_multitask(session: nox.Session) -> None:
     """50 pixel-shuffled MNIST tasks by HP, GP and spiking EWC."""
     _check_several(session)
-    for script in ("hp_model/main_hp.py", "gp_model/main_gp.py", "spiking_ewc/main_ewc.py"):
-        _experiment(session, "hybrid_plasticity", f"multitask_learning/{script}")
+    mains = ("hp_model/main_hp_model", "gp_model/main_gp_model", "spiking_ewc/main_spiking_ewc")
+    for main in mains:
+        _experiment(session, "hybrid_plasticity", f"multitask_learning/{main}.py")
     _compare(session, "hp_multitask")
 
 

@@ -13,7 +13,7 @@ other drawings: the same characters, labels, order and answer. Under "gp" nothin
 learns. Source: the paper's Methods; the difference is that of DARTS (arXiv 1806.09055).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -156,6 +156,19 @@ class Trainer:
         Returns:
             A tensor for each of alpha, beta and eta. The weights are given back bit for bit.
         """
+
+        def loss() -> Tensor:
+            with torch.no_grad():
+                # The meta parameters act behind the convolutions: no gradient goes through these.
+                z = self.network.features(train.images)
+            return loss_of(self.network.classify(z, train.labels).output, train.target)
+
+        return self.difference(loss, direction)
+
+    def difference(
+        self, loss: Callable[[], Float[Tensor, ""]], direction: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """`hessian_product` of any loss of the network."""
         norm = torch.stack([value.norm() for value in direction]).norm()
         step = (self.settings.radius / norm).clamp(max=self.settings.radius)
         before = [value.detach().clone() for value in self.weights]
@@ -164,10 +177,7 @@ class Trainer:
             with torch.no_grad():
                 for value, start, toward in zip(self.weights, before, direction, strict=True):
                     torch.addcmul(start, toward, sign * step, out=value)
-                # The meta parameters act behind the convolutions: no gradient goes through these.
-                z = self.network.features(train.images)
-            loss = loss_of(self.network.classify(z, train.labels).output, train.target)
-            sides.append(gradients(loss, self.local))
+            sides.append(gradients(loss(), self.local))
         with torch.no_grad():
             for value, start in zip(self.weights, before, strict=True):
                 value.copy_(start)

@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybrid_plasticity.few_shot_learning import gp_model, hp_model, program, reference
 from hybrid_plasticity.few_shot_learning import network as network_module
-from hybrid_plasticity.few_shot_learning import program, reference
 from hybrid_plasticity.few_shot_learning.episodes import (
     HELD_OUT,
     MIRRORED,
@@ -24,8 +24,6 @@ from hybrid_plasticity.few_shot_learning.episodes import (
     split_characters,
     standardised,
 )
-from hybrid_plasticity.few_shot_learning.gp_model import hybridNet as gp_net
-from hybrid_plasticity.few_shot_learning.hp_model import hybridNet as hp_net
 from hybrid_plasticity.few_shot_learning.meta import Settings, Trainer, gradients
 from hybrid_plasticity.few_shot_learning.network import HybridNet, loss_of
 from shared.errors import UserError
@@ -163,8 +161,8 @@ def test_eta_has_its_full_gradient_up_to_its_largest_value_and_none_above():
 
 
 def test_the_model_files_give_the_network_of_the_paper():
-    for make, rule in ((hp_net, "hp"), (gp_net, "gp")):
-        network = make()
+    for module, rule in ((hp_model, "hp"), (gp_model, "gp")):
+        network = module.hybridNet()
         assert network.rule == rule
         assert network.alpha.shape == (512, 5)
         assert network.beta.shape == (5,)
@@ -692,3 +690,104 @@ def test_a_missing_omniglot_names_the_path_and_what_to_do(scripts, tmp_path):
 def test_another_runs_checkpoint_is_refused(scripts, undisturbed):
     done = scripts.run(*REPEATED, "--ways", 4, "--out", undisturbed)
     scripts.assert_refused(done, "holds a run with --ways 2, not 4")
+
+
+# -------------------------------------------------------------- the published names and calls
+
+PUBLISHED = {"hp": hp_model, "gp": gp_model}
+
+
+def drawings(characters):
+    """Drawings as the published program holds them, lists of images from 0 to 1."""
+    rng = np.random.default_rng(0)
+    return [[(rng.random((105, 105)) < 0.9) / 1.0 for _ in range(3)] for _ in range(characters)]
+
+
+@pytest.mark.parametrize("rule", PUBLISHED)
+def test_the_published_loop_learns_by_the_published_names(rule):
+    module = PUBLISHED[rule]
+    module.setup_seed(0)
+    net = module.hybridNet()
+    weights, meta = net.parameter_split()
+    assert {id(p) for p in weights} | {id(p) for p in meta} == {id(p) for p in net.parameters()}
+    assert [p.shape for p in meta] == [(512, 5), (5,), (1,)]
+    optimizer_w = torch.optim.Adam(weights, lr=module.gp_lr, eps=1e-6)
+    criterion, hebb = torch.nn.BCELoss(), net.init_hebb()
+    batch = module.train_data_batch(drawings(106), 2)
+    x_spts, y_spts, t_spts, x_qrys, y_qrys, t_qrys = batch
+    assert len(x_spts) == 2
+    losses = []
+    for _ in range(3):
+        y, hebb = net(x_spts[0], y_spts[0], hebb)
+        loss = criterion(y, t_spts[0].expand_as(y))
+        loss.backward()
+        optimizer_w.step()
+        optimizer_w.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert hebb.any() == (rule == "hp")
+    if rule == "gp":
+        return
+    y, hebb = net(x_qrys[0], y_qrys[0], hebb)
+    dw = gradients(criterion(y, t_qrys[0].expand_as(y)), net.weights)
+    found = net.compute_hessian(dw, x_spts[0], y_spts[0], t_spts[0], criterion)
+    train = Episodes(x_spts[0], y_spts[0], t_spts[0][None])
+    own = HybridNet("hp")
+    own.load_state_dict(net.state_dict())
+    expected = Trainer(own, Settings()).hessian_product(train, dw)
+    for one, other in zip(found, expected, strict=True):
+        assert one.abs().max() <= 1
+        torch.testing.assert_close(one, other.clamp(-1, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_published_episodes_ask_the_same_of_both_halves_and_train_on_no_test_character():
+    task_set = [[np.full((31, 31), 2 * number + k, np.uint8) for k in (0, 1)]
+                for number in range(106)]  # fmt: skip
+    seen = set()
+    for _ in range(20):
+        x_spt, y_spt, t_spt, x_qry, y_qry, t_qry = hp_model.train_data_generation(task_set)
+        assert x_spt.shape == (6, 1, 1, 31, 31)
+        assert y_spt.shape == (6, 1, 5)
+        assert torch.equal(y_spt, y_qry)
+        assert torch.equal(t_spt, t_qry)
+        assert t_spt.sum() == 1
+        one, other = (
+            (255 * (x[:, 0, 0, 0, 0].double() * 0.2721 + 0.9195)).round().long() // 2
+            for x in (x_spt, x_qry)
+        )
+        assert torch.equal(one, other)
+        assert torch.equal(y_spt[:-1, 0][one[:-1] == one[-1]][0], t_spt)
+        seen |= set(one.tolist())
+        images, labels, target = hp_model.test_data_generation(task_set)
+        grey = (255 * (images[:, 0, 0, 0, 0].double() * 0.2721 + 0.9195)).round().long() // 2
+        assert grey.min() >= 6
+        assert torch.equal(labels[:-1, 0][grey[:-1] == grey[-1]][0], target)
+    assert seen == set(range(6))
+
+
+@pytest.mark.parametrize("rule", PUBLISHED)
+def test_the_published_step_makes_the_published_episode(rule):
+    module = PUBLISHED[rule]
+    torch.manual_seed(0)
+    net = module.hybridNet()
+    episodes = random_episodes(1, dtype=torch.float32)
+    expected, trace = net(episodes.images, episodes.labels)
+    mem = spikes = torch.zeros(1, 5)
+    hebb = net.init_hebb()
+    with torch.no_grad():
+        for z, label in zip(net.features(episodes.images), episodes.labels, strict=True):
+            mem, spikes, hebb = module.mem_update_plastic(
+                net.fc1, net.alpha, net.beta, net.eta, z, label, mem, spikes, hebb
+            )
+    torch.testing.assert_close(mem.softmax(1), expected.detach())
+    torch.testing.assert_close(hebb, trace.detach())
+
+
+def test_a_published_layer_without_a_trace_keeps_its_potential_within_the_threshold():
+    fc = torch.nn.Linear(3, 4)
+    mem, spikes = torch.zeros(2, 4), torch.ones(2, 4)
+    x = 100 * torch.rand(2, 3)
+    potential, fired = hp_model.mem_update_no_plastic(fc, x, mem, spikes)
+    assert torch.equal(potential, fc(x).clamp(-0.5, 0.5))
+    assert torch.equal(fired, (fc(x) > 0.5).float())
+    assert fired.any()
