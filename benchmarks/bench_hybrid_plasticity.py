@@ -31,7 +31,7 @@ from measure import (
 from torch import Tensor
 
 from hybrid_plasticity import reference
-from hybrid_plasticity.classification.mnist.model_mnist import WIRING
+from hybrid_plasticity.classification.mnist.mnist_model import WIRING
 from hybrid_plasticity.convolutional import Classifier
 from hybrid_plasticity.convolutional_reference import PlainClassifier
 from hybrid_plasticity.few_shot_learning.episodes import Characters, Episodes
@@ -97,7 +97,6 @@ def simple(
     torch.manual_seed(0)
     rule: Rule = "gp" if side == "fast_gp" else "hp"
     model = SIMPLE.network(rule)
-    model.draw_local(SIMPLE.local_spread)
     model.to(device, dtype)
     images, labels = digits(batch, device, dtype)
     learners = list(optimisers(model, SIMPLE.lr, SIMPLE.lr_local).values())

@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hybrid_plasticity.distortions import KINDS
-from hybrid_plasticity.figures import KIND_LABELS, draw_spikes, levels_of
+from hybrid_plasticity.figures import KIND_LABELS, PROTOCOLS, draw_spikes, levels_of
 from shared.errors import UserError
 from shared.options import script
 from shared.report import load_results
@@ -37,7 +37,10 @@ def runs_of(results: pd.DataFrame, experiment: str) -> pd.DataFrame:
 
 
 def draw_training(results: pd.DataFrame, title: str, names: Mapping[str, str]) -> Figure:
-    """Test accuracy over epochs, and spikes per hidden neuron against it, a color a rule."""
+    """Test accuracy over epochs, and spikes per hidden neuron against it, a color a rule.
+
+    Dotted lines are the accuracy under the noise that the runs followed, where they did.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for rule, name in names.items():
         runs, tables = runs_of(results, name), []
@@ -49,6 +52,10 @@ def draw_training(results: pd.DataFrame, title: str, names: Mapping[str, str]) -
         if len(tables) > 1:
             low, high = curves.min(axis=1), curves.max(axis=1)
             left.fill_between(curves.index, low, high, color=COLORS[rule], alpha=0.2, linewidth=0)
+        noisy = [table.filter(regex=r"^test_accuracy_.+_\d+$") for table in tables]
+        if all(table.shape[1] for table in noisy):
+            mean = 100 * pd.concat(noisy, axis=1).mean(axis=1)
+            left.plot(mean, ":", color=COLORS[rule], label=f"{rule.upper()}, {noisy[0].columns[0]}")
         for number, table in enumerate(tables):
             draw_spikes(right, table, COLORS[rule], label if number == 0 else None)
     left.set(xlabel="epoch", ylabel="test accuracy (%)", title="band: all seeds")
@@ -89,12 +96,12 @@ def draw_tolerance(results: pd.DataFrame, title: str, names: Mapping[str, str]) 
     )  # fmt: skip
     for axes, kind in zip(grid.flat, kinds, strict=False):
         for rule, name in names.items():
-            for ending, style in (("", "-"), ("_frozen", ":")):
+            for protocol, (ending, style) in PROTOCOLS.items():
                 metrics = runs_of(results, name)["metrics"]
                 curves = pd.concat([levels_of(run, kind, ending) for run in metrics], axis=1)
                 if not curves.size:
                     continue
-                label = rule.upper() + (", trace frozen" if ending else "")
+                label = rule.upper() + (f", trace {protocol}" if ending else "")
                 mean, spread = curves.mean(axis=1), curves.std(axis=1).fillna(0)
                 axes.plot(mean, style, marker=".", color=COLORS[rule], label=label)
                 axes.fill_between(

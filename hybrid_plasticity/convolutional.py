@@ -31,7 +31,7 @@ from torch.nn import functional
 
 from hybrid_plasticity.figures import draw_constants, draw_curves
 from hybrid_plasticity.networks import PlasticNetwork, Response, attenuation
-from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, Reset
+from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, Reset, State
 from hybrid_plasticity.training import (
     Protocol,
     evaluate,
@@ -50,12 +50,34 @@ Coding = Literal["rank", "rate"]
 Shown = Callable[[Tensor], Tensor]
 
 CLASSES = 10
+SHIFT_BASE = 1.1
 KEPT = 0.5  # share of a convolution's inputs that dropout leaves
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 PADDING = 4  # pixels around an image that a random crop may move into
 
 
 # ------------------------------------------------------------------------------------- network
+
+
+@dataclass(frozen=True)
+class Initial:
+    """How a network's weights and constants start; eta starts at 0.
+
+    Weights and biases are torch's own, uniform within 1 / sqrt(inputs of a neuron).
+
+    Attributes:
+        alpha, beta: initial values.
+        random_local: alpha and beta start uniform between 0 and these values instead.
+        halved_output: the output layer's weights are halved.
+        shifted: the weights W of layer k, from the second to the last but one, become
+            W + 1.1^k mean(W).
+    """
+
+    alpha: float = 0.1
+    beta: float = 1e-3
+    random_local: bool = False
+    halved_output: bool = False
+    shifted: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,32 +89,38 @@ class Wiring:
         channels: channels of the convolutions.
         pooled: numbers, from 1, of the convolutions that average pooling by 2 follows.
         hidden: neurons of the fully connected layers before the output layer.
-        plastic: number, from 1, of the fully connected layer that has the trace.
+        plastic: numbers, from 1, of the fully connected layers that have a trace.
         neuron, hebbian: constants of neurons and trace.
         tau_w: time constant of the inputs' attenuation, in steps.
         steps: time steps T of a presentation.
         exit_share: from the second step on, a presentation ends when the share of samples with an
             output potential above threshold passes this.
-        attenuate_plastic: the plastic layer's input is attenuated like all others.
+        attenuate_plastic: a plastic layer's input is attenuated like all others.
+        dropped: numbers, from 1, of the fully connected layers half of whose inputs are dropped in
+            training mode, as those of the convolutions are; a layer with a trace sees all of them.
         output_reset: reset of the output neurons.
         ceiling: outputs V / theta end there; None leaves them as they are.
-        coding: what the output is: "rank", V / theta of the last step, or "rate", spikes / T.
+        coding: what the output is: "rank", V / theta of the last step, or "rate", spikes / T, with
+            which no presentation ends early.
+        initial: how weights and constants start.
     """
 
     image: tuple[int, int]
     channels: tuple[int, ...]
     pooled: tuple[int, ...]
     hidden: tuple[int, ...]
-    plastic: int
+    plastic: tuple[int, ...]
     neuron: Neuron
     hebbian: Hebbian
     tau_w: float
     steps: int
     exit_share: float
     attenuate_plastic: bool = True
+    dropped: tuple[int, ...] = ()
     output_reset: Reset = "soft"
     ceiling: float | None = None
     coding: Coding = "rank"
+    initial: Initial = Initial()
 
     def scaled(self, width: float) -> "Wiring":
         """The same with that many times the channels and hidden neurons, at least one each."""
@@ -200,10 +228,11 @@ def fire(
 
 
 class Classifier(PlasticNetwork):
-    """Spiking convolutions, then fully connected spiking layers, one with a Hebbian trace.
+    """Spiking convolutions, then fully connected spiking layers, some with a Hebbian trace.
 
     In training mode half of the inputs of every convolution but the first are dropped, drawn anew
-    at every step.
+    at every step. Initial values come from torch's global generator, those of weights first: a seed
+    gives the same weights under both rules.
 
     Args:
         wiring: what it is made of.
@@ -238,12 +267,28 @@ class Classifier(PlasticNetwork):
         output = dataclasses.replace(wiring.neuron, reset=wiring.output_reset)
         neurons = [wiring.neuron] * len(wiring.hidden) + [output]
         self.layers = nn.ModuleList(
-            PlasticLayer(n_in, n_out, neuron, wiring.hebbian, rule if j == wiring.plastic else "gp")
+            PlasticLayer(n_in, n_out, neuron, wiring.hebbian, rule if j in wiring.plastic else "gp")
             for j, (n_in, n_out, neuron) in enumerate(
                 zip(sizes[:-1], sizes[1:], neurons, strict=True), start=1
             )
         )
+        self._initialise(wiring.initial)
         self.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _initialise(self, initial: Initial) -> None:
+        weights = [conv.weight for conv in self.convolutions()]
+        weights += [layer.fc.weight for layer in self.connected()]
+        if initial.halved_output:
+            weights[-1].mul_(0.5)
+        if initial.shifted:
+            for k, weight in enumerate(weights[1:-1], start=2):
+                weight.add_(SHIFT_BASE**k * weight.mean())
+        for layer in self.plastic_layers():
+            for value, size in ((layer.alpha, initial.alpha), (layer.beta, initial.beta)):
+                value.fill_(size)
+                if initial.random_local:
+                    value.mul_(torch.rand(value.shape))
 
     def convolutions(self) -> list[nn.Conv2d]:
         """`convs` as a list."""
@@ -266,7 +311,7 @@ class Classifier(PlasticNetwork):
         self, i: int, x: Float[Tensor, "batch n_in height width"], k: float
     ) -> Float[Tensor, "batch n_out height width"]:
         """Current of convolution i, from 0, for input k x, some of it dropped in training mode."""
-        x = x * torch.rand_like(x).lt_(KEPT).mul_(k / KEPT) if self.training else x * k
+        x = self.dropped(x, k) if self.training else x * k
         conv = self.convolutions()[i]
         if self.precision is None:
             return cast(Tensor, conv(x))
@@ -274,15 +319,19 @@ class Classifier(PlasticNetwork):
         low, weight, bias = (value.to(self.precision) for value in (x, conv.weight, conv.bias))
         return functional.conv2d(low, weight, bias, padding=1).to(x.dtype)
 
+    def dropped(self, x: Float[Tensor, "..."], k: float = 1.0) -> Float[Tensor, "..."]:
+        """Half of k x dropped and the rest doubled, in training mode or not."""
+        return x * torch.rand_like(x).lt_(KEPT).mul_(k / KEPT)
+
     def decided(self, potential: Float[Tensor, "batch classes"]) -> bool:
         """Whether so many samples have an output above threshold that the presentation ends."""
-        if self.exit_share is None:
+        if self.exit_share is None or self.wiring.coding == "rate":
             return False
         above = (potential.amax(1) > self.wiring.neuron.theta).sum()
         return int(above) / len(potential) > self.exit_share
 
     def forward(self, images: Float[Tensor, "batch channels side side"]) -> Response:
-        """Show a batch; the trace goes on from the batch before.
+        """Show a batch; the traces go on from the batch before.
 
         Args:
             images: intensities.
@@ -291,6 +340,12 @@ class Classifier(PlasticNetwork):
             The output, the spikes of each layer (those of a pooled convolution are averages over
             2 x 2 neurons), and the number of steps until the end, early or not.
         """
+        return self.present(images)[0]
+
+    def present(
+        self, images: Float[Tensor, "batch channels side side"]
+    ) -> tuple[Response, list[State]]:
+        """`forward`, and the state of every fully connected layer after it."""
         wiring, layers = self.wiring, self.connected()
         images = images.contiguous(memory_format=torch.channels_last)
         # The image does not change, so the first convolution is computed once.
@@ -308,7 +363,10 @@ class Classifier(PlasticNetwork):
                 outputs.append(x.detach())
             x = x.flatten(1)
             for j, layer in enumerate(layers):
-                full = j + 1 == wiring.plastic and not wiring.attenuate_plastic
+                plastic = j + 1 in wiring.plastic
+                if self.training and j + 1 in wiring.dropped and not plastic:
+                    x = self.dropped(x)
+                full = plastic and not wiring.attenuate_plastic
                 x, states[j] = layer(x, 1.0 if full else k, states[j])
                 outputs.append(x.detach())
             counts = added(counts, outputs)
@@ -322,7 +380,7 @@ class Classifier(PlasticNetwork):
         output = rate if wiring.coding == "rate" else potential / wiring.neuron.theta
         if wiring.ceiling is not None:
             output = output.clamp(max=wiring.ceiling)
-        return Response(output, counts, t + 1)
+        return Response(output, counts, t + 1), states
 
 
 def added(counts: list[Tensor], spikes: list[Tensor]) -> list[Tensor]:
@@ -343,20 +401,14 @@ class Experiment:
         session: name of the runs.
         dataset: "mnist", "fashion_mnist" or "cifar10".
         wiring: of the network.
-        published: the paper's test accuracy.
+        published: the paper's test accuracy, of the best test epoch.
         epochs: passes over the training set.
         batch_size: samples a step; the trace is a mean over them.
-        alpha, beta: their initial values; eta starts at 0.
-        random_local: alpha and beta start uniform between 0 and these values instead.
-        beta_at_least_zero: beta is clamped there after every step.
-        halved_output: the output layer's initial weights are halved.
-        shifted: the initial weights W of layer k, from the second to the last but one, become
-            W + 1.1^k mean(W).
         optimiser: of the weights: Adam, or SGD with momentum and weight decay; alpha, beta and eta
             have Adam.
         lr, lr_local: step sizes of the weights, and of alpha, beta and eta.
-        schedule: "constant"; "step", both step sizes times 0.1 every 40 epochs; "cosine", the
-            weights' step size falls to 0 over the epochs of the run.
+        schedule: "constant"; "step", both step sizes times 0.1 after 41 and after 81 epochs;
+            "cosine", the weights' step size falls to 0 over the epochs of the run.
         augmented: training images are cropped at random and flipped at random.
         means, spreads: of the channels' intensities, which the network is shown less the mean and
             divided by the spread.
@@ -370,12 +422,6 @@ class Experiment:
     published: float
     epochs: int
     batch_size: int
-    alpha: float = 0.1
-    beta: float = 1e-3
-    random_local: bool = False
-    beta_at_least_zero: bool = False
-    halved_output: bool = False
-    shifted: bool = False
     optimiser: Literal["adam", "sgd"] = "adam"
     lr: float = 5e-4
     lr_local: float = 5e-4
@@ -399,36 +445,16 @@ class Experiment:
 QUICK_SAMPLES = 200
 QUICK_SINGLE_SAMPLES = 20
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-8
-SHIFT_BASE = 1.1
-
-
-@torch.no_grad()
-def initialise(network: Classifier, experiment: Experiment) -> None:
-    """Give a new network its initial weights, alpha and beta.
-
-    Random draws come from the global generator and follow those of the weights, so that a seed
-    gives the same weights under both rules.
-    """
-    weights = [conv.weight for conv in network.convolutions()]
-    weights += [layer.fc.weight for layer in network.connected()]
-    if experiment.halved_output:
-        weights[-1].mul_(0.5)
-    if experiment.shifted:
-        for k, weight in enumerate(weights[1:-1], start=2):
-            weight.add_(SHIFT_BASE**k * weight.mean())
-    for layer in network.plastic_layers():
-        for value, size in ((layer.alpha, experiment.alpha), (layer.beta, experiment.beta)):
-            value.fill_(size)
-            if experiment.random_local:
-                value.mul_(torch.rand(value.shape))
+LOWERED = (41, 81)  # epochs, counted from 0, whose step sizes are lowered first
 
 
 def build(args: argparse.Namespace, experiment: Experiment) -> Classifier:
     """The network that the options ask for, with its initial weights, on the CPU."""
-    wiring = dataclasses.replace(experiment.wiring, coding=args.coding).scaled(args.width)
+    wiring = experiment.wiring.scaled(args.width)
+    plastic = tuple(args.plastic or wiring.plastic)
+    wiring = dataclasses.replace(wiring, coding=args.coding, plastic=plastic)
     network = Classifier(wiring, args.rule)
     network.precision = PRECISIONS[args.precision]
-    initialise(network, experiment)
     return network
 
 
@@ -444,7 +470,7 @@ def learners(
     schedules: dict[str, torch.optim.lr_scheduler.LRScheduler] = {}
     if experiment.schedule == "step":
         for name, learner in made.items():
-            schedules[f"{name}_schedule"] = torch.optim.lr_scheduler.StepLR(learner, 40)
+            schedules[f"{name}_schedule"] = torch.optim.lr_scheduler.MultiStepLR(learner, LOWERED)
     elif experiment.schedule == "cosine":
         schedules["optimiser_schedule"] = torch.optim.lr_scheduler.CosineAnnealingLR(
             made["optimiser"], epochs
@@ -519,10 +545,6 @@ def train(
     def step() -> None:
         for learner in learning.values():
             learner.step()
-        if experiment.beta_at_least_zero:
-            with torch.no_grad():
-                for layer in network.plastic_layers():
-                    layer.beta.clamp_(min=0)
 
     as_shown = experiment.shown(device)
 
@@ -562,6 +584,7 @@ def report(
     last = rows[-1]
     metrics: dict[str, float | None] = {
         "test_accuracy_last": last["test_accuracy"],
+        "test_accuracy_best": max(row["test_accuracy"] for row in rows),
         "steps_last": last["test_steps"],
         "steps_saved_last": saved_steps(last["test_steps"], network),
     }
@@ -570,6 +593,8 @@ def report(
     if network.plastic_layers():
         frozen = scored(network, test, experiment, "frozen")
         metrics["test_accuracy_last_frozen"] = frozen["accuracy"]
+        carried = scored(network, test, experiment, "carried")
+        metrics["test_accuracy_last_carried"] = carried["accuracy"]
         few = test.first(args.single_samples)
         single = scored(network, few, experiment, "single")
         metrics["test_accuracy_last_single"] = single["accuracy"]
@@ -603,7 +628,7 @@ def published(
         name: of the run, which tells where it differs from the paper, but for its length.
     """
     as_published = (name, args.epochs) == (experiment.session, experiment.epochs)
-    return {"test_accuracy_last": experiment.published} if as_published else None
+    return {"test_accuracy_best": experiment.published} if as_published else None
 
 
 def draw_steps(rows: Sequence[Mapping[str, float]], steps: int, title: str) -> Figure:
@@ -633,6 +658,15 @@ def options(experiment: Experiment, description: str | None) -> argparse.Argumen
         default=experiment.codings[0],
         help="output: rank, the last potential / threshold; rate, spikes / steps (default and "
         f"paper: {experiment.codings[0]})",
+    )
+    layers = range(1, len(experiment.wiring.hidden) + 2)
+    paper = " ".join(map(str, experiment.wiring.plastic))
+    parser.add_argument(
+        "--plastic",
+        type=int,
+        nargs="+",
+        choices=layers,
+        help=f"fully connected layers, from 1, that have a trace (default and paper: {paper})",
     )
     parser.add_argument(
         "--width",
@@ -677,6 +711,8 @@ def run_name(args: argparse.Namespace, experiment: Experiment, dataset: str) -> 
         words.append(args.rule)
     if args.coding != experiment.codings[0]:
         words.append(args.coding)
+    if args.plastic and tuple(args.plastic) != experiment.wiring.plastic:
+        words.append("plastic-" + "-".join(map(str, args.plastic)))
     if args.width != 1:
         words.append(f"width-{args.width:g}")
     if args.precision != "float32":

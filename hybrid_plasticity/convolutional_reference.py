@@ -47,14 +47,18 @@ class PlainClassifier(Classifier):
             x = x.flatten(1)
             for j, layer in enumerate(layers):
                 i = len(convs) + j
-                x = x if j + 1 == wiring.plastic and not wiring.attenuate_plastic else x * k
+                plastic = j + 1 in wiring.plastic
+                x = x if plastic and not wiring.attenuate_plastic else x * k
+                if j + 1 in wiring.dropped and not plastic:
+                    x = functional.dropout(x, 1 - KEPT, self.training)
                 current = functional.linear(x, layer.fc.weight, layer.fc.bias)
                 if j in traces:
                     current = current + layer.alpha * (x @ traces[j])
                 spikes = fired(i, layer.neuron, current)
                 if j in traces:
                     post = activity(layer, v[i])
-                    traces[j] = updated_trace(traces[j], x * layer.beta, post, layer.hebbian)
+                    pre = x * layer.acting_beta()
+                    traces[j] = updated_trace(traces[j], pre, post, layer.hebbian)
                 x = spikes
                 counts[i] = counts.get(i, torch.zeros_like(x)) + x.detach()
             rate = rate + x

@@ -1,5 +1,6 @@
 """Figures of hybrid plasticity."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -17,6 +18,13 @@ KIND_LABELS = {
     "speckle": "variance (100)",
 }
 
+# What the trace does in a test: the ending of the metrics' names, and the style of the curve.
+PROTOCOLS = {
+    "as published": ("", "-"),
+    "frozen": ("_frozen", ":"),
+    "carried": ("_carried", "--"),
+}
+
 
 def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Accuracy over epochs, and spikes per hidden neuron against test accuracy."""
@@ -24,6 +32,10 @@ def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     table = pd.DataFrame(rows).set_index("epoch")
     for name in ("train", "test"):
         left.plot(100 * table[f"{name}_accuracy"], label=name, marker=".", markersize=3)
+    for name in table.columns:
+        if found := re.fullmatch(r"test_accuracy_(.+)_(\d+)", name):
+            label = f"test, {found[1]} {found[2]}"
+            left.plot(100 * table[name], label=label, marker=".", markersize=3)
     left.set(xlabel="epoch", ylabel="accuracy (%)", title=title)
     left.legend()
     draw_spikes(right, table, "C0")
@@ -61,11 +73,12 @@ def draw_levels(metrics: Mapping[str, float | None], kinds: Sequence[str], title
         layout="constrained",
     )  # fmt: skip
     for plot, kind in zip(axes[0], kinds, strict=True):
-        plot.plot(levels_of(metrics, kind), marker=".", label="trace goes on")
-        frozen = levels_of(metrics, kind, "_frozen")
-        if len(frozen):
-            plot.plot(frozen, marker=".", linestyle=":", label="trace frozen")
-            plot.legend(fontsize=7)
+        for protocol, (ending, style) in PROTOCOLS.items():
+            curve = levels_of(metrics, kind, ending)
+            if len(curve):
+                plot.plot(curve, style, marker=".", color="C0", label=protocol)
+        if len(levels_of(metrics, kind, "_frozen")):
+            plot.legend(title="trace", fontsize=7, title_fontsize=7)
         plot.set(xlabel=KIND_LABELS[kind], title=kind)
         plot.grid(alpha=0.3)
     axes[0, 0].set(ylabel="test accuracy (%)")

@@ -6,7 +6,8 @@ settings, its data set and its rule.
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -16,6 +17,8 @@ from hybrid_plasticity.distortions import LEVELS, distort
 from hybrid_plasticity.figures import draw_constants, draw_curves, draw_levels
 from hybrid_plasticity.networks import Encoding, FullyConnected
 from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from hybrid_plasticity.published import PublishedModel
+from hybrid_plasticity.published import save as save_published
 from hybrid_plasticity.training import Protocol, evaluate, generators, optimisers, train_epoch
 from shared import datasets
 from shared.device import prepare
@@ -24,6 +27,8 @@ from shared.run import Run, carry_out
 
 QUICK_SAMPLES = 500
 QUICK_LEVELS = (0, 6)
+UNSETTLED = 6  # first epochs that the published files are never of
+OTHER_PROTOCOLS: tuple[Protocol, ...] = ("frozen", "single", "carried")
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,16 @@ class Settings:
     local_spread: float = 1e-2
 
     def network(self, rule: Rule, encoding: Encoding = "intensity") -> FullyConnected:
-        """The network 784-hidden-10 under a rule, its alpha, beta and eta still 0."""
+        """A network 784-hidden-10 under a rule, drawn from the global generator.
+
+        A seed gives the same weights under every rule.
+        """
         sizes = (784, self.hidden, 10)
-        return FullyConnected(
+        network = FullyConnected(
             sizes, self.neuron, self.hebbian, self.tau_w, self.steps, rule, encoding
         )
+        network.draw_local(self.local_spread)
+        return network
 
 
 @dataclass(frozen=True)
@@ -72,6 +82,8 @@ class Experiment:
         settings: of the program.
         kinds: distortions that the trained network is tested under.
         published: the paper's numbers by metric.
+        variants: other settings that --constants offers, by name.
+        followed: kind and level of a distortion that every epoch is tested under.
     """
 
     session: str
@@ -80,6 +92,8 @@ class Experiment:
     settings: Settings
     kinds: Sequence[str]
     published: Mapping[str, float] | None = None
+    variants: Mapping[str, Settings] = field(default_factory=dict)
+    followed: tuple[str, int] | None = None
 
 
 class Images:
@@ -113,11 +127,12 @@ def levels_tested(
 ) -> dict[str, float]:
     """Accuracy under each distortion and level, by the names of `level_metric`.
 
-    A network with traces is tested by the published protocol and with its traces frozen.
+    A network with traces is tested as published, with its traces frozen, and with its traces
+    carried through the test set.
     """
-    protocols: tuple[Protocol, ...] = (
-        ("published", "frozen") if network.plastic_layers() else ("published",)
-    )
+    protocols: tuple[Protocol, ...] = ("published",)
+    if network.plastic_layers():
+        protocols += ("frozen", "carried")
 
     def accuracy(pixels: Tensor, protocol: Protocol) -> float:
         return evaluate(network, pixels, test.labels, batch_size, protocol)["accuracy"]
@@ -133,13 +148,6 @@ def levels_tested(
     return found
 
 
-def build(args: argparse.Namespace, experiment: Experiment) -> FullyConnected:
-    """The network with its initial weights and constants; weights are the same for every rule."""
-    network = experiment.settings.network(experiment.rule, args.encoding)
-    network.draw_local(experiment.settings.local_spread)
-    return network
-
-
 def train(
     args: argparse.Namespace,
     experiment: Experiment,
@@ -151,11 +159,12 @@ def train(
     """Train and test the network, write figures and result."""
     settings = experiment.settings
     training, test = Images(data.train, device), Images(data.test, device)
-    network = build(args, experiment).to(device)
+    network = settings.network(experiment.rule, args.encoding).to(device)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     learners = optimisers(network, settings.lr, settings.lr_local)
     drawing = generators(device)
     first = run.restore(network=network, **learners, **drawing)
+    followed = distort(test.pixels, *experiment.followed) if experiment.followed else None
 
     def step() -> None:
         for learner in learners.values():
@@ -167,10 +176,29 @@ def train(
         )
         seen = evaluate(network, test.pixels, test.labels, settings.batch_size)
         row |= {"test_accuracy": seen["accuracy"], "test_spikes": seen["spikes"]}
+        if experiment.followed and followed is not None:
+            noisy = evaluate(network, followed, test.labels, settings.batch_size)
+            row[level_metric(*experiment.followed)] = noisy["accuracy"]
         run.log(epoch + 1, row)
+        keep_best(args, network, run.metrics())
         run.checkpoint(epoch + 1, network=network, **learners, **drawing)
 
     report(args, experiment, name, run, data, network, before, test)
+
+
+def keep_best(
+    args: argparse.Namespace, network: FullyConnected, rows: Sequence[Mapping[str, float]]
+) -> None:
+    """Write the published files that --f asks for where the last epoch is the best from the 7th on.
+
+    Args:
+        args: the options f, a folder or None, and names.
+        network: as the last epoch left it.
+        rows: metrics of all epochs so far.
+    """
+    settled = [row["test_accuracy"] for row in rows[UNSETTLED:]]
+    if args.f and settled and settled[-1] > max(settled[:-1], default=0):
+        save_published(PublishedModel(network), args.f, args.names, rows[-1]["test_spikes"])
 
 
 def report(
@@ -186,9 +214,12 @@ def report(
     """Test under all protocols and distortions, draw the figures and write the result."""
     rows = run.metrics()
     last, size = rows[-1], experiment.settings.batch_size
-    metrics: dict[str, float | None] = {"test_accuracy_last": last["test_accuracy"]}
+    metrics: dict[str, float | None] = {
+        "test_accuracy_last": last["test_accuracy"],
+        "test_accuracy_best": max(row["test_accuracy"] for row in rows),
+    }
     if network.plastic_layers():
-        for protocol in ("frozen", "single"):
+        for protocol in OTHER_PROTOCOLS:
             seen = evaluate(network, test.pixels, test.labels, size, protocol)
             metrics[f"test_accuracy_last_{protocol}"] = seen["accuracy"]
         run.save_figure(draw_constants(before, network.state_dict(), name), "constants")
@@ -225,6 +256,11 @@ def published(
     return experiment.published if (name, args.epochs) == paper else None
 
 
+def add_published_options(parser: argparse.ArgumentParser) -> None:
+    """Add the published names of options."""
+    parser.add_argument("--p", type=Path, dest="data_root", help="the same as --data-root")
+
+
 def run_experiment(experiment: Experiment, description: str | None) -> None:
     """Read the options of a script, load its data and run it.
 
@@ -242,9 +278,32 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
         help="input at every step: the pixel's intensity, or a spike with that probability "
         "(default and paper: intensity)",
     )
+    if experiment.variants:
+        parser.add_argument(
+            "--constants",
+            choices=("source", *experiment.variants),
+            default="source",
+            help="whose constants: the published source's, or those of the compiled file that is "
+            "shipped with it (default: source)",
+        )
+    add_published_options(parser)
+    parser.add_argument(
+        "--f",
+        type=Path,
+        help="folder for <names>.pth, <names>HEBB.t7 and <names>spike.t7: weights, traces and "
+        "spikes of the best test epoch from the 7th on, as the published programs write them "
+        "(default: they are not written)",
+    )
+    names = f"mlp_v{int(experiment.rule != 'gp')}"
+    parser.add_argument("--names", default=names, help=f"(default: {names})")
     name = f"{experiment.session}_{experiment.rule}"
     add_common_options(parser, name, experiment.settings.epochs, threads=1)
+    parser.set_defaults(epochs=None)
     args = parser.parse_args()
+    constants = getattr(args, "constants", "source")
+    if constants != "source":
+        experiment = replace(experiment, settings=experiment.variants[constants])
+    args.epochs = experiment.settings.epochs if args.epochs is None else args.epochs
     check_positive(epochs=args.epochs)
     if args.quick:
         args.epochs = min(args.epochs, 2)
@@ -257,5 +316,6 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
     if data.name != experiment.dataset:
         name = name.replace(experiment.dataset, data.name)
     words = [name, *(["bernoulli"] if args.encoding == "bernoulli" else [])]
+    words += [constants] if constants != "source" else []
     name = "_".join([*words, *(["quick"] if args.quick else [])])
     carry_out(args, name, device, lambda run: train(args, experiment, name, run, data, device))

@@ -1,7 +1,7 @@
 """What all fully connected and convolutional programs of the paper have in common."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, NamedTuple, cast
 
@@ -50,21 +50,30 @@ class PlasticNetwork(nn.Module):
         return [p for p in self.parameters() if p.requires_grad and id(p) not in local]
 
     @contextmanager
-    def traces(self, frozen: bool = False) -> Iterator[None]:
+    def traces(self, frozen: bool = False) -> Iterator[Callable[[], None]]:
         """Give the traces back as they were, whatever happens to them inside the context.
 
         Args:
             frozen: they do not change inside of it either.
+
+        Yields:
+            A function that gives them back at once.
         """
         layers = self.plastic_layers()
         before = [layer.hebb for layer in layers]
+
+        def give_back() -> None:
+            for layer, trace in zip(layers, before, strict=True):
+                layer.hebb = trace
+
         for layer in layers:
             layer.frozen = frozen
         try:
-            yield
+            yield give_back
         finally:
-            for layer, trace in zip(layers, before, strict=True):
-                layer.hebb, layer.frozen = trace, False
+            give_back()
+            for layer in layers:
+                layer.frozen = False
 
 
 class FullyConnected(PlasticNetwork):
@@ -108,10 +117,18 @@ class FullyConnected(PlasticNetwork):
 
     @torch.no_grad()
     def draw_local(self, spread: float) -> None:
-        """Initial alpha, beta and eta, uniform in [0, spread), from the global generator."""
-        for layer in self.plastic_layers():
-            for value in (layer.alpha, layer.beta, layer.eta):
-                value.copy_(spread * torch.rand(value.shape))
+        """Initial alpha, beta and eta, uniform in [0, spread), from the global generator.
+
+        In the published order, so that a seed gives the published initial values.
+        """
+        layers = self.plastic_layers()
+        for name in ("alpha", "eta", "gamma", "beta"):
+            for layer in layers:
+                if name == "gamma":  # which the published networks draw and never read
+                    torch.rand(1)
+                else:
+                    value = layer.get_parameter(name)
+                    value.copy_(spread * torch.rand(value.shape))
 
     def forward(self, images: Float[Tensor, "batch *pixels"]) -> Response:
         """Show a batch for `steps` steps; the traces go on from the batch before."""

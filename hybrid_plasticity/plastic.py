@@ -120,12 +120,14 @@ class Hebbian:
         scale: c, factor of the mean of outer products: 1 Hebbian, -1 anti-Hebbian.
         post: f, the nonlinearity of the postsynaptic potential.
         limit: the trace is clamped to [-limit, limit]; None leaves it free.
+        drive_at_least_zero: a beta below 0 acts as 0, and learns nothing there.
     """
 
     decay: float
     scale: float = 1.0
     post: Post = "tanh"
     limit: float | None = None
+    drive_at_least_zero: bool = False
 
     def activity(
         self, potential: Float[Tensor, "batch n_out"], theta: float, eta: Float[Tensor, "1 n_out"]
@@ -302,13 +304,17 @@ class PlasticLayer(nn.Module):
             if name in ("alpha", "beta", "eta") and value.requires_grad
         ]
 
+    def acting_beta(self) -> Float[Tensor, "1 n_in"]:
+        """Values of beta as the trace sees them."""
+        return self.beta.clamp(min=0) if self.hebbian.drive_at_least_zero else self.beta
+
     def start(self) -> State:
         """The state before a presentation."""
         trace: Trace | None = None
         if self.frozen:
             trace = FrozenTrace(self.hebb)
         elif self.rule != "gp":
-            trace = MatrixTrace(self.hebbian, self.hebb, self.beta)
+            trace = MatrixTrace(self.hebbian, self.hebb, self.acting_beta())
         return State(None, None, trace, None, None)
 
     def forward(
@@ -373,21 +379,21 @@ class PlasticLayer(nn.Module):
 
     def _present_constant(self, x: Tensor, factors: Sequence[float]) -> Presented:
         """`present` with a matrix for those rows of the trace only whose clamp may act."""
-        hebbian, growth = self.hebbian, self.hebbian.scale / len(x)
+        hebbian, growth, beta = self.hebbian, self.hebbian.scale / len(x), self.acting_beta()
         clamped, bound = self._near_limit(x, factors)
         trace, below = self.hebb, x
         rows: tuple[Tensor | None, ...] = (None, None, None)
         if clamped is not None:
-            rows = (x[:, clamped], trace[clamped], self.beta[:, clamped])
+            rows = (x[:, clamped], trace[clamped], beta[:, clamped])
             below = x.index_fill(1, clamped, 0)
-        gram = growth * (below @ (below * self.beta).T)
+        gram = growth * (below @ (below * beta).T)
         spikes, potential, total, last_rows = ConstantInput.apply(
             nn.functional.linear(x, self.fc.weight), self.fc.bias, below @ trace, gram,
             self.alpha, self.eta, *rows, factors, self.neuron, hebbian,
         )  # fmt: skip
         with torch.no_grad():
             left = hebbian.decay ** len(factors)
-            pre = (below * self.beta).T
+            pre = (below * beta).T
             self.hebb = torch.addmm(trace, pre, total, beta=left, alpha=growth)
             if clamped is not None:
                 self.hebb[clamped] = last_rows
@@ -424,7 +430,7 @@ class PlasticLayer(nn.Module):
         """`present` with the trace as a matrix."""
         spikes, potential, traces = ChangingInput.apply(
             x, nn.functional.linear(x, self.fc.weight), self.fc.bias, self.hebb, self.alpha,
-            self.beta, self.eta, factors, self.neuron, self.hebbian,
+            self.acting_beta(), self.eta, factors, self.neuron, self.hebbian,
         )  # fmt: skip
         self.hebb = traces[-1].clone()  # not a view, which would keep all steps
         return Presented(spikes, potential)

@@ -64,7 +64,7 @@ def layer_step(
     fired = spike(potential, layer.neuron.theta, layer.neuron.lens)
     if trace is not None:
         post = activity(layer, potential)
-        trace = updated_trace(trace, x * layer.beta, post, layer.hebbian)
+        trace = updated_trace(trace, x * layer.acting_beta(), post, layer.hebbian)
     return potential, fired, trace
 
 

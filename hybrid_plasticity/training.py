@@ -14,7 +14,7 @@ from hybrid_plasticity.plastic import Rule
 from shared.errors import UserError
 from shared.run import progress
 
-Protocol = Literal["published", "frozen", "single"]
+Protocol = Literal["published", "frozen", "single", "carried"]
 
 CHECK_EVERY = 50  # steps between looks at the losses; each look makes a GPU wait
 
@@ -175,8 +175,10 @@ def evaluate(
         images: inputs.
         labels: their classes.
         batch_size: samples a batch, which the trace is a mean over; "single" takes one.
-        protocol: "published", the trace goes on through the test set, batches as in training;
-            "frozen", it stays as training left it; "single", it goes on, one sample a batch.
+        protocol: what the trace does. "published": every batch, as large as in training, starts
+            from the trace that training left, which then moves in its presentation; "single": the
+            same with batches of one sample; "carried": a batch starts from the trace that the
+            batch before left; "frozen": the trace stays as training left it.
         shown: makes of a batch of images what the network is given; by default nothing.
 
     Returns:
@@ -186,9 +188,11 @@ def evaluate(
     model.eval()
     size = 1 if protocol == "single" else batch_size
     seen = torch.zeros(3, dtype=torch.float64, device=labels.device)
-    with model.traces(frozen=protocol == "frozen"):
+    with model.traces(frozen=protocol == "frozen") as start_again:
         pairs = zip(torch.split(images, size), torch.split(labels, size), strict=True)
         for x, y in progress(pairs, -(-len(labels) // size), protocol):
+            if protocol != "carried":
+                start_again()
             response: Response = model(shown(x))
             right = (response.output.argmax(1) == y).sum()
             spikes = response.spike_counts[-2].mean() * len(y)

@@ -1,9 +1,15 @@
-"""The simple example's network under hybrid plasticity."""
+"""The simple example's network under hybrid plasticity, by the names of the published module."""
 
-from hybrid_plasticity.networks import FullyConnected
+from hybrid_plasticity.published import *  # noqa: F403
+from hybrid_plasticity.published import PublishedFullyConnected, Updates
+from hybrid_plasticity.simple_example.shared_parameters import *  # noqa: F403
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS
 
+mem_update_plastic = Updates(SETTINGS.neuron, SETTINGS.hebbian).mem_update_plastic
 
-def SNN_Model() -> FullyConnected:
-    """The network 784-512-10; its alpha, beta and eta are still 0, see `draw_local`."""
-    return SETTINGS.network("hp")
+
+class SNN_Model(PublishedFullyConnected):
+    """A network 784-512-10, drawn from torch's global generator."""
+
+    def __init__(self) -> None:
+        super().__init__(SETTINGS.network("hp"))

@@ -11,6 +11,30 @@ SETTINGS = Settings(
     steps=10,
 )
 
+# The published names of these constants.
+num_updates = 1  # steps of the weights for each of alpha, beta and eta
+thresh, lens, decay = SETTINGS.neuron.theta, SETTINGS.neuron.lens, SETTINGS.neuron.decay
+num_classes = 10
+batch_size, num_epochs = SETTINGS.batch_size, SETTINGS.epochs
+tau_w, time_window = SETTINGS.tau_w, SETTINGS.steps
+lp_learning_rate, gp_learning_rate = SETTINGS.lr_local, SETTINGS.lr
+w_decay = SETTINGS.hebbian.decay
+cfg_fc = [SETTINGS.hidden, num_classes]
+
+__all__ = [  # what the models pass on
+    "batch_size", "cfg_fc", "decay", "gp_learning_rate", "lens", "lp_learning_rate", "num_classes",
+    "num_epochs", "num_updates", "tau_w", "thresh", "time_window", "w_decay",
+]  # fmt: skip
+
+# A compiled file of parameters that is shipped with the published sources says otherwise.
+COMPILED = Settings(
+    epochs=20,
+    neuron=Neuron(theta=0.4, decay=0.4),
+    hebbian=Hebbian(decay=0.99, limit=4.0),
+    tau_w=40.0,
+    steps=5,
+)
+
 # Clean test images, and Gaussian noise of variance 0.06.
 PUBLISHED = {
     "lp": {"test_accuracy_last": 0.758, "test_accuracy_gaussian_6": 0.692},
@@ -21,4 +45,13 @@ PUBLISHED = {
 
 def experiment(rule: Rule) -> Experiment:
     """The simple example under a rule: Fashion-MNIST, then the levels of Gaussian noise."""
-    return Experiment("hp_simple", "fashion_mnist", rule, SETTINGS, ("gaussian",), PUBLISHED[rule])
+    return Experiment(
+        "hp_simple",
+        "fashion_mnist",
+        rule,
+        SETTINGS,
+        ("gaussian",),
+        PUBLISHED[rule],
+        {"compiled": COMPILED},
+        followed=("gaussian", 6),
+    )

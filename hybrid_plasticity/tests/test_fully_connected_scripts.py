@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from hybrid_plasticity.fully_connected import published
+from hybrid_plasticity.published import PublishedModel, save
 from hybrid_plasticity.simple_example.shared_parameters import experiment
+from hybrid_plasticity.tolerance_learning.checkpoint_test import load_network
 
 SIMPLE, TOLERANCE = "simple_example", "tolerance_learning"
 MNIST = f"{TOLERANCE}/main_mnist_hp.py"  # runs everywhere: MNIST has a stand-in
@@ -19,11 +21,12 @@ def test_tolerance(scripts, undisturbed):
     assert result["experiment"] == f"hp_tolerance_{result['dataset']}_hp_quick"
     metrics = result["metrics"]
     for kind in ("crop", "gaussian", "salt", "pepper", "s&p", "speckle"):
-        for ending in ("", "_frozen"):
+        for ending in ("", "_frozen", "_carried"):
             assert f"test_accuracy_{kind}_6{ending}" in metrics
         assert metrics[f"test_accuracy_{kind}_0"] == metrics["test_accuracy_last"]
-    assert "test_accuracy_last_frozen" in metrics
-    assert "test_accuracy_last_single" in metrics
+    for ending in ("frozen", "single", "carried"):
+        assert f"test_accuracy_last_{ending}" in metrics
+    assert metrics["test_accuracy_best"] >= metrics["test_accuracy_last"]
 
 
 def test_a_killed_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path):
@@ -41,14 +44,17 @@ def test_same_seed_same_bytes_and_another_seed_other_ones(scripts, undisturbed, 
 @pytest.mark.parametrize("rule", ["hp", "gp", "lp"])
 def test_simple_example(rule, scripts, has_fashion_mnist, tmp_path):
     script = f"{SIMPLE}/main_fashion_{rule}.py"
-    done = scripts.run(script, "--quick", "--encoding", "bernoulli", "--out", tmp_path)
+    words = ("--encoding", "bernoulli", "--constants", "compiled")
+    done = scripts.run(script, "--quick", *words, "--out", tmp_path)
     if not has_fashion_mnist and done.returncode:
         scripts.assert_refused(done, "Fashion-MNIST was not found")
         return
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path, ["curves", "distortions"])
-    assert result["experiment"] == f"hp_simple_{rule}_bernoulli_quick"
+    assert result["experiment"] == f"hp_simple_{rule}_bernoulli_compiled_quick"
     assert (tmp_path / "constants.png").exists() == (rule != "gp")
+    noisy = scripts.rows(tmp_path)[-1]["test_accuracy_gaussian_6"]
+    assert noisy == result["metrics"]["test_accuracy_gaussian_6"]
     assert result["published"] is None
 
 
@@ -88,6 +94,16 @@ def test_saved_networks_are_tested_and_compared(scripts, has_fashion_mnist, tmp_
         after_training = scripts.result(trained["hp"])["metrics"]
         for name, value in scripts.result(out)["metrics"].items():
             assert after_training[name] == value, name
+    # The same from files as the published programs write them, by the published options.
+    network, _ = load_network(checkpoint, "hp")
+    save(PublishedModel(network), tmp_path / "files", "mlp_v0", 0.1)
+    words = ("--f", tmp_path / "files", "--names", "mlp_v0", "--model", "mask_model_0")
+    words += ("--noise", "sp", "--p", scripts.data_root(), "--quick", "--out", tmp_path / "sp")
+    done = scripts.run(f"{TOLERANCE}/test_fashion_noise.py", *words)
+    assert done.returncode == 0, done.stderr
+    found = scripts.result(tmp_path / "sp")["metrics"]
+    assert "test_accuracy_s&p_6_frozen" in found
+    assert found == {name: after_training[name] for name in found}
     words = ("--quick", "--rule", "gp", "--checkpoint", checkpoint, "--out", tmp_path / "refused")
     done = scripts.run(f"{TOLERANCE}/test_fashion_crop.py", *words)
     scripts.assert_refused(done, "holds a network of the rule hp: pass --rule hp")

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from hybrid_plasticity import reference
-from hybrid_plasticity.classification.cifar10.model_cifar10 import WIRING as CIFAR10
-from hybrid_plasticity.classification.fashion_mnist.model_fashion_mnist import (
+from hybrid_plasticity.classification.cifar10.cifar10_model import WIRING as CIFAR10
+from hybrid_plasticity.classification.fashion_mnist.fmnist_model import (
     WIRING as FASHION_MNIST,
 )
-from hybrid_plasticity.classification.mnist.model_mnist import WIRING as MNIST
+from hybrid_plasticity.classification.mnist.mnist_model import WIRING as MNIST
 from hybrid_plasticity.convolutional import Classifier
 from hybrid_plasticity.convolutional_reference import PlainClassifier
 from hybrid_plasticity.few_shot_learning.episodes import shrunk, standardised
@@ -138,6 +138,20 @@ def test_fully_connected(case, form, monkeypatch):
     check_gradients(model, {"fc1": "layers.0", "fc2": "layers.1"}, golden)
 
 
+def test_test_batches_start_from_the_trained_trace():
+    golden = load("simple_hp_test")
+    model = fully_connected(golden, "hp").eval()
+    started, carried = [], []
+    with model.traces() as start_again, torch.no_grad():
+        for images in golden["images"]:
+            carried.append(model(images).output)
+        for images in golden["images"]:
+            start_again()
+            started.append(model(images).output)
+    check(torch.stack(started), golden["output_published_test"])
+    check(torch.stack(carried), golden["output_if_carried"])
+
+
 # ---------------------------------------------------------------------------- few-shot learning
 
 
@@ -194,11 +208,11 @@ def test_classification(dataset, kind):
     layers = {f"conv{i}": f"convs.{i - 1}" for i in range(1, len(convs) + 1)}
     layers |= {f"fc{i}": f"layers.{i - 1}" for i in range(1, len(connected) + 1)}
     fill(model, layers, golden)
-    plastic = model.plastic_layers()[0]
-    plastic.hebb = golden[f"hebb{wiring.plastic}"]
+    (plastic,), (number,) = model.plastic_layers(), wiring.plastic
+    plastic.hebb = golden[f"hebb{number}"]
     response = model(golden["images"])
     check(response.output, golden["output"])
-    check(plastic.hebb, golden[f"hebb{wiring.plastic}_after"])
+    check(plastic.hebb, golden[f"hebb{number}_after"])
     if "last_step" in golden:
         assert response.steps - 1 == golden["last_step"]
     loss = squared_error(response.output, golden["labels"])

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+from typing import get_args
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from hybrid_plasticity import reference
 from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, spike
-from hybrid_plasticity.training import LossWatch, evaluate, optimisers, squared_error
+from hybrid_plasticity.simple_example.shared_parameters import SETTINGS as SIMPLE
+from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS as TOLERANCE
+from hybrid_plasticity.training import LossWatch, Protocol, evaluate, optimisers, squared_error
 from shared.errors import UserError
 
 RESETS = ("soft", "hard", "none")
@@ -259,6 +262,54 @@ def test_local_plasticity_leaves_the_hidden_layer_alone_but_for_its_trace():
     assert {"layers.1.fc.weight", "layers.1.alpha", "layers.1.beta"} <= changed
 
 
+# ---------------------------------------------------------------------------------- fresh weights
+
+
+@pytest.mark.parametrize(
+    ("settings", "rule"),
+    [(SIMPLE, "hp"), (SIMPLE, "gp"), (SIMPLE, "lp"), (TOLERANCE, "hp"), (TOLERANCE, "gp")],
+)
+def test_a_fresh_network_has_the_published_distribution(settings, rule):
+    torch.manual_seed(3)
+    model = settings.network(rule)
+    sizes = (784, 512, 10)
+    for layer, n_in, n_out in zip(model.layers, sizes[:-1], sizes[1:], strict=True):
+        # torch's own: uniform within 1 / sqrt(n_in), weights and biases.
+        bound = n_in**-0.5
+        for values in (layer.fc.weight, layer.fc.bias):
+            assert values.abs().max() <= bound
+        assert layer.fc.weight.shape == (n_out, n_in)
+        assert layer.fc.weight.abs().max() > 0.99 * bound
+        assert layer.fc.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.03)
+        if layer.rule == "gp":
+            continue
+        for name in ("alpha", "beta", "eta"):
+            values = layer.get_parameter(name)
+            assert 0 < values.max() < 0.01
+            assert values.min() >= 0
+        assert layer.beta.mean().item() == pytest.approx(0.005, rel=0.1)
+        assert not layer.hebb.any()
+
+
+def test_a_seed_draws_the_published_initial_values_in_their_order():
+    torch.manual_seed(111)
+    model = SIMPLE.network("hp")
+    torch.manual_seed(111)
+    connected = [torch.nn.Linear(784, 512), torch.nn.Linear(512, 10)]
+    alphas = [0.01 * torch.rand(1) for _ in range(2)]
+    etas = [0.01 * torch.rand(1, n) for n in (512, 10)]
+    for _ in range(2):
+        torch.rand(1)  # gamma, which no published program reads
+    betas = [0.01 * torch.rand(1, n) for n in (784, 512)]
+    for layer, linear, alpha, eta, beta in zip(
+        model.layers, connected, alphas, etas, betas, strict=True
+    ):
+        assert torch.equal(layer.fc.weight, linear.weight)
+        assert torch.equal(layer.fc.bias, linear.bias)
+        for name, value in (("alpha", alpha), ("eta", eta), ("beta", beta)):
+            assert torch.equal(layer.get_parameter(name), value)
+
+
 # ------------------------------------------------------------------------------------ protocols
 
 
@@ -266,13 +317,33 @@ def test_evaluation_gives_the_traces_back():
     model = network()
     images, labels = batch(0, 30)
     before = [layer.hebb.clone() for layer in model.plastic_layers()]
-    for protocol in ("published", "frozen", "single"):
+    for protocol in get_args(Protocol):
         seen = evaluate(model, images, labels, 10, protocol)
         assert 0 <= seen["accuracy"] <= 1
         assert seen["steps"] == model.steps
         for layer, trace in zip(model.plastic_layers(), before, strict=True):
             assert torch.equal(layer.hebb, trace)
             assert not layer.frozen
+
+
+@pytest.mark.parametrize("protocol", get_args(Protocol))
+def test_what_the_trace_does_in_a_test(protocol):
+    torch.manual_seed(1)
+    model = network()
+    images, _ = batch(1, 30)
+    size = 1 if protocol == "single" else 10
+    with torch.no_grad(), model.traces(frozen=protocol == "frozen") as start_again:
+        expected = []
+        for part in torch.split(images, size):
+            expected.append(model(part).output)
+            if protocol in ("published", "single"):
+                start_again()
+    answers = torch.cat(expected)
+    labels = answers.argmax(1)
+    seen = []
+    model.register_forward_hook(lambda _module, _given, response: seen.append(response.output))
+    assert evaluate(model, images, labels, 10, protocol)["accuracy"] == 1
+    assert torch.equal(torch.cat(seen), answers)
 
 
 def outputs(model, images, size, frozen):

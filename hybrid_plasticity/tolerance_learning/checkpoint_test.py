@@ -6,22 +6,28 @@ from pathlib import Path
 
 import torch
 
-from hybrid_plasticity.distortions import LEVELS
+from hybrid_plasticity.distortions import LEVELS, NOISE_KINDS
 from hybrid_plasticity.figures import draw_levels
 from hybrid_plasticity.fully_connected import (
     QUICK_LEVELS,
     QUICK_SAMPLES,
     Images,
+    add_published_options,
     levels_tested,
 )
 from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.plastic import Rule
+from hybrid_plasticity.published import PublishedModel
+from hybrid_plasticity.published import load as load_published
 from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS
 from shared import datasets
 from shared.device import prepare
 from shared.errors import UserError
 from shared.options import add_common_options
 from shared.run import Run, carry_out, read_checkpoint
+
+MODELS: dict[str, Rule] = {"mask_model_0": "hp", "mask_model_1": "gp"}
+NOISES = {"sp" if kind == "s&p" else kind: kind for kind in NOISE_KINDS}
 
 
 def load_network(path: Path, rule: Rule) -> tuple[FullyConnected, int]:
@@ -68,7 +74,11 @@ def test_checkpoint(
     args: argparse.Namespace, name: str, kinds: Sequence[str], run: Run, device: torch.device
 ) -> None:
     """Test the network at every level of every kind; figure and result go to the run's folder."""
-    network, epochs = load_network(args.checkpoint, args.rule)
+    if args.f:
+        network, epochs = SETTINGS.network(args.rule), 0  # the files do not say how many
+        load_published(PublishedModel(network), args.f, args.names)
+    else:
+        network, epochs = load_network(args.checkpoint, args.rule)
     network.to(device)
     data = datasets.load("fashion_mnist", args.data_root, validation=0)
     if args.quick:
@@ -105,7 +115,14 @@ def run_test(session: str, kinds: Sequence[str], description: str | None) -> Non
         "its default folder)",
     )
     parser.add_argument("--rule", choices=("hp", "gp"), default="hp", help="(default: hp)")
+    add_published_options(parser)
+    parser.add_argument(
+        "--f", type=Path, help="folder of <names>.pth and <names>HEBB.t7, in place of --checkpoint"
+    )
+    parser.add_argument("--names", default="mlp_v1", help="(default: mlp_v1)")
+    parser.add_argument("--model", choices=tuple(MODELS), help="--rule by its published name")
     if len(kinds) > 1:
+        parser.add_argument("--noise", choices=tuple(NOISES), help="--kind by its published name")
         parser.add_argument(
             "--kind",
             action="append",
@@ -116,7 +133,11 @@ def run_test(session: str, kinds: Sequence[str], description: str | None) -> Non
     if args.checkpoint is None:
         trained = f"hp_tolerance_fashion_mnist_{args.rule}"
         args.checkpoint = Path("runs") / trained / f"seed{args.seed}" / "checkpoint.pt"
+    if args.model:
+        args.rule = MODELS[args.model]
     chosen = getattr(args, "kind", None) or list(kinds)
+    if noise := getattr(args, "noise", None):
+        chosen = [NOISES[noise]]
     for kind in chosen:
         if kind not in kinds:
             raise UserError(f"--kind {kind} is not one of {', '.join(kinds)}")

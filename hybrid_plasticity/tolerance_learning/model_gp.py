@@ -1,9 +1,15 @@
-"""The fault-tolerance network under global plasticity."""
+"""The fault-tolerance network under global plasticity, by the names of the published module."""
 
-from hybrid_plasticity.networks import FullyConnected
+from hybrid_plasticity.published import *  # noqa: F403
+from hybrid_plasticity.published import PublishedFullyConnected, Updates
+from hybrid_plasticity.tolerance_learning.shared_parameters import *  # noqa: F403
 from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS
 
+mem_update_nonplastic = Updates(SETTINGS.neuron, SETTINGS.hebbian).mem_update_beside_trace
 
-def SNN_Model() -> FullyConnected:
-    """The network 784-512-10; its alpha, beta and eta are still 0, see `draw_local`."""
-    return SETTINGS.network("gp")
+
+class SNN_Model(PublishedFullyConnected):
+    """A network 784-512-10, drawn from torch's global generator."""
+
+    def __init__(self) -> None:
+        super().__init__(SETTINGS.network("gp"))

@@ -3,11 +3,11 @@
     python hybrid_plasticity/classification/fashion_mnist/main_fashion_mnist.py
     python hybrid_plasticity/classification/fashion_mnist/main_fashion_mnist.py --rule gp
 
-101 epochs of Adam at full width, its step size x 0.1 every 40: a GPU's work. Then the tests by all
+101 epochs of Adam at full width, its step size x 0.1 after 41 and after 81. Then the tests by all
 protocols.
 """
 
-from hybrid_plasticity.classification.fashion_mnist.model_fashion_mnist import WIRING
+from hybrid_plasticity.classification.fashion_mnist.fmnist_model import WIRING
 from hybrid_plasticity.convolutional import Experiment, run_experiment
 from shared.options import script
 
@@ -18,8 +18,6 @@ EXPERIMENT = Experiment(
     published=0.933,
     epochs=101,
     batch_size=50,
-    beta_at_least_zero=True,
-    halved_output=True,
     schedule="step",
 )
 

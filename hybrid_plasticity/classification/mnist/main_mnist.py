@@ -6,7 +6,7 @@
 100 epochs of Adam at full width: a GPU's work. Then the tests by all protocols.
 """
 
-from hybrid_plasticity.classification.mnist.model_mnist import WIRING
+from hybrid_plasticity.classification.mnist.mnist_model import WIRING
 from hybrid_plasticity.convolutional import Experiment, run_experiment
 from shared.options import script
 
