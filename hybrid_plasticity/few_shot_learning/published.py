@@ -35,8 +35,8 @@ from hybrid_plasticity.few_shot_learning.network import (
 )
 from hybrid_plasticity.few_shot_learning.program import EPOCH, EPOCHS, SETTINGS
 from hybrid_plasticity.few_shot_learning.reference import plastic_step
-from hybrid_plasticity.plastic import Rule, spike
-from hybrid_plasticity.published import device
+from hybrid_plasticity.plastic import Rule
+from hybrid_plasticity.published import act_fun, device
 
 # Constants by the published names.
 lr_second, num_train_task, num_val_task = SETTINGS.hessian, SETTINGS.tasks, 1
@@ -62,14 +62,15 @@ class PublishedNet(HybridNet):
 
     Args:
         rule: "hp" or "gp".
+        channels: of the four convolutions.
 
     Attributes:
         weights, meta: what `parameter_split` gave; empty before.
         nbclasses: characters an episode.
     """
 
-    def __init__(self, rule: Rule) -> None:
-        super().__init__(rule, nbclasses)
+    def __init__(self, rule: Rule, channels: Sequence[int] = CHANNELS) -> None:
+        super().__init__(rule, nbclasses, channels)
         self.weights: list[nn.Parameter] = []
         self.meta: list[nn.Parameter] = []
         self.nbclasses = nbclasses
@@ -173,11 +174,11 @@ class PlasticUpdate:
 
 
 def mem_update_no_plastic(
-    fc: nn.Module, x: Tensor, mem: Tensor, spike_: Tensor
+    fc: nn.Module, x: Tensor, mem: Tensor, spike: Tensor
 ) -> tuple[Tensor, Tensor]:
     """A step of a layer without a trace: potentials within [-thr, thr], and spikes."""
-    potential = (1 - spike_) * mem * mem_decay + fc(x)
-    return potential.clamp(-thr, thr), spike(potential, thr, lens)
+    potential = (1 - spike) * mem * mem_decay + fc(x)
+    return potential.clamp(-thr, thr), act_fun(potential - thr)
 
 
 def _plan(characters: int, first: int) -> Plan:
