@@ -152,9 +152,9 @@ EXPERIMENTS = {
     "hp_multitask": _hp(
         "50 pixel-shuffled MNIST tasks by HP, GP and spiking EWC.",
         ("hp_multitask",),
-        "multitask_learning/hp_model/main_hp.py",
-        "multitask_learning/gp_model/main_gp.py",
-        "multitask_learning/spiking_ewc/main_ewc.py",
+        "multitask_learning/hp_model/main_hp_model.py",
+        "multitask_learning/gp_model/main_gp_model.py",
+        "multitask_learning/spiking_ewc/main_spiking_ewc.py",
     ),
     # smooth exact gradient descent
     "gd_concept": _gd("concept/concept.py", "How a spike appears, quadratic and leaky."),

@@ -37,6 +37,8 @@ HEADLINES = {
     "LIF_largest_jump_by_weight": "of an LIF neuron's",
     "test_accuracy_last_frozen": "trace frozen",
     "test_accuracy_last_single": "one image a batch",
+    "test_accuracy_last_other_drawing": "queries that were no sample",
+    "test_accuracy_best_of_tests": "best of the tests during training",
     "test_accuracy_last_carried": "trace carried through the test",
     "test_accuracy_best": "best test epoch",
     "test_accuracy_joint": "joint decision",

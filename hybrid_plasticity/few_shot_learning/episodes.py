@@ -1,24 +1,47 @@
 """Episodes of few-shot learning, drawn from characters that lie in memory at the network's size."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from shared.errors import UserError
 
 HELD_OUT = 100  # characters that no training sees
+MIRRORED = 0.2  # share of the training images that are mirrored
+MEAN, DEVIATION = 0.9195, 0.2721  # of Omniglot's pixels, where paper is 1
+
+Draw = Literal["independent", "distinct"]
+
+
+class Plan(NamedTuple):
+    """What n episodes ask, without the drawings that show it.
+
+    Attributes:
+        character: of each labelled sample in its random order, then of the query [steps, n].
+        way: their labels [steps, n]; the last row is the answers.
+        shot: which of a character's samples each is; the query's is `shots` [steps, n].
+    """
+
+    character: Int[Tensor, "steps n"]
+    way: Int[Tensor, "steps n"]
+    shot: Int[Tensor, "steps n"]
+
+    def part(self, start: int, stop: int) -> "Plan":
+        """The episodes from start up to, but not with, stop."""
+        return Plan(*(value[:, start:stop] for value in self))
 
 
 class Episodes(NamedTuple):
     """n episodes: in each, ways * shots labelled samples in random order, then the query.
 
     Attributes:
-        images: [steps, n, 1, height, width] in [0, 1], 1 where there is ink; steps = ways * shots
-            + 1.
+        images: standardised [steps, n, 1, height, width]: ink is -3.38, paper 0.30; steps = ways *
+            shots + 1.
         labels: the samples' labels, one-hot; 0 for the query [steps, n, ways].
         target: the query's label, one-hot [n, ways].
     """
@@ -34,40 +57,57 @@ class Episodes(NamedTuple):
         )
 
 
-def averaging(n_in: int, n_out: int) -> Float[NDArray[np.float32], "n_out n_in"]:
-    """Matrix that shrinks a line of n_in pixels to n_out, each the mean of what it covers."""
-    edges = np.linspace(0, n_in, n_out + 1)
-    pixels = np.arange(n_in)
-    start = np.maximum(edges[:-1, None], pixels)
-    stop = np.minimum(edges[1:, None], pixels + 1)
-    return np.asarray(np.maximum(stop - start, 0) * (n_out / n_in), np.float32)
+def shrunk(
+    drawing: UInt8[NDArray[np.uint8], "height width"], size: int
+) -> UInt8[NDArray[np.uint8], "size size"]:
+    """A drawing of grey values at another size: bilinear, over the area that a pixel covers.
+
+    That is torchvision's `Resize` of a PIL image, rounded to 256 grey values after each axis.
+    """
+    small = Image.fromarray(drawing).resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(small, np.uint8)
 
 
 def resized(
-    images: UInt8[NDArray[np.uint8], "characters drawings height width"], size: int
+    ink: UInt8[NDArray[np.uint8], "characters drawings height width"], size: int
 ) -> UInt8[NDArray[np.uint8], "characters drawings size size"]:
-    """Images of 0 and 1 shrunk by averaging over areas; 255 where there is nothing but ink."""
-    rows, columns = (averaging(n, size) for n in images.shape[2:])
-    small = np.empty((*images.shape[:2], size, size), np.uint8)
-    for character, drawings in enumerate(images):  # one at a time: all as floats would take 1.4 GB
-        small[character] = np.rint(255 * (rows @ drawings.astype(np.float32) @ columns.T))
+    """Drawings of 0 and 1, 1 for ink, as grey values of that size; paper is 255."""
+    small = np.empty((*ink.shape[:2], size, size), np.uint8)
+    for place in np.ndindex(ink.shape[:2]):
+        small[place] = shrunk(np.where(ink[place], 0, 255).astype(np.uint8), size)
     return small
+
+
+def standardised(
+    pixels: UInt8[Tensor, "..."], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "..."]:
+    """Grey values as the network sees them: (pixel / 255 - 0.9195) / 0.2721."""
+    return pixels.to(dtype).div_(255).sub_(MEAN).div_(DEVIATION)
 
 
 class Characters:
     """Characters to draw episodes from.
 
     Args:
-        pixels: uint8 [characters, drawings, height, width], on the device.
+        pixels: uint8 [characters, drawings, height, width], on the device; paper is 255.
         ways: characters an episode.
         shots: labelled samples of each of them.
+        draw: "independent" draws every image of a character from all its drawings, so that the
+            query may be one of the samples, once in as many episodes as there are drawings at one
+            shot; "distinct" shows no drawing twice in an episode.
+        mirrored: share of the images that are mirrored left to right.
 
     Raises:
         UserError: there are fewer characters than ways, or fewer drawings than shots and a query.
     """
 
     def __init__(
-        self, pixels: UInt8[Tensor, "characters drawings height width"], ways: int, shots: int
+        self,
+        pixels: UInt8[Tensor, "characters drawings height width"],
+        ways: int,
+        shots: int,
+        draw: Draw = "independent",
+        mirrored: float = 0.0,
     ) -> None:
         characters, drawings = pixels.shape[:2]
         if not 2 <= ways <= characters:
@@ -81,25 +121,50 @@ class Characters:
                 f"{drawings} drawings, and one is the query"
             )
         self.pixels, self.ways, self.shots = pixels, ways, shots
+        self.draw_rule, self.mirrored = draw, mirrored
 
-    def draw(self, n: int, generator: torch.Generator) -> Episodes:
-        """Random episodes, n of them, float32; the generator is the CPU's."""
-        count, drawings = self.pixels.shape[:2]
-        characters = torch.rand(n, count, generator=generator).topk(self.ways).indices
-        shown = torch.rand(n, self.ways, drawings, generator=generator).topk(self.shots + 1).indices
+    def plan(self, n: int, generator: torch.Generator) -> Plan:
+        """What n random episodes ask; the generator is the CPU's."""
+        characters = torch.rand(n, len(self.pixels), generator=generator).topk(self.ways).indices
         order = torch.rand(n, self.ways * self.shots, generator=generator).argsort(1)
         asked = torch.randint(self.ways, (n, 1), generator=generator)
-        # Behind the labelled samples in their random order comes the query, a drawing of its own.
         way = torch.cat([order % self.ways, asked], dim=1)
         shot = torch.cat([order // self.ways, torch.full_like(asked, self.shots)], dim=1)
-        device = self.pixels.device
-        character = characters.gather(1, way).T.to(device)
-        drawing = shown[torch.arange(n)[:, None], way, shot].T.to(device)
-        images = self.pixels[character, drawing, None].float().div_(255)
-        labels = torch.eye(self.ways, device=device)[way.T.to(device)]
+        return Plan(characters.gather(1, way).T, way.T, shot.T)
+
+    def show(self, plan: Plan, generator: torch.Generator) -> Episodes:
+        """Random drawings for what a plan asks, float32."""
+        drawing = self._drawings(plan, generator)
+        mirror = torch.rand(drawing.shape, generator=generator) < self.mirrored
+        images = standardised(self._images(plan.character, drawing, mirror))
+        labels = torch.eye(self.ways, device=images.device)[plan.way.to(images.device)]
         target = labels[-1].clone()
         labels[-1] = 0
         return Episodes(images, labels, target)
+
+    def draw(self, n: int, generator: torch.Generator) -> Episodes:
+        """Random episodes, n of them, float32; the generator is the CPU's."""
+        return self.show(self.plan(n, generator), generator)
+
+    def _drawings(self, plan: Plan, generator: torch.Generator) -> Int[Tensor, "steps n"]:
+        drawings, n = self.pixels.shape[1], plan.way.shape[1]
+        if self.draw_rule == "independent":
+            return torch.randint(drawings, plan.way.shape, generator=generator)
+        drawn = torch.rand(n, self.ways, drawings, generator=generator).topk(self.shots + 1).indices
+        return drawn[torch.arange(n), plan.way, plan.shot]
+
+    def _images(
+        self,
+        character: Int[Tensor, "steps n"],
+        drawing: Int[Tensor, "steps n"],
+        mirror: Bool[Tensor, "steps n"],
+    ) -> UInt8[Tensor, "steps n 1 height width"]:
+        device = self.pixels.device
+        images = self.pixels[character.to(device), drawing.to(device), None]
+        if mirror.any():
+            chosen = mirror.to(device)
+            images[chosen] = images[chosen].flip(-1)
+        return images
 
 
 def split_characters(
@@ -107,12 +172,13 @@ def split_characters(
     ways: int,
     shots: int,
     generator: torch.Generator,
+    draw: Draw = "independent",
 ) -> tuple[Characters, Characters]:
-    """Characters to train on, and the last 100 of a random order to test on.
+    """Characters to train on, some images mirrored, and the last 100 of a random order to test on.
 
     Raises:
         UserError: as `Characters` raises it, for either part.
     """
     order = torch.randperm(len(pixels), generator=generator)
-    held_out = Characters(pixels[order[-HELD_OUT:]], ways, shots)
-    return Characters(pixels[order[:-HELD_OUT]], ways, shots), held_out
+    held_out = Characters(pixels[order[-HELD_OUT:]], ways, shots, draw)
+    return Characters(pixels[order[:-HELD_OUT]], ways, shots, draw, MIRRORED), held_out

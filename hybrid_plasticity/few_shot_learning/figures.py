@@ -43,6 +43,8 @@ def draw_learning(
     left.set(xlabel="training iterations", ylabel="accuracy (%)", ylim=(0, 102), title=title)
     left.legend(fontsize=7)
     for name in ("train", "validation"):
+        if f"{name}_loss" not in rows[0]:  # under "gp" nothing is validated
+            continue
         right.plot(iterations, column(f"{name}_loss"), marker=".", label=f"{name} tasks")
     right.set(xlabel="training iterations", ylabel="binary cross-entropy", title="loss")
     right.legend(fontsize=7)

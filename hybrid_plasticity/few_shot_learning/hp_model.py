@@ -1,8 +1,21 @@
-"""The few-shot network under hybrid plasticity: the trace grows within an episode."""
+"""The few-shot network under hybrid plasticity, by the names of the published module.
 
-from hybrid_plasticity.few_shot_learning.network import HybridNet
+The trace grows within an episode.
+"""
+
+from hybrid_plasticity.few_shot_learning.published import *  # noqa: F403
+from hybrid_plasticity.few_shot_learning.published import PlasticUpdate, PublishedNet
+from hybrid_plasticity.published import *  # noqa: F403
+
+mem_update_plastic = PlasticUpdate("hp").mem_update_plastic
 
 
-def hybridNet(ways: int = 5) -> HybridNet:
-    """The network of four convolutions of 128 channels and a plastic layer of 512 to `ways`."""
-    return HybridNet("hp", ways)
+class hybridNet(PublishedNet):
+    """Four convolutions of 128 channels and a plastic layer of 512 to 5.
+
+    Args:
+        params: is not read.
+    """
+
+    def __init__(self, params: None = None) -> None:
+        super().__init__("hp")

@@ -12,5 +12,13 @@ Without the trace nothing that was shown is remembered, so the answer is a guess
 from hybrid_plasticity.few_shot_learning.program import run_experiment
 from shared.options import script
 
+
+def train() -> None:
+    """Read the command line's options, train, test, write figures and result."""
+    run_experiment("gp", __doc__)
+
+
+main = train
+
 if __name__ == "__main__":
-    script(lambda: run_experiment("gp", __doc__))
+    script(main)

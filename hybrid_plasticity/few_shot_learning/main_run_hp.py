@@ -10,5 +10,13 @@ of them another drawing is.
 from hybrid_plasticity.few_shot_learning.program import run_experiment
 from shared.options import script
 
+
+def train() -> None:
+    """Read the command line's options, train, test, write figures and result."""
+    run_experiment("hp", __doc__)
+
+
+main = train
+
 if __name__ == "__main__":
-    script(lambda: run_experiment("hp", __doc__))
+    script(main)

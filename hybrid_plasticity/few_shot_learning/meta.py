@@ -3,15 +3,17 @@
 An iteration takes a few training tasks, each with an Adam step of the weights W. Then comes one
 validation task: the meta parameters m = (alpha, beta, eta) follow
 
-    dL_val/dm - 0.1 (dL_train/dm at W + e v  -  dL_train/dm at W - e v) / (2 e),
-    v = dL_val/dW,  e = 0.01 / |v|
+    dL_val/dm - 0.1 clamp((dL_train/dm at W + e v  -  dL_train/dm at W - e v) / (2 e)),
+    v = dL_val/dW,  e = min(0.001 / |v|, 0.001)
 
-The second term is a finite-difference product with the Hessian d2 L_train / dm dW: what a step of W
-down the training loss would have done to the validation loss. L_train is that of the iteration's
-last training task. Source: the paper's Methods; the difference is that of DARTS (arXiv 1806.09055).
+with its norm cut to 1. The second term is a finite-difference product with the Hessian
+d2 L_train / dm dW: what a step of W down the training loss would have done to the validation loss.
+L_train is that of the iteration's first training task, and the validation task asks the same with
+other drawings: the same characters, labels, order and answer. Under "gp" nothing but the weights
+learns. Source: the paper's Methods; the difference is that of DARTS (arXiv 1806.09055).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,19 +31,23 @@ class Settings:
     Attributes:
         tasks: training tasks an iteration.
         lr, lr_meta: step sizes of Adam on the weights, and on alpha, beta and eta.
+        eps: Adam's, of both.
         decay_every, decay: both step sizes are multiplied by decay every so many iterations.
         hessian: weight of the Hessian product.
-        radius: length of the weights' displacement in the finite difference.
-        limit: the meta gradient is clamped to [-limit, limit], then its norm is cut to limit.
+        radius: largest length of the weights' displacement in the finite difference, and largest
+            step e along v.
+        limit: the Hessian product is clamped to [-limit, limit]; the norm of the meta gradient is
+            cut to limit.
     """
 
     tasks: int = 5
     lr: float = 8e-5
     lr_meta: float = 3e-5
+    eps: float = 1e-6
     decay_every: int = 10_000
     decay: float = 0.5
     hessian: float = 0.1
-    radius: float = 0.01
+    radius: float = 1e-3
     limit: float = 1.0
 
 
@@ -74,8 +80,10 @@ class Trainer:
     def __init__(self, network: HybridNet, settings: Settings) -> None:
         self.network, self.settings = network, settings
         self.weights, self.local = network.global_parameters(), network.local_parameters()
-        self.optimiser = torch.optim.Adam(self.weights, lr=settings.lr, fused=True)
-        self.local_optimiser = torch.optim.Adam(self.local, lr=settings.lr_meta, fused=True)
+        self.optimiser, self.local_optimiser = (
+            torch.optim.Adam(values, lr=lr, eps=settings.eps, fused=True)
+            for values, lr in ((self.weights, settings.lr), (self.local, settings.lr_meta))
+        )
         self.schedules = [
             torch.optim.lr_scheduler.StepLR(optimiser, settings.decay_every, settings.decay)
             for optimiser in (self.optimiser, self.local_optimiser)
@@ -91,23 +99,30 @@ class Trainer:
             "local_schedule": self.schedules[1],
         }
 
-    def iteration(self, episodes: Episodes) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    def kinds(self) -> tuple[str, ...]:
+        """Tasks that teach something: "train" and, but for "gp", "validation"."""
+        return ("train", "validation") if self.network.rule == "hp" else ("train",)
+
+    def iteration(self, training: Episodes, validation: Episodes) -> dict[str, Float[Tensor, ""]]:
         """One iteration.
 
         Args:
-            episodes: those of the training tasks, then those of the validation task, as many for
-                each; where a task has several, its loss is their mean.
+            training: episodes of the training tasks, as many for each; where a task has several,
+                its loss is their mean.
+            validation: those of the validation task; not looked at under "gp".
 
         Returns:
-            Mean loss of the training tasks, each before its step, and loss of the validation task.
+            "train", the mean loss of the training tasks, each before its step, and but for "gp"
+            "validation", the loss of the validation task.
         """
-        n = len(episodes.target) // (self.settings.tasks + 1)
-        tasks = [episodes.part(start, start + n) for start in range(0, len(episodes.target), n)]
-        losses = [self.train(task) for task in tasks[:-1]]
-        validation_loss = self.learn_to_learn(tasks[-2], tasks[-1])
-        for schedule in self.schedules:
+        n = len(training.target) // self.settings.tasks
+        tasks = [training.part(start, start + n) for start in range(0, len(training.target), n)]
+        losses = {"train": torch.stack([self.train(task) for task in tasks]).mean()}
+        if self.network.rule == "hp":
+            losses["validation"] = self.learn_to_learn(tasks[0], validation)
+        for schedule in self.schedules[: len(losses)]:  # of what has learned
             schedule.step()
-        return torch.stack(losses).mean(), validation_loss
+        return losses
 
     def train(self, task: Episodes) -> Float[Tensor, ""]:
         """A step of the weights on a training task; its loss before."""
@@ -125,8 +140,8 @@ class Trainer:
         direction, meta = found[: len(self.weights)], found[len(self.weights) :]
         product = self.hessian_product(train, direction)
         for value, grad, change in zip(self.local, meta, product, strict=True):
-            corrected = grad - self.settings.hessian * change
-            value.grad = corrected.clamp_(-self.settings.limit, self.settings.limit)
+            bounded = change.clamp(-self.settings.limit, self.settings.limit)
+            value.grad = grad - self.settings.hessian * bounded
         torch.nn.utils.clip_grad_norm_(self.local, self.settings.limit)
         self.local_optimiser.step()
         return loss.detach()
@@ -141,18 +156,28 @@ class Trainer:
         Returns:
             A tensor for each of alpha, beta and eta. The weights are given back bit for bit.
         """
+
+        def loss() -> Tensor:
+            with torch.no_grad():
+                # The meta parameters act behind the convolutions: no gradient goes through these.
+                z = self.network.features(train.images)
+            return loss_of(self.network.classify(z, train.labels).output, train.target)
+
+        return self.difference(loss, direction)
+
+    def difference(
+        self, loss: Callable[[], Float[Tensor, ""]], direction: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """`hessian_product` of any loss of the network."""
         norm = torch.stack([value.norm() for value in direction]).norm()
-        step = self.settings.radius / norm
+        step = (self.settings.radius / norm).clamp(max=self.settings.radius)
         before = [value.detach().clone() for value in self.weights]
         sides = []
         for sign in (1, -1):
             with torch.no_grad():
                 for value, start, toward in zip(self.weights, before, direction, strict=True):
                     torch.addcmul(start, toward, sign * step, out=value)
-                # The meta parameters act behind the convolutions: no gradient goes through these.
-                z = self.network.features(train.images)
-            loss = loss_of(self.network.classify(z, train.labels).output, train.target)
-            sides.append(gradients(loss, self.local))
+            sides.append(gradients(loss(), self.local))
         with torch.no_grad():
             for value, start in zip(self.weights, before, strict=True):
                 value.copy_(start)

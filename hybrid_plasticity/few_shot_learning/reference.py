@@ -5,23 +5,45 @@ It is the oracle of the tests, and what the benchmark compares with.
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from numpy.typing import NDArray
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from hybrid_plasticity.few_shot_learning.episodes import averaging
 from hybrid_plasticity.few_shot_learning.network import HybridNet
 from hybrid_plasticity.plastic import Rule, spike
 
 
-def shrink(drawing: UInt8[NDArray[np.uint8], "height width"], size: int) -> Tensor:
-    """A drawing of 0 and 1 averaged to float32 [1, 1, size, size], in 256 levels of [0, 1]."""
-    rows, columns = (averaging(n, size) for n in drawing.shape)
-    small = np.rint(255 * (rows @ drawing.astype(np.float32) @ columns.T)) / np.float32(255)
-    return torch.from_numpy(small)[None, None]
+def plastic_step(
+    rule: Rule,
+    parameters: Mapping[str, Tensor],
+    z: Float[Tensor, "n features"],
+    label: Float[Tensor, "n ways"],
+    potential: Float[Tensor, "n ways"],
+    spikes: Float[Tensor, "n ways"],
+    hebb: Float[Tensor, "features ways"],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A step of the plastic layer; the trace grows by the mean over n samples.
+
+    Args:
+        rule: "hp", or "gp": the trace stays as it is.
+        parameters: fc1.weight, alpha, beta and eta of `HybridNet`, by name.
+        z: output of the convolutions.
+        label: one-hot, 0 for the query.
+        potential: before the step.
+        spikes: before it.
+        hebb: the trace before it.
+
+    Returns:
+        Potentials, spikes and trace after it.
+    """
+    alpha, beta, eta = (parameters[name] for name in ("alpha", "beta", "eta"))
+    current = z @ (alpha * parameters["fc1.weight"].T + (1 - alpha) * hebb) + 10 * label
+    potential = 0.2 * potential * (1 - spikes) + current
+    if rule == "hp":
+        eta = torch.where(eta > 0.1, torch.full_like(eta, 0.1), eta)
+        hebb = 0.99 * hebb + eta * (z.T @ torch.softmax(potential - beta, dim=1)) / len(z)
+    return potential, spike(potential, 0.5, 0.5), hebb
 
 
 def episode(
@@ -41,10 +63,7 @@ def episode(
     Returns:
         softmax(V) of the query, and the trace after it.
     """
-    alpha, beta, eta = (parameters[name] for name in ("alpha", "beta", "eta"))
-    eta = torch.where(eta > 0.1, torch.full_like(eta, 0.1), eta)
-    weight = parameters["fc1.weight"].T
-    hebb = torch.zeros_like(alpha)
+    hebb = torch.zeros_like(parameters["alpha"])
     potential = spikes = torch.zeros_like(labels[0])
     for image, label in zip(images, labels, strict=True):
         z = image
@@ -52,11 +71,7 @@ def episode(
             kernel, bias = parameters[f"{layer}.weight"], parameters[f"{layer}.bias"]
             z = torch.tanh(functional.conv2d(z, kernel, bias, stride=2, padding=1))
         z = z.flatten(1)
-        current = z @ (alpha * weight + (1 - alpha) * hebb) + 10 * label
-        potential = 0.2 * potential * (1 - spikes) + current
-        spikes = spike(potential, 0.5, 0.5)
-        if rule == "hp":
-            hebb = 0.99 * hebb + eta * (z.T @ torch.softmax(potential - beta, dim=1))
+        potential, spikes, hebb = plastic_step(rule, parameters, z, label, potential, spikes, hebb)
     return torch.softmax(potential, dim=1), hebb
 
 

@@ -65,7 +65,7 @@ class Course:
     ) -> None:
         self._args, self._method, self._device = args, method, device
         self._training, self._test = Images(data.train, device), Images(data.test, device)
-        self.network = SETTINGS.network(method.rule).to(device)
+        self.network = SETTINGS.network(method.rule, method.attenuated).to(device)
         self.parts: dict[str, Any] = {"network": self.network, **generators(device)}
         weights = self.network.weights()
         self._penalty = None
@@ -126,7 +126,9 @@ class Course:
         watch = LossWatch(self._method.rule)
         with _learning(self.network, self.network.local_parameters()):
             for pixels, labels in self._shown(f"meta training {number + 1}"):
-                drawn = int(torch.randint(number + 1, ())) if self._method.replay else number
+                drawn = number
+                if self._method.replay and number > 0:
+                    drawn = int(torch.randint(number, ()))
                 task = self._tasks[drawn]
                 output = self.network(task.inputs(pixels), self.network.connections(task.masks))
                 loss = squared_error(output, labels)

@@ -1,5 +1,6 @@
 """What the programs of the multitask experiment share: the paper's settings, and the methods."""
 
+import math
 from dataclasses import dataclass
 
 from hybrid_plasticity.multitask_learning.network import TaskNetwork
@@ -41,10 +42,16 @@ class Settings:
     alpha: float = 0.1
     beta: float = 1e-3
 
-    def network(self, rule: Rule) -> TaskNetwork:
-        """The network under a rule, with its initial weights and constants."""
+    def network(self, rule: Rule, attenuated: bool = True) -> TaskNetwork:
+        """The network under a rule, with its initial weights and constants.
+
+        Args:
+            rule: "hp" or "gp".
+            attenuated: the layers' inputs fade in the course of a presentation, k(t) below 1.
+        """
         neuron, hebbian = Neuron(self.theta, self.decay), Hebbian(self.w_decay)
-        network = TaskNetwork(self.sizes, neuron, hebbian, self.tau_w, self.steps, rule)
+        tau_w = self.tau_w if attenuated else math.inf
+        network = TaskNetwork(self.sizes, neuron, hebbian, tau_w, self.steps, rule)
         network.draw_local(self.alpha, self.beta)
         return network
 
@@ -61,8 +68,11 @@ class Method:
         masks: each task sees the weights through masks of its own.
         rule: "hp" for a trace beside the weights; its alpha, beta and eta learn in meta training,
             behind each of the first tasks and there only.
-        replay: meta training shows batches of all tasks seen, else of the task just learned.
+        replay: meta training shows batches of the tasks before the one just learned, but for the
+            first, which shows its own; else it shows those of the task just learned.
         ewc: the penalty of elastic weight consolidation.
+        attenuated: the layers' inputs fade, k(t) = exp(-t / tau_w); the published network of
+            elastic weight consolidation has no such factor.
     """
 
     name: str
@@ -70,11 +80,23 @@ class Method:
     rule: Rule = "gp"
     replay: bool = False
     ewc: bool = False
+    attenuated: bool = True
 
 
 HP = Method("hp", rule="hp", replay=True)
 HP_NO_REPLAY = Method("hp_no_replay", rule="hp")
 GP = Method("gp")
 FINETUNE = Method("finetune", masks=False)
-EWC = Method("ewc", masks=False, ewc=True)
-EWC_MASKS = Method("ewc_masks", ewc=True)
+EWC = Method("ewc", masks=False, ewc=True, attenuated=False)
+EWC_MASKS = Method("ewc_masks", ewc=True, attenuated=False)
+
+# Constants by the names of the published modules, which pass them on.
+thresh, mem_decay, w_decay = SETTINGS.theta, SETTINGS.decay, SETTINGS.w_decay
+time_window, t_tau, batch_size = SETTINGS.steps, SETTINGS.tau_w, SETTINGS.batch_size
+learning_rate, sparsity = SETTINGS.lr, SETTINGS.share
+cfg_fc = list(SETTINGS.sizes[1:])
+exp_num, task_num, num_task_epochs, train_meta_epoch = 10, TASKS, EPOCHS, META_TASKS
+__all__ = [  # what the models pass on
+    "batch_size", "cfg_fc", "exp_num", "learning_rate", "mem_decay", "num_task_epochs", "sparsity",
+    "t_tau", "task_num", "thresh", "time_window", "train_meta_epoch", "w_decay",
+]  # fmt: skip

@@ -12,7 +12,7 @@ from shared import datasets
 
 
 class Task:
-    """One task, drawn from the seed and its number.
+    """One task: the same permutation for every seed, and masks drawn from the seed.
 
     Args:
         seed: of the run.
@@ -22,7 +22,7 @@ class Task:
         device: where masks and permutation are needed.
 
     Attributes:
-        permutation: where each pixel is taken from [pixels]; that of task 0 is random too.
+        permutation: where each pixel is taken from [pixels]; task 0 leaves them in place.
         masks: one for each weight matrix.
     """
 
@@ -34,8 +34,12 @@ class Task:
         share: float,
         device: torch.device,
     ) -> None:
+        order = np.arange(shapes[0][1])
+        if number > 0:
+            # Numpy's legacy generator, seeded by the task's number, gives the published orders.
+            np.random.RandomState(number).shuffle(order)
+        self.permutation = torch.from_numpy(order).to(device)
         rng = np.random.default_rng((seed, number))
-        self.permutation = torch.from_numpy(rng.permutation(shapes[0][1])).to(device)
         self.masks = [
             Mask(torch.from_numpy(rng.random(shape, np.float32) < share), device)
             for shape in shapes

@@ -13,18 +13,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybrid_plasticity.few_shot_learning import gp_model, hp_model, program, reference
 from hybrid_plasticity.few_shot_learning import network as network_module
-from hybrid_plasticity.few_shot_learning import program, reference
 from hybrid_plasticity.few_shot_learning.episodes import (
     HELD_OUT,
+    MIRRORED,
     Characters,
     Episodes,
-    averaging,
     resized,
     split_characters,
+    standardised,
 )
-from hybrid_plasticity.few_shot_learning.gp_model import hybridNet as gp_net
-from hybrid_plasticity.few_shot_learning.hp_model import hybridNet as hp_net
 from hybrid_plasticity.few_shot_learning.meta import Settings, Trainer, gradients
 from hybrid_plasticity.few_shot_learning.network import HybridNet, loss_of
 from shared.errors import UserError
@@ -162,8 +161,8 @@ def test_eta_has_its_full_gradient_up_to_its_largest_value_and_none_above():
 
 
 def test_the_model_files_give_the_network_of_the_paper():
-    for make, rule in ((hp_net, "hp"), (gp_net, "gp")):
-        network = make()
+    for module, rule in ((hp_model, "hp"), (gp_model, "gp")):
+        network = module.hybridNet()
         assert network.rule == rule
         assert network.alpha.shape == (512, 5)
         assert network.beta.shape == (5,)
@@ -174,7 +173,27 @@ def test_the_model_files_give_the_network_of_the_paper():
         assert {id(p) for p in network.global_parameters()} | {
             id(p) for p in network.local_parameters()
         } == {id(p) for p in network.parameters()}
-    assert hp_net(20).alpha.shape == (512, 20)
+    assert HybridNet("hp", 20).alpha.shape == (512, 20)
+
+
+def test_fresh_weights_are_torch_s_and_alpha_and_beta_uniform():
+    torch.manual_seed(0)
+    network = HybridNet("hp")
+    layers = {name: getattr(network, name) for name in ("conv1", "conv2", "conv3", "conv4", "fc1")}
+    for name, layer in layers.items():
+        fan_in = layer.weight[0].numel()
+        for values in (layer.weight, *([] if layer.bias is None else [layer.bias])):
+            bound = fan_in**-0.5
+            assert values.abs().max() <= bound, name
+            if values.numel() > 1000:
+                assert values.abs().max() > 0.99 * bound, name
+                assert values.std().item() == pytest.approx(bound / 3**0.5, rel=0.05), name
+            assert abs(values.mean().item()) < 4 * bound / 3**0.5 / values.numel() ** 0.5, name
+    for value in (network.alpha, network.beta):
+        assert 0 <= value.min() <= value.max() < 0.1
+    assert network.alpha.mean().item() == pytest.approx(0.05, rel=0.05)
+    assert network.alpha.std().item() == pytest.approx(0.1 / 12**0.5, rel=0.05)
+    assert network.eta.item() == pytest.approx(0.1)
 
 
 # --------------------------------------------------------------------------------- meta-learning
@@ -200,12 +219,15 @@ def test_the_difference_is_the_product_with_the_hessian(monkeypatch):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * other.abs().max().item())
 
 
-def test_the_difference_is_that_of_the_plain_formulation():
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_the_difference_is_that_of_the_plain_formulation(scale):
     network = random_network(seed=4)
     trainer, train = Trainer(network, Settings()), random_episodes(1, seed=4)
-    direction = [torch.randn_like(value) for value in trainer.weights]
+    direction = [scale * torch.randn_like(value) for value in trainer.weights]
     found = trainer.hessian_product(train, direction)
-    step = 0.01 / math.sqrt(sum(float(value.square().sum()) for value in direction))
+    norm = math.sqrt(sum(float(value.square().sum()) for value in direction))
+    assert (norm > 1) == (scale > 1e-3)
+    step = min(1e-3 / norm, 1e-3)
     names = [name for name, _ in network.named_parameters() if name not in LOCAL]
     sides = []
     for sign in (1, -1):
@@ -215,7 +237,7 @@ def test_the_difference_is_that_of_the_plain_formulation():
         output, _ = reference.episode("hp", parameters, train.images, train.labels)
         sides.append(gradients(loss_of(output, train.target), trainer.local))
     for one, up, down in zip(found, *sides, strict=True):
-        torch.testing.assert_close(one, (up - down) / (2 * step), rtol=1e-6, atol=1e-10)
+        torch.testing.assert_close(one, (up - down) / (2 * step), rtol=1e-6, atol=1e-9)
 
 
 def test_gradients_lie_in_memory_as_their_parameters():
@@ -228,22 +250,25 @@ def test_gradients_lie_in_memory_as_their_parameters():
 
 
 def meta_gradient(trainer, train, validation):
-    """The meta gradient before clamping, from the parts, and the loss."""
+    """The meta gradient before its norm is cut, from the parts."""
+    limit = trainer.settings.limit
     answer = trainer.network(validation.images, validation.labels)
     loss = loss_of(answer.output, validation.target)
     direction = gradients(loss, trainer.weights)
     answer = trainer.network(validation.images, validation.labels)
     meta = gradients(loss_of(answer.output, validation.target), trainer.local)
     product = trainer.hessian_product(train, direction)
-    return [grad - 0.1 * change for grad, change in zip(meta, product, strict=True)]
+    return [
+        grad - 0.1 * change.clamp(-limit, limit) for grad, change in zip(meta, product, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("limit", [1.0, 1e-4])
-def test_a_meta_step_follows_the_clamped_and_clipped_meta_gradient(limit):
+def test_a_meta_step_follows_the_gradient_with_the_quotient_clamped_and_its_norm_cut(limit):
     network = random_network(seed=1)
     trainer = Trainer(network, Settings(limit=limit))
     train, validation = random_episodes(1, seed=1), random_episodes(1, seed=2)
-    expected = [grad.clamp(-limit, limit) for grad in meta_gradient(trainer, train, validation)]
+    expected = meta_gradient(trainer, train, validation)
     norm = math.sqrt(sum(float(grad.square().sum()) for grad in expected))
     scale = min(1.0, limit / (norm + 1e-6))
     assert (scale < 1) == (limit < 1)  # the smaller limit bites
@@ -257,29 +282,52 @@ def test_a_meta_step_follows_the_clamped_and_clipped_meta_gradient(limit):
     # Adam's first step is its step size against the sign of the gradient.
     for value, start in zip(trainer.local, local, strict=True):
         torch.testing.assert_close(
-            value, start - 3e-5 * value.grad / (value.grad.abs() + 1e-8), rtol=1e-7, atol=1e-10
+            value, start - 3e-5 * value.grad / (value.grad.abs() + 1e-6), rtol=1e-7, atol=1e-10
         )
 
 
-def test_under_gp_only_alpha_is_meta_learned():
+def test_under_gp_only_the_weights_learn():
     trainer = Trainer(random_network("gp"), Settings())
-    before = [value.detach().clone() for value in trainer.local]
-    trainer.iteration(random_episodes(6))
-    same = [torch.equal(value, start) for value, start in zip(trainer.local, before, strict=True)]
-    assert same == [False, True, True]
+    before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    losses = trainer.iteration(random_episodes(5), random_episodes(1, seed=1))
+    assert set(losses) == {"train"} == set(trainer.kinds())
+    for name, value in trainer.network.state_dict().items():
+        assert torch.equal(value, before[name]) == (name in LOCAL), name
 
 
 def test_an_iteration_is_five_steps_of_the_weights_then_one_of_the_others():
-    episodes = random_episodes(12)
+    episodes, validation = random_episodes(10), random_episodes(2, seed=1)
     together, apart = (Trainer(random_network(), Settings()) for _ in range(2))
-    losses = together.iteration(episodes)
-    tasks = [episodes.part(start, start + 2) for start in range(0, 12, 2)]
-    train = [apart.train(task) for task in tasks[:5]]
-    validation = apart.learn_to_learn(tasks[4], tasks[5])
-    assert losses[0].item() == torch.stack(train).mean().item()
-    assert losses[1].item() == validation.item()
+    losses = together.iteration(episodes, validation)
+    tasks = [episodes.part(start, start + 2) for start in range(0, 10, 2)]
+    train = [apart.train(task) for task in tasks]
+    validated = apart.learn_to_learn(tasks[0], validation)
+    assert losses["train"].item() == torch.stack(train).mean().item()
+    assert losses["validation"].item() == validated.item()
     for one, other in zip(together.network.parameters(), apart.network.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_validation_task_asks_what_the_first_training_task_asked_with_other_drawings(monkeypatch):
+    seen = []
+
+    def recorded(self, training, validation):
+        seen.append((training, validation))
+        return {kind: torch.zeros(()) for kind in self.kinds()}
+
+    monkeypatch.setattr(Trainer, "iteration", recorded)
+    args = argparse.Namespace(episodes_per_batch=2)
+    trainer = Trainer(random_network().float(), Settings())
+    program.train_epoch(args, trainer, Characters(numbered(), 5, 1), 3)
+    assert len(seen) == 3
+    for training, validation in seen:
+        first = training.part(0, 2)
+        assert training.target.shape == (10, 5)
+        assert torch.equal(first.labels, validation.labels)
+        assert torch.equal(first.target, validation.target)
+        characters, drawings = zip(*(shown_in(part) for part in (first, validation)), strict=True)
+        assert torch.equal(*characters)
+        assert not torch.equal(*drawings)
 
 
 def test_step_sizes_halve_every_so_many_iterations():
@@ -288,7 +336,7 @@ def test_step_sizes_halve_every_so_many_iterations():
     for seed in range(5):
         optimisers = (trainer.optimiser, trainer.local_optimiser)
         seen.append([optimiser.param_groups[0]["lr"] for optimiser in optimisers])
-        trainer.iteration(random_episodes(6, seed=seed))
+        trainer.iteration(random_episodes(5, seed=seed), random_episodes(1, seed=seed + 9))
     rates = np.array(seen) / [8e-5, 3e-5]
     np.testing.assert_allclose(rates, np.array([[1, 1], [1, 1], [0.5] * 2, [0.5] * 2, [0.25] * 2]))
 
@@ -312,7 +360,7 @@ def test_nothing_stays_alive_between_iterations():
 
     counts = []
     for seed in range(4):
-        trainer.iteration(random_episodes(6, seed=seed))
+        trainer.iteration(random_episodes(5, seed=seed), random_episodes(1, seed=seed + 9))
         counts.append(alive())
     assert counts[1] == counts[2] == counts[3]
 
@@ -348,7 +396,10 @@ def test_with_a_trace_new_characters_are_learned_and_without_it_guessed():
         trainer = Trainer(network, Settings(lr=2e-3, lr_meta=1e-3))
         for moment, iterations in (("before", 0), ("after", 40)):
             for _ in range(iterations):
-                trainer.iteration(training.draw(24, torch.default_generator))
+                plan = training.plan(20, torch.default_generator)
+                shown = training.show(plan, torch.default_generator)
+                again = training.show(plan.part(0, 4), torch.default_generator)
+                trainer.iteration(shown, again)
             generator = torch.Generator().manual_seed(0)
             right = program.right_answers(network, test, 300, generator)
             accuracy[rule, moment] = right / 300
@@ -368,10 +419,16 @@ def numbered(characters=40, drawings=20):
     return pixels
 
 
+def shown_in(episodes):
+    """Characters and drawings [steps, n] of episodes drawn from `numbered`."""
+    grey = 255 * (episodes.images[:, :, 0, 0].double() * 0.2721 + 0.9195)
+    return grey.round().long().unbind(2)
+
+
 @pytest.mark.parametrize(("ways", "shots"), [(5, 1), (2, 3), (20, 5), (40, 19)])
 def test_an_episode_shows_every_character_and_asks_for_one(ways, shots):
     generator = torch.Generator().manual_seed(1)
-    drawn = Characters(numbered(), ways, shots).draw(50, generator)
+    drawn = Characters(numbered(), ways, shots, "distinct").draw(50, generator)
     steps = ways * shots + 1
     assert drawn.images.shape == (steps, 50, 1, 1, 2)
     assert drawn.labels.shape == (steps, 50, ways)
@@ -381,7 +438,7 @@ def test_an_episode_shows_every_character_and_asks_for_one(ways, shots):
     assert (drawn.labels[:-1].sum(2) == 1).all()
     assert (drawn.labels.sum(0) == shots).all()
     assert (drawn.target.sum(1) == 1).all()
-    character, drawing = (drawn.images[:, :, 0, 0] * 255).round().long().unbind(2)
+    character, drawing = shown_in(drawn)
     for k in range(50):
         label = drawn.labels[:-1, k].argmax(1)
         pairs = {(int(c), int(way)) for c, way in zip(character[:-1, k], label, strict=True)}
@@ -394,9 +451,10 @@ def test_an_episode_shows_every_character_and_asks_for_one(ways, shots):
     assert len(set(first.tolist())) > 1  # in random order
 
 
-def test_labels_queries_and_drawings_are_uniform():
-    drawn = Characters(numbered(10), 5, 1).draw(4000, torch.Generator().manual_seed(0))
-    character, drawing = (drawn.images[:, :, 0, 0] * 255).round().long().unbind(2)
+@pytest.mark.parametrize("draw", ["independent", "distinct"])
+def test_labels_queries_and_drawings_are_uniform(draw):
+    drawn = Characters(numbered(10), 5, 1, draw).draw(4000, torch.Generator().manual_seed(0))
+    character, drawing = shown_in(drawn)
     for counts, n in (
         (torch.bincount(drawn.target.argmax(1), minlength=5), 5),
         (torch.bincount(character[-1], minlength=10), 10),
@@ -406,6 +464,29 @@ def test_labels_queries_and_drawings_are_uniform():
     ):
         expected = 4000 / n
         assert (counts - expected).abs().max() < 5 * math.sqrt(expected)
+
+
+@pytest.mark.parametrize(("draw", "share"), [("independent", 1 / 20), ("distinct", 0)])
+def test_how_often_the_query_is_its_own_sample(draw, share):
+    drawn = Characters(numbered(10), 5, 1, draw).draw(4000, torch.Generator().manual_seed(0))
+    character, drawing = shown_in(drawn)
+    same = (character[:-1] == character[-1]) & (drawing[:-1] == drawing[-1])
+    spread = 5 * math.sqrt(share * (1 - share) / 4000)
+    assert same.any(0).float().mean().item() == pytest.approx(share, abs=spread)
+
+
+def test_a_fifth_of_the_training_images_is_mirrored_and_no_test_image():
+    pixels = torch.zeros(120, 20, 1, 3, dtype=torch.uint8)
+    pixels[..., 0] = 255
+    for characters, share in zip(
+        split_characters(pixels, 5, 1, torch.Generator().manual_seed(0)), (MIRRORED, 0), strict=True
+    ):
+        images = characters.draw(800, torch.Generator().manual_seed(1)).images
+        left, right = (standardised(pixels[0, 0, 0, k]) for k in (0, 2))
+        mirrored = images[..., 0, 0, 0] == right
+        assert torch.equal(images[..., 0, 0, 2] == left, mirrored)
+        spread = 5 * math.sqrt(share * (1 - share) / mirrored.numel())
+        assert mirrored.float().mean().item() == pytest.approx(share, abs=spread)
 
 
 def test_the_same_generator_gives_the_same_episodes():
@@ -446,24 +527,24 @@ def test_too_many_ways_or_shots_are_one_sentence(ways, shots, words):
     assert "\n" not in str(refusal.value)
 
 
-def test_images_shrink_by_averaging_over_areas():
-    weights = averaging(105, 31)
-    assert weights.shape == (31, 105)
-    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
-    np.testing.assert_allclose(weights.sum(0), 31 / 105, rtol=1e-5)  # every pixel counts the same
-    np.testing.assert_allclose(averaging(6, 3), np.kron(np.eye(3), [[0.5, 0.5]]), atol=1e-7)
+def triangle(n_in, n_out):
+    """Bilinear weights [n_out, n_in] over the area that an output pixel covers."""
+    centre = (np.arange(n_out)[:, None] + 0.5) * n_in / n_out
+    weights = np.maximum(1 - np.abs(np.arange(n_in) + 0.5 - centre) * n_out / n_in, 0)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def test_images_shrink_bilinearly_over_areas():
     rng = np.random.default_rng(0)
-    images = (rng.random((3, 2, 105, 105)) < 0.3).astype(np.uint8)
-    small = resized(images, 31)
+    ink = (rng.random((3, 2, 105, 105)) < 0.3).astype(np.uint8)
+    small = resized(ink, 31)
     assert small.dtype == np.uint8
     assert small.shape == (3, 2, 31, 31)
-    np.testing.assert_allclose(small.mean((2, 3)), 255 * images.mean((2, 3)), atol=0.1)
-    assert (resized(np.ones((1, 1, 105, 105), np.uint8), 31) == 255).all()
-    for drawing, expected in zip(
-        images.reshape(-1, 105, 105), small.reshape(-1, 31, 31), strict=True
-    ):
-        plain = reference.shrink(drawing, 31)
-        assert torch.equal(plain[0, 0], torch.from_numpy(expected).float() / 255)
+    assert (resized(np.zeros((1, 1, 105, 105), np.uint8), 31) == 255).all()
+    weights = triangle(105, 31)
+    rows = np.rint(255.0 * (1 - ink) @ weights.T)
+    # Each axis is rounded, and a grey value in the middle of two may become either.
+    assert np.abs(weights @ rows - small).max() < 1
 
 
 def test_accuracies_have_wilsons_interval():
@@ -487,15 +568,16 @@ def assert_quick_run(scripts, folder, done, name):
     assert result["experiment"] == name
     assert result["dataset"] == "omniglot"
     metrics = result["metrics"]
-    low, accuracy, high = (
-        metrics[f"test_accuracy_last{end}"] for end in ("_low_95", "", "_high_95")
-    )
-    assert 0 <= low <= accuracy <= high <= 1
+    for test in ("test_accuracy_last", "test_accuracy_last_other_drawing"):
+        low, accuracy, high = (metrics[f"{test}{end}"] for end in ("_low_95", "", "_high_95"))
+        assert 0 <= low <= accuracy <= high <= 1
     assert metrics["iterations"] == 30
     assert metrics["test_episodes"] == 100
     rows = scripts.rows(folder)
     assert [row["iterations"] for row in rows] == [10, 20, 30]
     assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert metrics["test_accuracy_best_of_tests"] == max(row["test_accuracy"] for row in rows)
+    assert ("validation_loss_last" in metrics) == ("_hp_" in name)
     assert "measured  published" in done.stdout
     return result
 
@@ -506,6 +588,7 @@ def assert_quick_run(scripts, folder, done, name):
         ("gp", (), "hp_fewshot_gp_quick", 0.2),
         ("hp", ("--ways", 3, "--shots", 2), "hp_fewshot_hp_3way_2shot_quick", 1 / 3),
         ("hp", ("--episodes-per-batch", 3), "hp_fewshot_hp_batched3_quick", 0.2),
+        ("gp", ("--draw", "distinct"), "hp_fewshot_gp_distinct_quick", 0.2),
     ],
 )
 def test_quick(rule, options, name, chance, call, scripts, tmp_path):
@@ -519,8 +602,9 @@ def test_quick(rule, options, name, chance, call, scripts, tmp_path):
     ("options", "as_published"),
     [
         ((), True),
-        (("--iterations", 60_000), True),
-        (("--epochs", 59), False),
+        (("--iterations", 1_000_000), True),
+        (("--epochs", 60), False),
+        (("--draw", "distinct"), False),
         (("--iterations", 100), False),
         (("--ways", 20), False),
         (("--episodes-per-batch", 2), False),
@@ -533,7 +617,7 @@ def test_only_the_paper_s_run_has_its_number(options, as_published):
     args = parser.parse_args([str(option) for option in options])
     program.settle_length(args)
     assert program.published(args, "hp") == (
-        {"test_accuracy_last": 0.988} if as_published else None
+        {"test_accuracy_best_of_tests": 0.988} if as_published else None
     )
 
 
@@ -563,15 +647,15 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(scripts, undis
 
 def test_iterations_and_epochs_say_the_same():
     for options, iterations, epochs, name in (
-        ({}, 60_000, 60, "hp_fewshot_hp"),
+        ({}, 1_000_000, 1000, "hp_fewshot_hp"),
         ({"epochs": 2}, 2000, 2, "hp_fewshot_hp_2000it"),
         ({"iterations": 1500}, 1500, 2, "hp_fewshot_hp_1500it"),
         ({"iterations": 1500, "ways": 20}, 1500, 2, "hp_fewshot_hp_20way_1500it"),
         ({"quick": True, "iterations": 15}, 15, 2, "hp_fewshot_hp_quick"),
     ):
         defaults = {
-            "ways": 5, "shots": 1, "episodes_per_batch": 1, "iterations": None, "epochs": 60,
-            "quick": False, "test_episodes": 1000,
+            "ways": 5, "shots": 1, "episodes_per_batch": 1, "iterations": None, "epochs": 1000,
+            "quick": False, "test_episodes": 1000, "draw": "independent",
         }  # fmt: skip
         args = program.argparse.Namespace(**(defaults | options))
         program.settle_length(args)
@@ -606,3 +690,104 @@ def test_a_missing_omniglot_names_the_path_and_what_to_do(scripts, tmp_path):
 def test_another_runs_checkpoint_is_refused(scripts, undisturbed):
     done = scripts.run(*REPEATED, "--ways", 4, "--out", undisturbed)
     scripts.assert_refused(done, "holds a run with --ways 2, not 4")
+
+
+# -------------------------------------------------------------- the published names and calls
+
+PUBLISHED = {"hp": hp_model, "gp": gp_model}
+
+
+def drawings(characters):
+    """Drawings as the published program holds them, lists of images from 0 to 1."""
+    rng = np.random.default_rng(0)
+    return [[(rng.random((105, 105)) < 0.9) / 1.0 for _ in range(3)] for _ in range(characters)]
+
+
+@pytest.mark.parametrize("rule", PUBLISHED)
+def test_the_published_loop_learns_by_the_published_names(rule):
+    module = PUBLISHED[rule]
+    module.setup_seed(0)
+    net = module.hybridNet()
+    weights, meta = net.parameter_split()
+    assert {id(p) for p in weights} | {id(p) for p in meta} == {id(p) for p in net.parameters()}
+    assert [p.shape for p in meta] == [(512, 5), (5,), (1,)]
+    optimizer_w = torch.optim.Adam(weights, lr=module.gp_lr, eps=1e-6)
+    criterion, hebb = torch.nn.BCELoss(), net.init_hebb()
+    batch = module.train_data_batch(drawings(106), 2)
+    x_spts, y_spts, t_spts, x_qrys, y_qrys, t_qrys = batch
+    assert len(x_spts) == 2
+    losses = []
+    for _ in range(3):
+        y, hebb = net(x_spts[0], y_spts[0], hebb)
+        loss = criterion(y, t_spts[0].expand_as(y))
+        loss.backward()
+        optimizer_w.step()
+        optimizer_w.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert hebb.any() == (rule == "hp")
+    if rule == "gp":
+        return
+    y, hebb = net(x_qrys[0], y_qrys[0], hebb)
+    dw = gradients(criterion(y, t_qrys[0].expand_as(y)), net.weights)
+    found = net.compute_hessian(dw, x_spts[0], y_spts[0], t_spts[0], criterion)
+    train = Episodes(x_spts[0], y_spts[0], t_spts[0][None])
+    own = HybridNet("hp")
+    own.load_state_dict(net.state_dict())
+    expected = Trainer(own, Settings()).hessian_product(train, dw)
+    for one, other in zip(found, expected, strict=True):
+        assert one.abs().max() <= 1
+        torch.testing.assert_close(one, other.clamp(-1, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_published_episodes_ask_the_same_of_both_halves_and_train_on_no_test_character():
+    task_set = [[np.full((31, 31), 2 * number + k, np.uint8) for k in (0, 1)]
+                for number in range(106)]  # fmt: skip
+    seen = set()
+    for _ in range(20):
+        x_spt, y_spt, t_spt, x_qry, y_qry, t_qry = hp_model.train_data_generation(task_set)
+        assert x_spt.shape == (6, 1, 1, 31, 31)
+        assert y_spt.shape == (6, 1, 5)
+        assert torch.equal(y_spt, y_qry)
+        assert torch.equal(t_spt, t_qry)
+        assert t_spt.sum() == 1
+        one, other = (
+            (255 * (x[:, 0, 0, 0, 0].double() * 0.2721 + 0.9195)).round().long() // 2
+            for x in (x_spt, x_qry)
+        )
+        assert torch.equal(one, other)
+        assert torch.equal(y_spt[:-1, 0][one[:-1] == one[-1]][0], t_spt)
+        seen |= set(one.tolist())
+        images, labels, target = hp_model.test_data_generation(task_set)
+        grey = (255 * (images[:, 0, 0, 0, 0].double() * 0.2721 + 0.9195)).round().long() // 2
+        assert grey.min() >= 6
+        assert torch.equal(labels[:-1, 0][grey[:-1] == grey[-1]][0], target)
+    assert seen == set(range(6))
+
+
+@pytest.mark.parametrize("rule", PUBLISHED)
+def test_the_published_step_makes_the_published_episode(rule):
+    module = PUBLISHED[rule]
+    torch.manual_seed(0)
+    net = module.hybridNet()
+    episodes = random_episodes(1, dtype=torch.float32)
+    expected, trace = net(episodes.images, episodes.labels)
+    mem = spikes = torch.zeros(1, 5)
+    hebb = net.init_hebb()
+    with torch.no_grad():
+        for z, label in zip(net.features(episodes.images), episodes.labels, strict=True):
+            mem, spikes, hebb = module.mem_update_plastic(
+                net.fc1, net.alpha, net.beta, net.eta, z, label, mem, spikes, hebb
+            )
+    torch.testing.assert_close(mem.softmax(1), expected.detach())
+    torch.testing.assert_close(hebb, trace.detach())
+
+
+def test_a_published_layer_without_a_trace_keeps_its_potential_within_the_threshold():
+    fc = torch.nn.Linear(3, 4)
+    mem, spikes = torch.zeros(2, 4), torch.ones(2, 4)
+    x = 100 * torch.rand(2, 3)
+    potential, fired = hp_model.mem_update_no_plastic(fc, x, mem, spikes)
+    assert torch.equal(potential, fc(x).clamp(-0.5, 0.5))
+    assert torch.equal(fired, (fc(x) > 0.5).float())
+    assert fired.any()

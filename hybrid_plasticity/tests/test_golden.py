@@ -20,6 +20,7 @@ from hybrid_plasticity.classification.fashion_mnist.fmnist_model import (
 from hybrid_plasticity.classification.mnist.mnist_model import WIRING as MNIST
 from hybrid_plasticity.convolutional import Classifier
 from hybrid_plasticity.convolutional_reference import PlainClassifier
+from hybrid_plasticity.few_shot_learning.episodes import shrunk, standardised
 from hybrid_plasticity.few_shot_learning.meta import loss_of
 from hybrid_plasticity.few_shot_learning.network import HybridNet
 from hybrid_plasticity.multitask_learning.masks import Mask
@@ -172,6 +173,13 @@ def test_few_shot(rule):
     assert set(names) >= {"alpha", "fc1.weight", "conv1.weight", "conv4.bias"}
     for name in names:
         check(model.get_parameter(name).grad, golden[f"grad/{name}"], name)
+
+
+def test_few_shot_images():
+    golden = load("fewshot_image")
+    for drawing, image in zip(golden["drawing"], golden["image"], strict=True):
+        pixels = torch.tensor(shrunk(drawing.numpy(), image.shape[-1]))
+        check(standardised(pixels, torch.float64)[None], image)
 
 
 # -------------------------------------------------------------------------------- classification

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import math
 import signal
 
 import numpy as np
@@ -12,12 +13,23 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from hybrid_plasticity.multitask_learning import ewc, network, scores
+from hybrid_plasticity.multitask_learning.gp_model import gp_model
+from hybrid_plasticity.multitask_learning.hp_model import hp_model
 from hybrid_plasticity.multitask_learning.learners import DenseLearner, MaskedLearner
 from hybrid_plasticity.multitask_learning.masks import Mask
 from hybrid_plasticity.multitask_learning.network import BatchTrace, TaskNetwork
 from hybrid_plasticity.multitask_learning.program import Course
 from hybrid_plasticity.multitask_learning.reference import plain_forward
-from hybrid_plasticity.multitask_learning.shared_parameters import EWC, HP, SETTINGS
+from hybrid_plasticity.multitask_learning.shared_parameters import (
+    EWC,
+    EWC_MASKS,
+    FINETUNE,
+    GP,
+    HP,
+    HP_NO_REPLAY,
+    SETTINGS,
+)
+from hybrid_plasticity.multitask_learning.spiking_ewc import spiking_ewc_model
 from hybrid_plasticity.multitask_learning.tasks import Images, Task
 from hybrid_plasticity.plastic import Hebbian, Neuron
 from hybrid_plasticity.training import squared_error
@@ -356,10 +368,196 @@ def test_a_task_is_drawn_from_seed_and_number():
         assert torch.equal(a.flat, b.flat)
     assert len(task.masks[0].flat) / 20000 == pytest.approx(0.03, abs=0.005)
     for different in (other, next_one):
-        assert not torch.equal(task.permutation, different.permutation)
         assert not torch.equal(task.masks[0].flat, different.masks[0].flat)
+    # The order of the pixels is the task's, whatever the seed; the first task leaves them be.
+    assert task.permutation.tolist() == other.permutation.tolist() == list(range(100))
+    assert torch.equal(next_one.permutation, Task(1, 1, shapes, 0.03, CPU).permutation)
+    assert not torch.equal(next_one.permutation, Task(0, 2, shapes, 0.03, CPU).permutation)
     pixels = torch.arange(100, dtype=torch.uint8)[None]
-    assert torch.equal(task.inputs(pixels)[:, 0] * 255, task.permutation.float())
+    assert torch.equal(next_one.inputs(pixels)[:, 0] * 255, next_one.permutation.float())
+
+
+def test_orders_are_those_that_numpy_shuffles_from_the_task_s_number():
+    for number in (1, 2, 49):
+        expected = np.arange(784)
+        np.random.seed(number)  # noqa: NPY002 - the published way
+        np.random.shuffle(expected)  # noqa: NPY002
+        task = Task(5, number, [(3, 784)], 0.03, CPU)
+        assert task.permutation.tolist() == expected.tolist()
+
+
+def course_of(method, tasks=3):
+    args = argparse.Namespace(
+        seed=0, tasks=tasks, epochs=1, meta_tasks=tasks, ewc_lambda=1.0, fisher="sample"
+    )
+    split = datasets.Split(np.zeros((20_000, 1, 28, 28), np.uint8), np.zeros(20_000, np.int64))
+    return Course(args, method, datasets.Dataset("none", split, split, split, 10), CPU)
+
+
+@pytest.mark.parametrize(
+    ("method", "shown"),
+    [(HP, {0: {0}, 1: {0}, 2: {0, 1}}), (HP_NO_REPLAY, {0: {0}, 1: {1}, 2: {2}})],
+)
+def test_replay_shows_the_tasks_before_the_one_just_learned(method, shown, monkeypatch):
+    course = course_of(method)
+    seen = []
+    monkeypatch.setattr(course.network, "connections", lambda masks: seen.append(masks))
+    monkeypatch.setattr(
+        course.network, "forward",
+        lambda x, _: torch.zeros(x.shape[1], 10, requires_grad=True),
+    )  # fmt: skip
+    for number, expected in shown.items():
+        seen.clear()
+        course._meta_train(number)
+        tasks = [i for masks in seen for i, t in enumerate(course._tasks) if t.masks is masks]
+        assert len(tasks) == 200
+        assert set(tasks) == expected
+        if number == 2 and method is HP:
+            assert 60 < tasks.count(0) < 140
+
+
+def test_only_ewc_has_no_attenuation():
+    for method in (HP, HP_NO_REPLAY, GP, FINETUNE):
+        first, second, third = course_of(method, 1).network.constants.ks
+        assert (first, second, third) == pytest.approx((1, math.exp(-1 / 50), math.exp(-2 / 50)))
+    for method in (EWC, EWC_MASKS):
+        assert course_of(method, 1).network.constants.ks == (1, 1, 1)
+
+
+def test_fresh_weights_are_torch_s_and_constants_uniform():
+    torch.manual_seed(0)
+    model = SETTINGS.network("hp")
+    for weight in model.weights():
+        bound = weight.shape[1] ** -0.5
+        assert 0.99 * bound < weight.abs().max() <= bound
+        assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
+        assert abs(weight.mean().item()) < 4 * bound / 3**0.5 / weight.numel() ** 0.5
+    alphas = []
+    for _ in range(30):
+        model = SETTINGS.network("hp")
+        alphas += [model.first.alpha.item(), model.second.alpha.item()]
+    assert 0 <= min(alphas) < 0.02 < 0.08 < max(alphas) < 0.1
+    for layer in (model.first, model.second):
+        assert 0 <= layer.beta.min() < 1e-5 < 0.99e-3 < layer.beta.max() < 1e-3
+        assert not layer.eta.any()
+
+
+# ------------------------------------------------------------- the published names and calls
+
+MODELS = {"hp": hp_model, "gp": gp_model}
+
+
+@pytest.mark.parametrize("rule", MODELS)
+def test_the_published_loop_learns_by_the_published_names(rule):
+    module = MODELS[rule]
+    module.setup_seed(0)
+    snn = module.SNN_Model()
+    masks = module.mask_weight(p=0.5, task_number=2)
+    assert [mask.shape for mask in masks[1]] == [(784, 1024), (1024, 1024), (1024, 10)]
+    assert masks[0][1].mean().item() == pytest.approx(0.5, abs=0.01)
+    base, local = snn.parameter_split()
+    assert [p.shape for p in base] == [(1024, 784), (1024, 1024), (10, 1024)]
+    assert {id(p) for p in base} == {id(snn.fc1.weight), id(snn.fc2.weight), id(snn.fc3.weight)}
+    assert len(local) == 12
+    optim_base, optim_local = torch.optim.Adam(base, 5e-4), torch.optim.Adam(local, 5e-5)
+    hebb1, hebb2, hebb3 = snn.produce_hebb()
+    images, labels = (torch.rand(20, 784) > 0.9).float(), torch.arange(20) % 10
+    losses, alpha = [], snn.alpha1.item()
+    for _ in range(4):
+        found = snn(
+            input=images, hebb1=hebb1, hebb2=hebb2, hebb3=hebb3, wins=module.time_window,
+            label=labels, mask_dict=masks[0],
+        )  # fmt: skip
+        outputs, _, potentials, hebb1, hebb2, hebb3, *_ = found
+        assert len(found) == 8
+        assert potentials.shape == (20, 1024)
+        assert hebb1.any() == hebb2.any() == (rule == "hp")
+        assert not hebb1.requires_grad
+        loss = squared_error(outputs, labels)
+        optim_base.zero_grad()
+        loss.backward()
+        optim_base.step()
+        losses.append(loss.item())
+    optim_local.step()
+    assert (snn.alpha1.item() != alpha) == (rule == "hp")
+    assert losses[-1] < losses[0]
+    with torch.no_grad():  # the network beneath has learned what the published names have
+        masked = [Mask(mask.T.bool().contiguous(), CPU) for mask in masks[1]]
+        fast = snn.network(images.T.contiguous(), snn.network.connections(masked))
+        plain = snn(images, hebb1, hebb2, hebb3, mask_dict=masks[1])[0]
+    torch.testing.assert_close(fast, plain, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("rule", MODELS)
+def test_the_published_step_makes_the_published_presentation(rule):
+    module = MODELS[rule]
+    torch.manual_seed(0)
+    snn = module.SNN_Model()
+    masks = module.mask_weight(0.5, 1)[0]
+    x = torch.rand(5, 784)
+    hebb1, hebb2, hebb3 = snn.produce_hebb()
+    found = snn(x, hebb1, hebb2, hebb3, wins=2, mask_dict=masks)
+    mem1 = spike1 = mem2 = spike2 = torch.zeros(5, 1024)
+    with torch.no_grad():
+        for step in range(2):
+            k = math.exp(-step / module.t_tau)
+            mem1, spike1, hebb1 = module.mem_update(
+                snn.fc1, masks[0], snn.alpha1, snn.beta1, snn.gamma1, snn.eta1, x * k, spike1, mem1,
+                hebb1,
+            )  # fmt: skip
+            mem2, spike2, hebb2 = module.mem_update(
+                snn.fc2, masks[1], snn.alpha2, snn.beta2, snn.gamma2, snn.eta2, spike1 * k, spike2,
+                mem2, hebb2,
+            )  # fmt: skip
+    torch.testing.assert_close(found[0], mem2 @ (snn.fc3.weight.T * masks[2]))
+    torch.testing.assert_close(found[2], mem1)
+    torch.testing.assert_close(found[4], hebb2)
+
+
+def test_the_published_ewc_holds_weights_as_the_penalty_does():
+    torch.manual_seed(0)
+    snn = spiking_ewc_model.SNN_Model()
+    loader = [(torch.rand(6, 1, 28, 28), torch.zeros(6).long()) for _ in range(3)]
+    order = np.random.default_rng(0).permutation(784)
+    hebbs = snn.produce_hebb()
+    assert snn.ewc_loss() == 0
+    penalty, expected = ewc.Penalty(snn.network.weights(), snn.ewc_lambda), []
+    for _ in range(2):
+        snn.estimate_fisher(
+            loader, input_parameter=hebbs, permutted_paramer=order, allowed_classes=None
+        )
+        fisher = [torch.zeros_like(w) for w in snn.network.weights()]
+        for x, _ in loader:
+            output = snn(x.flatten(1)[:, order], *hebbs)[0]
+            loss = functional.nll_loss(functional.log_softmax(output, 1), output.argmax(1))
+            for total, grad in zip(
+                fisher, torch.autograd.grad(loss, snn.network.weights()), strict=True
+            ):
+                total += grad.square() / 2
+        penalty.add_task(fisher, snn.network.weights())
+        expected.append(([f.double() for f in fisher], [w.detach().double() for w in
+                                                         snn.network.weights()]))  # fmt: skip
+        expected[-1] = tuple([v.clone() for v in part] for part in expected[-1])
+        with torch.no_grad():
+            for weight in snn.network.weights():
+                weight += 0.01 * torch.rand_like(weight)
+    assert snn.EWC_task_count == 2
+    assert "fc2__weight_EWC_prev_task1" in snn.state_dict()
+    value = sum(
+        (f * (w.detach() - old).square()).sum().item() / 2
+        for fisher, before in expected
+        for f, old, w in zip(fisher, before, snn.network.weights(), strict=True)
+    )
+    assert value > 0
+    assert snn.ewc_loss().item() == pytest.approx(value, rel=1e-4)
+    (snn.ewc_lambda * snn.ewc_loss()).backward()
+    found = [w.grad.clone() for w in snn.network.weights()]
+    for weight in snn.network.weights():
+        weight.grad = torch.zeros_like(weight)
+    penalty.add_gradient(snn.network.weights())
+    for weight, grad in zip(snn.network.weights(), found, strict=True):
+        scale = grad.abs().max().item()
+        torch.testing.assert_close(weight.grad, grad, rtol=1e-3, atol=1e-4 * scale)
 
 
 def test_scores():
@@ -386,9 +584,9 @@ def test_a_loss_that_is_no_number_stops_the_run(method):
 
 # ---------------------------------------------------------------------------------- the scripts
 
-HP_MAIN = "multitask_learning/hp_model/main_hp.py"
-GP_MAIN = "multitask_learning/gp_model/main_gp.py"
-EWC_MAIN = "multitask_learning/spiking_ewc/main_ewc.py"
+HP_MAIN = "multitask_learning/hp_model/main_hp_model.py"
+GP_MAIN = "multitask_learning/gp_model/main_gp_model.py"
+EWC_MAIN = "multitask_learning/spiking_ewc/main_spiking_ewc.py"
 
 
 @pytest.mark.parametrize(

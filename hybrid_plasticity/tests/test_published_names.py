@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from hybrid_plasticity.few_shot_learning.published import PublishedNet
 from hybrid_plasticity.fully_connected import keep_best
+from hybrid_plasticity.multitask_learning.published import PublishedTaskModel
+from hybrid_plasticity.multitask_learning.shared_parameters import SETTINGS as MULTITASK
 from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.plastic import Hebbian, Neuron
 from hybrid_plasticity.published import (
@@ -284,3 +287,37 @@ def test_a_step_without_a_trace_takes_convolutions():
     mem, spike = torch.rand(2, 2, 4, 4), torch.randint(2, (2, 2, 4, 4)).float()
     new, fired = updates.mem_update_nonplastic(conv, torch.rand(2, 1, 4, 4), spike, mem)
     assert torch.equal(fired, (new > 0.35).float())
+
+
+# ------------------------------------------------------------------------ few-shot, multitask
+
+
+@pytest.mark.parametrize("rule", ["hp", "gp"])
+def test_a_published_few_shot_episode_gives_the_golden_numbers(rule):
+    golden = golden_of(f"fewshot_{rule}")
+    net = PublishedNet(rule, (6, 6, 6, 8)).double()
+    net.load_state_dict(parameters(golden))
+    output, hebb = net(golden["images"], golden["labels"], net.init_hebb())
+    check(output, golden["output"])
+    check(hebb, golden["hebb_after"])
+
+
+@pytest.mark.parametrize("rule", ["hp", "gp"])
+def test_a_published_multitask_model_gives_the_golden_numbers(rule):
+    golden = golden_of(f"multitask_{rule}")
+    settings = dataclasses.replace(MULTITASK, sizes=(784, 20, 18, 10))
+    model = PublishedTaskModel(settings.network(rule)).double()
+    state = parameters(golden)
+    model.load_state_dict(state)
+    assert model.state_dict().keys() == state.keys()
+    masks = [golden[f"mask{k}"] for k in (1, 2, 3)]
+    answer = model(golden["images"], *model.produce_hebb(), mask_dict=masks)
+    check(answer[0], golden["output"])
+    for k in (1, 2):
+        check(answer[2 + k], golden[f"hebb{k}_after"])
+    squared_error(answer[0], golden["labels"]).backward()
+    for key, value in golden.items():
+        if key.startswith("grad/"):
+            name, *kind = key[5:].split(".")
+            own = getattr(model, name)
+            check(getattr(own, kind[0]).grad if kind else own.grad, value, key)
