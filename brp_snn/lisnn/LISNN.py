@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from brp_snn import _kernels as plain_kernels
 from brp_snn import models
-from brp_snn.function import ActFun
+from brp_snn.function import ActFun as ActFun
 from brp_snn.lisnn import _kernels as lateral_kernels
 from brp_snn.models import Neuron
 from shared.errors import UserError
