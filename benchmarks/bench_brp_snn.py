@@ -35,8 +35,8 @@ from torch.nn.functional import mse_loss, one_hot
 
 from brp_snn import layerwise
 from brp_snn.cost import Cost, Form, step_cost
+from brp_snn.function import Mode
 from brp_snn.models import NetworkBuilder
-from brp_snn.module import Mode
 from shared.device import keep_freed_memory, set_threads, torch_device
 from shared.options import script
 from shared.run import save_figure

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brp_snn.lisnn.LISNN import ActFun, act_fun, connected, mem_update
+from brp_snn.function import ActFun
+from brp_snn.lisnn.LISNN import connected
 from brp_snn.main import main
-from brp_snn.models import Neuron
+from brp_snn.models import Neuron, act_fun, mem_update
 from shared.errors import UserError
 from shared.options import script
 

@@ -14,9 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brp_snn import layerwise
+from brp_snn.function import Mode
 from brp_snn.layerwise import Loss
 from brp_snn.models import Network
-from brp_snn.module import Mode
 
 CHUNK = 50  # samples of a part, the paper's batch: a look needs no more memory than a step of BP
 

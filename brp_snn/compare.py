@@ -10,8 +10,8 @@ runs of different lengths the longest are shown, as the mean over their seeds.
 import copy
 from pathlib import Path
 
+from brp_snn.function import MODES
 from brp_snn.main import complete, defaults_of, make_parser, name_of
-from brp_snn.module import MODES
 from shared.errors import UserError
 from shared.options import script
 from shared.report import SCORES, Comparison, draw_comparison, load_results

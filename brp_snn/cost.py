@@ -30,9 +30,9 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from brp_snn.function import LOCAL, PROJECTED, Mode
 from brp_snn.layerwise import PIECE, horizon
 from brp_snn.models import Layer, Neuron, parse_topology
-from brp_snn.module import LOCAL, PROJECTED, Mode
 
 Form = Literal["plain", "layerwise"]
 """`models.NetworkBuilder` under autograd, or `layerwise.gradients`."""

@@ -26,8 +26,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from brp_snn import _kernels
+from brp_snn.function import LOCAL
 from brp_snn.models import Block, FC_block, Network, Neuron
-from brp_snn.module import LOCAL
 
 Draw = Callable[[int, int], Float[Tensor, "time batch *shape"]]
 """The input of steps `start` to `stop`, drawn once each and in order."""
@@ -101,10 +101,9 @@ class _Layer:
         out = out.view(steps, self.batch, *block.out_shape)
         return out if self.mask is None else out.mul_(self.mask)
 
-    def signal(self) -> Tensor:
+    def signal(self, targets: Tensor, output: Tensor | None) -> Tensor:
         """What the hidden layer's spikes are taught by, [rows, height, width]."""
-        hook = self.block.hook
-        return hook.teacher.signal(hook.fixed_fb_weights).reshape(self.rows)
+        return self.block.hook.signal(targets, output).reshape(self.rows)
 
     def add_weight_gradient(self, x: Tensor, delta: Tensor) -> None:
         """Add to the weights' gradients for inputs and the potentials' gradients [time, ...]."""
@@ -287,7 +286,6 @@ def gradients(
         ValueError: the samples have another shape than the network takes.
     """
     layers = [_Layer(block, network.neuron, len(targets)) for block in network.blocks]
-    network.teacher.present(targets)
     _clear_gradients(network)
     if network.mode in LOCAL:
         return _local(network, layers, draw, steps, targets, loss)
@@ -303,7 +301,7 @@ def _local(
         if network.mode == "shallow":
             layer.learns = False
         elif layer.learns:
-            taught.append((layer, layer.signal(), layer.add_weight_gradient))
+            taught.append((layer, layer.signal(targets, None), layer.add_weight_gradient))
     reach = horizon(network.neuron, targets.dtype)
 
     def learn() -> None:
@@ -326,7 +324,6 @@ def _stored(
     for layer in layers:
         x = layer.run(x, keep=True)
     output = x.sum(0) / steps
-    network.teacher.output = output
     value, to_spikes = _settled(loss, output, targets, steps)
     first = next((i for i, layer in enumerate(layers) if layer.learns), len(layers))
     to_output: Tensor | None = None
@@ -334,8 +331,10 @@ def _stored(
         layer = layers[i]
         x, potential = layer.kept.pop()
         if to_output is None:
-            is_output = layer.block.is_output
-            signal = to_spikes.reshape(layer.rows) if is_output else layer.signal()
+            if layer.block.is_output:
+                signal = to_spikes.reshape(layer.rows)
+            else:
+                signal = layer.signal(targets, output)
             _kernels.teach(potential, signal, torch.zeros_like(layer.last), layer.neuron)
         else:
             if layer.mask is not None:

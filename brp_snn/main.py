@@ -16,7 +16,11 @@ Modes: what the hidden layers' spikes are taught by, at every step, is
     shallow     nothing: only the output layer learns
 
 The output layer always takes its true gradient. A tenth of the training set is held out: it picks
-the epoch of the "selected" accuracy. The accuracy of the last epoch is the result.
+the epoch of the "selected" accuracy. The accuracy of the last epoch is the result. Published runs
+hold nothing out: --validation 0.
+
+Sources: Zhang, Jia, Cheng and Xu, arXiv:2010.04434 (BRP); Frenkel, Lefebvre and Bol, Frontiers in
+Neuroscience 15:629892 (2021) (DRTP, and the published accuracies of rate networks).
 """
 
 import argparse
@@ -29,8 +33,8 @@ import torch
 
 from brp_snn.angles import angles
 from brp_snn.figures import draw_angles, draw_curves
-from brp_snn.models import GRAMMAR, Activation, Init, Network, NetworkBuilder, Neuron, RateNetwork
-from brp_snn.module import MODES
+from brp_snn.function import MODES
+from brp_snn.models import GRAMMAR, Act, Init, Network, NetworkBuilder, Neuron, RateNetwork
 from brp_snn.setup import LOADERS, SPLITS, Data, Input, Part, Source, load
 from brp_snn.tidigits import SCALINGS
 from brp_snn.train import LOSSES, OPTIMIZERS, Presentation, Task
@@ -143,6 +147,13 @@ def published(args: argparse.Namespace, loaded: str) -> dict[str, float] | None:
     return {"test_accuracy_last": table[mode]} if mode in table else None
 
 
+def _truth(word: str) -> bool:
+    """A word of the command line that says yes or no."""
+    if word.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
+    return word.lower() == "true"
+
+
 def make_parser(description: str | None = __doc__, **defaults: object) -> argparse.ArgumentParser:
     """The command line.
 
@@ -160,8 +171,14 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
     parser.add_argument(
         "--cont",
         dest="resume",
-        action=argparse.BooleanOptionalAction,
-        help="other names of --resume and --no-resume",
+        nargs="?",
+        const=True,
+        type=_truth,
+        metavar="{True,False}",
+        help="--cont, --cont True: another name of --resume; --cont False, of --no-resume",
+    )
+    parser.add_argument(
+        "--no-cont", dest="resume", action="store_false", help="another name of --no-resume"
     )
     parser.add_argument("--dataset", choices=tuple(LOADERS), default="MNIST", help="(MNIST)")
     parser.add_argument(
@@ -203,7 +220,8 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
         "--dropout",
         type=float,
         default=0.0,
-        help="share of hidden fully connected units silent in a presentation (paper: 0)",
+        help="share of hidden fully connected units silent in a presentation of training; with "
+        "--rate, of the inputs of every fully connected layer (paper: 0)",
     )
     training.add_argument(
         "--freeze-conv-layers", action="store_true", help="convolutions keep their random weights"
@@ -252,7 +270,7 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
     for option, default in (("conv", "tanh"), ("hidden", "tanh"), ("output", "sigmoid")):
         units.add_argument(
             f"--{option}-act",
-            choices=get_args(Activation),
+            choices=get_args(Act),
             default=default,
             help=f"activation of {option} units with --rate; a spiking unit's activation is its "
             f"spike ({default})",
@@ -333,7 +351,14 @@ def make_network(args: argparse.Namespace, data: Data) -> Network:
         acts = {
             f"{name}_act": getattr(args, f"{name}_act") for name in ("conv", "hidden", "output")
         }
-        network = RateNetwork(args.topology, data.rate_shape, args.train_mode, **acts, **common)
+        network = RateNetwork(
+            args.topology,
+            data.rate_shape,
+            args.train_mode,
+            softmax_error=args.output_act == "none" and args.loss == "CE",
+            **acts,
+            **common,
+        )
     else:
         neuron = Neuron(args.thresh, args.lens, args.decay)
         network = NetworkBuilder(args.topology, data.shape, args.train_mode, neuron, **common)

@@ -4,25 +4,27 @@
 
 A topology is written as `CONV_32_5_1_2_FC_1000_FC_10`: layers joined by `_`, each one of
 
-    CONV_{channels}_{kernel}_{stride}_{padding}    2-D convolution, then average pooling by 2
-    C_{channels}_{kernel}_{stride}_{padding}       1-D convolution, then average pooling by kernel
+    CONV_{channels}_{kernel}_{stride}_{padding}    2-D convolution, then pooling by 2
+    C_{channels}_{kernel}_{stride}_{padding}       1-D convolution, then pooling by its kernel size
     FC_{units}                                     fully connected
 
-The last layer is fully connected and its mean number of spikes a step is the readout. The programs
+Spiking layers are pooled by the average, continuous ones by the maximum. The last layer is fully
+connected and its mean number of spikes a step is the readout. The programs
 here are the plain form, which `layerwise` is checked against; it computes the same faster.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
-from brp_snn.function import ActFun
-from brp_snn.module import FA_wrapper, Mode, Teacher, TrainingHook
+from brp_snn.function import OF_READOUT, ActFun, Mode
+from brp_snn.module import FA_wrapper, TrainingHook
 from shared.errors import UserError
 
 GRAMMAR = (
@@ -32,14 +34,26 @@ GRAMMAR = (
     "such as CONV_32_5_1_2_FC_1000_FC_10"
 )
 
-Activation = Literal["tanh", "sigmoid", "relu", "linear"]
+Act = Literal["tanh", "sigmoid", "relu", "none"]
 
-ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[Act, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "relu": torch.relu,
-    "linear": torch.nn.Identity(),
+    "none": nn.Identity(),
 }
+
+
+class Activation(nn.Module):
+    """The activation of continuous units, by its name in `ACTIVATIONS`."""
+
+    def __init__(self, activation: Act) -> None:
+        super().__init__()
+        self.act = ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The units' activity from their input, element by element."""
+        return self.act(x)
 
 
 Init = Literal["torch", "he"]
@@ -128,15 +142,52 @@ def parse_topology(topology: str) -> list[Layer]:
     return layers
 
 
-def mem_update(
-    current: Tensor, potential: Tensor, spikes: Tensor, neuron: Neuron
-) -> tuple[Tensor, Tensor]:
-    """One step of the membrane: potential and spikes from the current and those of the step before.
+act_fun = ActFun.apply
+"""Spikes from potential, threshold and lens."""
 
-    The reset takes part in the gradient.
+
+def mem_update(
+    ops: Callable[[Tensor], Tensor],
+    x: Tensor,
+    mem: Float[Tensor, "batch *units"],
+    spike: Float[Tensor, "batch *units"],
+    lateral: Callable[[Tensor], Tensor] | None = None,
+    neuron: Neuron = Neuron(),
+) -> tuple[Float[Tensor, "batch *units"], Float[Tensor, "batch *units"]]:
+    """One step of the membrane; the reset takes part in the gradient.
+
+    Args:
+        ops: gives the synaptic current for the layer's input.
+        x: that input.
+        mem: potential of the step before.
+        spike: spikes of the step before.
+        lateral: gives a current for those spikes; None for none.
+        neuron: constants of the units.
+
+    Returns:
+        Potential and spikes.
     """
-    potential = potential * neuron.decay * (1 - spikes) + current
-    return potential, ActFun.apply(potential, neuron.threshold, neuron.lens)
+    mem = mem * neuron.decay * (1 - spike) + ops(x)
+    if lateral is not None:
+        mem = mem + lateral(spike)
+    return mem, act_fun(mem, neuron.threshold, neuron.lens)
+
+
+@dataclass(frozen=True, eq=False)
+class Teaching:
+    """What the layers of a network have in common.
+
+    Attributes:
+        mode: the learning mode.
+        n_classes: size of the network's output.
+        dropout: share of hidden fully connected units that are silent in a presentation.
+        feedback_stream: of the fixed feedback weights.
+    """
+
+    mode: Mode
+    n_classes: int
+    dropout: float
+    feedback_stream: torch.Generator
 
 
 class Block(nn.Module):
@@ -145,10 +196,8 @@ class Block(nn.Module):
     Args:
         layer: its entry in the topology.
         shape: shape of one sample's input at one step.
-        pool: size of the average pooling along each axis of space.
-        teacher: holds mode, targets and readout.
-        n_classes: size of the network's output.
-        dropout: share of the outputs that are silent in a presentation of training.
+        pool: size of the pooling along each axis of space.
+        teaching: what the layers have in common.
         is_output: the last layer, which always takes its true gradient.
 
     Attributes:
@@ -163,13 +212,11 @@ class Block(nn.Module):
         layer: Layer,
         shape: tuple[int, ...],
         pool: tuple[int, ...],
-        teacher: Teacher,
-        n_classes: int,
-        dropout: float,
+        teaching: Teaching,
         is_output: bool,
     ) -> None:
         super().__init__()
-        self.layer, self.pool, self.dropout = layer, pool, dropout
+        self.layer, self.pool, self.is_output = layer, pool, is_output
         self.unit_shape = self._unit_shape(shape)
         self.out_shape = (
             *self.unit_shape[:1],
@@ -180,18 +227,22 @@ class Block(nn.Module):
                 f"--topology: the input of {'_'.join(map(str, layer))} is {shape}, too small for "
                 "its kernel and the pooling behind it; drop a layer or add padding"
             )
-        self.is_output = is_output
         if not is_output:
-            self.hook = TrainingHook(teacher, n_classes, self.unit_shape)
-        self.fed_back, self.feedback_stream = teacher.mode == "FA", teacher.feedback_stream
+            dim_hook = (teaching.n_classes, *self.unit_shape)
+            self.hook = TrainingHook(
+                teaching.n_classes, dim_hook, teaching.mode, teaching.feedback_stream
+            )
+        self.fed_back = teaching.mode == "FA"
 
     def _unit_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         kernel, stride, padding = self.layer.kernel, self.layer.stride, self.layer.padding
         space = ((n + 2 * padding - kernel) // stride + 1 for n in shape[1:])
         return (self.layer.units, *space)
 
-    def _wrapped(self, operator: nn.Linear | nn.Conv1d | nn.Conv2d) -> nn.Module:
-        return FA_wrapper(operator, self.feedback_stream) if self.fed_back else operator
+    def _wrapped(
+        self, operator: nn.Linear | nn.Conv1d | nn.Conv2d, teaching: Teaching
+    ) -> nn.Module:
+        return FA_wrapper(operator, teaching.feedback_stream) if self.fed_back else operator
 
     @property
     def weight(self) -> nn.Parameter:
@@ -226,37 +277,29 @@ class Block(nn.Module):
 
     def mask(self, batch: int) -> Float[Tensor, "batch *out"] | None:
         """What dropout multiplies the outputs by, the same at all steps of a presentation."""
-        if self.is_output or not (self.training and self.dropout):
-            return None
-        ones = self.weight.new_ones(batch, *self.out_shape)
-        return nn.functional.dropout(ones, self.dropout)
+        return None
 
-    def pooled(self, activity: Float[Tensor, "n *units"]) -> Float[Tensor, "n *out"]:
-        """The units' activity after the teaching signal's hook and the pooling."""
-        if not self.is_output:
-            activity = self.hook(activity)
-        if len(self.pool) == 2:
-            return nn.functional.avg_pool2d(activity, self.pool)
-        if len(self.pool) == 1:
-            return nn.functional.avg_pool1d(activity, self.pool)
-        return activity
+    def taught(
+        self,
+        activity: Float[Tensor, "batch *units"],
+        targets: Float[Tensor, "batch classes"] | None,
+        y: Float[Tensor, "batch classes"] | None,
+    ) -> Float[Tensor, "batch *units"]:
+        """The units' activity, whose gradient is what the mode has; see `TrainingHook`."""
+        found: Tensor = activity if self.is_output else self.hook(activity, targets, y)
+        return found
 
 
 class FC_block(Block):
     """Fully connected units; arguments as in `Block`."""
 
     def __init__(
-        self,
-        layer: Layer,
-        shape: tuple[int, ...],
-        teacher: Teacher,
-        n_classes: int,
-        dropout: float,
-        is_output: bool,
+        self, layer: Layer, shape: tuple[int, ...], teaching: Teaching, is_output: bool
     ) -> None:
-        super().__init__(layer, shape, (), teacher, n_classes, dropout, is_output)
+        super().__init__(layer, shape, (), teaching, is_output)
+        self.dropout = teaching.dropout
         n_in = int(torch.tensor(shape).prod())
-        self.fc = self._wrapped(nn.Linear(n_in, layer.units))
+        self.fc = self._wrapped(nn.Linear(n_in, layer.units), teaching)
 
     @property
     def operator(self) -> nn.Module:  # type: ignore[override]
@@ -270,20 +313,24 @@ class FC_block(Block):
         """The synaptic current of all units."""
         return super().current(x.flatten(1))
 
+    def mask(self, batch: int) -> Float[Tensor, "batch units"] | None:
+        """As in `Block`; the output layer drops no unit."""
+        if self.is_output or not (self.training and self.dropout):
+            return None
+        return functional.dropout(self.weight.new_ones(batch, *self.out_shape), self.dropout)
+
 
 class CNN_block(Block):
-    """2-D convolution with average pooling by 2; arguments as in `Block`."""
+    """2-D convolution, pooled by 2; arguments as in `Block`."""
 
-    def __init__(
-        self, layer: Layer, shape: tuple[int, ...], teacher: Teacher, n_classes: int
-    ) -> None:
+    def __init__(self, layer: Layer, shape: tuple[int, ...], teaching: Teaching) -> None:
         if len(shape) != 3:
             raise TopologyError(
                 f"--topology: CONV needs input of shape (channels, height, width), not {shape}; "
                 "use FC or C layers for this data set"
             )
-        super().__init__(layer, shape, (2, 2), teacher, n_classes, 0.0, False)
-        self.conv = self._wrapped(nn.Conv2d(shape[0], *layer[1:]))
+        super().__init__(layer, shape, (2, 2), teaching, False)
+        self.conv = self._wrapped(nn.Conv2d(shape[0], *layer[1:]), teaching)
 
     @property
     def operator(self) -> nn.Module:  # type: ignore[override]
@@ -292,18 +339,16 @@ class CNN_block(Block):
 
 
 class C_block(Block):
-    """1-D convolution with average pooling by its kernel size; arguments as in `Block`."""
+    """1-D convolution, pooled by its kernel size; arguments as in `Block`."""
 
-    def __init__(
-        self, layer: Layer, shape: tuple[int, ...], teacher: Teacher, n_classes: int
-    ) -> None:
+    def __init__(self, layer: Layer, shape: tuple[int, ...], teaching: Teaching) -> None:
         if len(shape) != 2:
             raise TopologyError(
                 f"--topology: C needs input of shape (channels, length), not {shape}; use FC or "
                 "CONV layers for this data set"
             )
-        super().__init__(layer, shape, (layer.kernel,), teacher, n_classes, 0.0, False)
-        self.conv = self._wrapped(nn.Conv1d(shape[0], *layer[1:]))
+        super().__init__(layer, shape, (layer.kernel,), teaching, False)
+        self.conv = self._wrapped(nn.Conv1d(shape[0], *layer[1:]), teaching)
 
     @property
     def operator(self) -> nn.Module:  # type: ignore[override]
@@ -320,7 +365,8 @@ class Network(nn.Module):
             (features,).
         mode: the learning mode.
         neuron: constants of the units.
-        dropout: share of hidden fully connected units that are silent in a presentation.
+        dropout: share of hidden fully connected units that are silent in a presentation of
+            training.
         freeze_conv_layers: convolutions keep their random weights.
         fc_zero_init: fully connected layers start from zero weights.
         init: how the initial weights are drawn.
@@ -328,9 +374,17 @@ class Network(nn.Module):
     Weights come from torch's random stream, feedback from one of its own: one seed gives all modes
     the same initial weights.
 
+    Attributes:
+        POOLINGS: the pooling of activity by a size, by the number of axes of space.
+
     Raises:
         TopologyError: the topology does not parse or does not fit the shape.
     """
+
+    POOLINGS: ClassVar[dict[int, Callable[[Tensor, tuple[int, ...]], Tensor]]] = {
+        1: functional.avg_pool1d,
+        2: functional.avg_pool2d,
+    }
 
     def __init__(
         self,
@@ -346,13 +400,14 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.mode, self.neuron, self.shape = mode, neuron, tuple(shape)
-        self.teacher = Teacher(mode, torch.Generator().manual_seed(int(torch.randint(2**62, ()))))
+        feedback_stream = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         layers = parse_topology(topology)
-        self.n_classes = layers[-1].units
+        self.n_classes, self.dropout = layers[-1].units, dropout
+        teaching = Teaching(mode, self.n_classes, dropout, feedback_stream)
         blocks: list[Block] = []
         size = self.shape
         for layer in layers:
-            blocks.append(self._block(layer, size, dropout, layer is layers[-1]))
+            blocks.append(self._block(layer, size, teaching, layer is layers[-1]))
             size = blocks[-1].out_shape
         self.layers = nn.ModuleList(blocks)
         for block in blocks:
@@ -365,12 +420,11 @@ class Network(nn.Module):
                 nn.init.zeros_(block.weight)
 
     def _block(
-        self, layer: Layer, shape: tuple[int, ...], dropout: float, is_output: bool
+        self, layer: Layer, shape: tuple[int, ...], teaching: Teaching, is_output: bool
     ) -> Block:
         if layer.kind == "FC":
-            return FC_block(layer, shape, self.teacher, self.n_classes, dropout, is_output)
-        make = CNN_block if layer.kind == "CONV" else C_block
-        return make(layer, shape, self.teacher, self.n_classes)
+            return FC_block(layer, shape, teaching, is_output)
+        return (CNN_block if layer.kind == "CONV" else C_block)(layer, shape, teaching)
 
     @property
     def blocks(self) -> list[Block]:
@@ -387,6 +441,18 @@ class Network(nn.Module):
             raise ValueError(
                 f"this network takes samples of shape {self.shape} at every step, not {shape}"
             )
+
+    def pooled(self, block: Block, activity: Float[Tensor, "n *units"]) -> Float[Tensor, "n *out"]:
+        """A layer's activity, pooled along the axes of space."""
+        if not block.pool:
+            return activity
+        return self.POOLINGS[len(block.pool)](activity, block.pool)
+
+    def unfilled(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch classes"] | None:
+        """Room for the readout, in the modes whose hidden layers wait for it."""
+        if self.mode not in OF_READOUT:
+            return None
+        return x.new_full((len(x), self.n_classes), math.nan)
 
 
 class NetworkBuilder(Network):
@@ -408,7 +474,7 @@ class NetworkBuilder(Network):
         """
         steps = spikes.movedim(2, 0)
         self.check(tuple(steps.shape[2:]))
-        self.teacher.present(targets)
+        y = self.unfilled(steps[0])
         batch = steps.shape[1]
         masks = [block.mask(batch) for block in self.blocks]
         states = [
@@ -417,24 +483,37 @@ class NetworkBuilder(Network):
         total = steps.new_zeros(batch, self.n_classes)
         for x in steps:
             for i, block in enumerate(self.blocks):
-                states[i] = mem_update(block.current(x), *states[i], self.neuron)
-                x = block.pooled(states[i][1])
+                states[i] = mem_update(block.current, x, *states[i], neuron=self.neuron)
+                x = self.pooled(block, block.taught(states[i][1], targets, y))
                 if (mask := masks[i]) is not None:
                     x = x * mask
             total = total + x
         output = total / len(steps)
-        self.teacher.output = output
+        if y is not None:
+            y.copy_(output.detach())
         return output
 
 
 class RateNetwork(Network):
     """The same layers with continuous units: the networks in which DRTP was published.
 
+    Convolutions are pooled by their maximum.
+
     Args:
-        topology, shape, mode, options: as in `Network`.
+        topology, shape, mode, options: as in `Network`, but for dropout.
         conv_act, hidden_act, output_act: activations of convolutions, hidden fully connected
             layers and the output.
+        dropout: share of the inputs of every fully connected layer that are silent in training.
+        softmax_error: DFA and sDFA project softmax(y) - targets, the error of a linear output under
+            cross-entropy, in place of y - targets.
+
+    Source: Frenkel, Lefebvre and Bol, Frontiers in Neuroscience 15:629892 (2021).
     """
+
+    POOLINGS: ClassVar[dict[int, Callable[[Tensor, tuple[int, ...]], Tensor]]] = {
+        1: functional.max_pool1d,
+        2: functional.max_pool2d,
+    }
 
     def __init__(
         self,
@@ -442,13 +521,14 @@ class RateNetwork(Network):
         shape: Sequence[int],
         mode: Mode = "DRTP",
         *,
-        conv_act: Activation = "tanh",
-        hidden_act: Activation = "tanh",
-        output_act: Activation = "sigmoid",
+        conv_act: Act = "tanh",
+        hidden_act: Act = "tanh",
+        output_act: Act = "sigmoid",
         dropout: float = 0.0,
         freeze_conv_layers: bool = False,
         fc_zero_init: bool = False,
         init: Init = "torch",
+        softmax_error: bool = False,
     ) -> None:
         super().__init__(
             topology,
@@ -459,12 +539,15 @@ class RateNetwork(Network):
             fc_zero_init=fc_zero_init,
             init=init,
         )
-        self.conv_act, self.hidden_act, self.output_act = conv_act, hidden_act, output_act
+        self.conv_act, self.hidden_act, self.output_act = (
+            Activation(name) for name in (conv_act, hidden_act, output_act)
+        )
+        self.softmax_error = softmax_error
 
-    def _activation(self, block: Block) -> Callable[[Tensor], Tensor]:
+    def _activation(self, block: Block) -> Activation:
         if block.is_output:
-            return ACTIVATIONS[self.output_act]
-        return ACTIVATIONS[self.hidden_act if isinstance(block, FC_block) else self.conv_act]
+            return self.output_act
+        return self.hidden_act if isinstance(block, FC_block) else self.conv_act
 
     def forward(
         self,
@@ -477,12 +560,12 @@ class RateNetwork(Network):
             ValueError: the samples have another shape than the network takes.
         """
         self.check(tuple(images.shape[1:]))
-        self.teacher.present(targets)
-        x = images
+        y, x = self.unfilled(images), images
         for block in self.blocks:
-            mask = block.mask(len(x))
-            x = block.pooled(self._activation(block)(block.current(x)))
-            if mask is not None:
-                x = x * mask
-        self.teacher.output = x
+            if isinstance(block, FC_block):
+                x = functional.dropout(x, self.dropout, self.training)
+            activity = self._activation(block)(block.current(x))
+            x = self.pooled(block, block.taught(activity, targets, y))
+        if y is not None:
+            y.copy_(x.detach().softmax(1) if self.softmax_error else x.detach())
         return x

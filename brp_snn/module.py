@@ -1,110 +1,77 @@
 """Modules that put a learning mode into a network: teaching signals and fixed feedback weights."""
 
-from collections.abc import Callable
-from typing import Literal, get_args
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from brp_snn.function import FeedbackAlignment, ReplaceGradient
+from brp_snn.function import (
+    PROJECTED,
+    FeedbackAlignment,
+    Mode,
+    teaching_signal,
+    trainingHook,
+)
 
-Mode = Literal["BRP", "BP", "FA", "DFA", "DRTP", "sDFA", "shallow"]
-"""Learning modes; BRP is direct random target projection (DRTP) in a spiking network."""
-
-MODES: tuple[Mode, ...] = get_args(Mode)
-
-OF_TARGETS: dict[Mode, Callable[[Tensor], Tensor]] = {
-    "BRP": lambda targets: targets,
-    "DRTP": lambda targets: targets,
-}
-"""What is projected to the hidden layers, from the targets alone, both [batch, classes]."""
-
-OF_READOUT: dict[Mode, Callable[[Tensor, Tensor], Tensor]] = {
-    "DFA": lambda output, targets: output - targets,
-    "sDFA": lambda output, targets: (output - targets).sign(),
-}
-"""The same from readout and targets, which waits for the end of the presentation."""
-
-PROJECTED: tuple[Mode, ...] = (*OF_TARGETS, *OF_READOUT)
-"""Modes that project a signal of the output's size to every hidden layer."""
-
-LOCAL: tuple[Mode, ...] = (*OF_TARGETS, "shallow")
-"""Modes whose hidden layers need to know nothing of the network's output."""
-
-
-class Teacher:
-    """What the hidden layers of a network are taught by, in one presentation.
-
-    Args:
-        mode: the learning mode.
-        feedback_stream: of the fixed feedback weights; None for torch's own stream.
-
-    Attributes:
-        mode, feedback_stream: the same.
-        targets: [batch, classes], one-hot labels or the values to regress.
-        output: [batch, classes], the readout; None until the presentation is over.
-    """
-
-    def __init__(self, mode: Mode, feedback_stream: torch.Generator | None = None) -> None:
-        self.mode, self.feedback_stream = mode, feedback_stream
-        self.targets: Tensor | None = None
-        self.output: Tensor | None = None
-
-    def present(self, targets: Tensor | None) -> None:
-        """Start a presentation; without targets nothing can be learned from it."""
-        self.targets, self.output = targets, None
-
-    def signal(self, feedback: Float[Tensor, "classes *units"]) -> Float[Tensor, "batch *units"]:
-        """What stands for the gradient on a hidden layer's spikes, the same at every time step.
-
-        Raises:
-            RuntimeError: the mode needs a readout and there is none yet.
-        """
-        if self.targets is None:
-            raise RuntimeError("a teaching signal was asked for before `present`")
-        if self.mode in OF_TARGETS:
-            taught = OF_TARGETS[self.mode](self.targets)
-        elif self.output is None:
-            raise RuntimeError(f"{self.mode} needs the readout, which is not there yet")
-        else:
-            taught = OF_READOUT[self.mode](self.output.detach(), self.targets)
-        units = feedback.shape[1:]
-        return (taught.to(feedback) @ feedback.flatten(1)).view(len(taught), *units)
+__all__ = ["FA_wrapper", "Mode", "TrainingHook"]
 
 
 class TrainingHook(nn.Module):
     """Passes a hidden layer's activity on and gives its gradient back as the mode has it.
 
     Args:
-        teacher: holds mode, targets and readout.
-        n_classes: size of the network's output.
-        units: shape of the layer's units.
+        label_features: size of the network's output.
+        dim_hook: shape of the feedback weights, [label_features, *units].
+        train_mode: the learning mode.
+        feedback_stream: of the feedback weights; None for torch's own stream.
 
     Attributes:
-        fixed_fb_weights: [classes, *units], Kaiming-uniform, never trained; in the modes that
-            project a signal.
+        train_mode: the same.
+        fixed_fb_weights: of that shape, Kaiming-uniform, U(-sqrt(6/n), sqrt(6/n)) with n the number
+            of the layer's units, never trained; in the modes that project a signal.
+
+    Raises:
+        ValueError: the first number of dim_hook is not label_features.
     """
 
-    def __init__(self, teacher: Teacher, n_classes: int, units: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        label_features: int,
+        dim_hook: Sequence[int],
+        train_mode: Mode,
+        feedback_stream: torch.Generator | None = None,
+    ) -> None:
         super().__init__()
-        self.teacher = teacher
+        if dim_hook[0] != label_features:
+            raise ValueError(f"dim_hook {dim_hook} must start with label_features {label_features}")
+        self.train_mode = train_mode
         self.fixed_fb_weights: Tensor
-        if teacher.mode in PROJECTED:
-            feedback = torch.empty(n_classes, *units)
-            nn.init.kaiming_uniform_(feedback, generator=teacher.feedback_stream)
+        if train_mode in PROJECTED:
+            feedback = torch.empty(*dim_hook)
+            nn.init.kaiming_uniform_(feedback, generator=feedback_stream)
             self.register_buffer("fixed_fb_weights", feedback)
 
-    def forward(self, activity: Tensor) -> Tensor:
-        """The activity, [batch, *units]."""
-        mode = self.teacher.mode
-        if mode in ("BP", "FA"):
-            return activity
-        if mode == "shallow":
-            return activity.detach()
-        return ReplaceGradient.apply(  # type: ignore[no-any-return]
-            activity, lambda: self.teacher.signal(self.fixed_fb_weights)
-        )
+    def forward(
+        self,
+        input: Float[Tensor, "batch *units"],
+        labels: Float[Tensor, "batch classes"] | None,
+        y: Float[Tensor, "batch classes"] | None,
+    ) -> Float[Tensor, "batch *units"]:
+        """The input; y, where the mode needs it, is filled before the backward pass comes."""
+        if self.train_mode in ("BP", "FA"):
+            return input
+        if self.train_mode == "shallow":
+            return input.detach()
+        feedback = self.fixed_fb_weights
+        found: Tensor = trainingHook(input, labels, y, feedback, self.train_mode)
+        return found
+
+    def signal(
+        self, labels: Float[Tensor, "batch classes"], y: Float[Tensor, "batch classes"] | None
+    ) -> Float[Tensor, "batch *units"]:
+        """What stands for the gradient of the layer's activity; see `teaching_signal`."""
+        return teaching_signal(self.train_mode, labels, y, self.fixed_fb_weights)
 
 
 class FA_wrapper(nn.Module):

@@ -84,7 +84,10 @@ COMPARED = {
         tuple(f"brp_mnist_BRP_FC-1000-FC-10{steps}" for steps in ("_T10", "", "_T30"))
     ),
     "brp_mnist_rate": Comparison(
-        tuple(f"brp_mnist_rate_{mode}_FC-1000-FC-10" for mode in ("BP", "FA", "DFA", "DRTP"))
+        tuple(
+            f"brp_mnist_rate_{mode}_FC-1000-FC-10_validation-0.0"
+            for mode in ("BP", "FA", "DFA", "DRTP")
+        )
     ),
     "brp_nettalk": Comparison(
         tuple(f"brp_nettalk_{mode}" for mode in BRP_MODES), *SCORES["nettalk"]

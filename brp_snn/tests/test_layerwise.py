@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from brp_snn import _kernels, layerwise
 from brp_snn.angles import angle, angles
+from brp_snn.function import MODES
 from brp_snn.models import NetworkBuilder, Neuron, RateNetwork
-from brp_snn.module import MODES
 from brp_snn.train import LOSSES, SPIKING_LOSSES
 from shared.device import torch_device
 
@@ -38,7 +38,7 @@ def _one_thread():
 def lively(kind, topology, mode, *, seed=0, **options):
     """A network in float64 whose weights and biases let all layers spike."""
     torch.manual_seed(seed)
-    network = kind(topology, SHAPES[topology], mode, **options).double()
+    network = kind(topology, SHAPES[topology], mode, init="he", **options).double()
     with torch.no_grad():
         for block in network.blocks:
             block.weight.mul_(1.5)

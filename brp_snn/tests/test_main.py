@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from brp_snn import compare
+from brp_snn.function import MODES
 from brp_snn.gesture import CAMERAS
 from brp_snn.main import (
     complete,
@@ -19,9 +20,8 @@ from brp_snn.main import (
     without_validation,
 )
 from brp_snn.models import NetworkBuilder, RateNetwork
-from brp_snn.module import MODES
 from brp_snn.setup import Data, Input, Part, Source, load
-from brp_snn.train import Presentation, Task
+from brp_snn.train import OPTIMIZERS, Presentation, Task
 from shared.datasets import Dataset, EventPart, Events, EventSet, Split
 from shared.errors import UserError
 
@@ -214,7 +214,7 @@ def test_bad_options_are_refused(scripts, tmp_path, options, words):
     assert not [path.name for path in (tmp_path / "run").glob("*") if path.name != ".lock"]
 
 
-@pytest.mark.parametrize("rate", [(), ("--rate", "--output-act", "linear", "--loss", "MSE")])
+@pytest.mark.parametrize("rate", [(), ("--rate", "--output-act", "none", "--loss", "MSE")])
 def test_learning_that_explodes_is_reported(scripts, tmp_path, rate):
     options = ("--quick", *rate, "--optimizer", "SGD", *NETWORK, "--lr", 1e38)
     done = scripts.call(main, *options, "--out", tmp_path)
@@ -237,6 +237,60 @@ def test_names_tell_runs_apart(options, name):
     parser = make_parser()
     args = complete(parser.parse_args(options))
     assert name_of(args, defaults_of(parser, args)) == name
+
+
+@pytest.mark.parametrize(
+    ("words", "goes_on"),
+    [
+        ("", True),
+        ("--cont", True),
+        ("--cont True", True),
+        ("--cont False", False),
+        ("--cont=false", False),
+        ("--no-cont", False),
+        ("--no-resume", False),
+    ],
+)
+def test_going_on_has_two_names(words, goes_on):
+    assert make_parser().parse_args(words.split()).resume is goes_on
+
+
+def test_going_on_is_yes_or_no(scripts):
+    scripts.assert_refused(scripts.call(main, "--cont", "maybe"), "'maybe' is neither True nor")
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [  # of 1 along a gradient of 1, at a step size of 1
+        ("SGD", [1, 1.9, 2.71]),
+        ("NAG", [1.9, 2.71, 3.439]),
+    ],
+)
+def test_momentum_is_nine_tenths(name, steps):
+    weight = torch.zeros(1, requires_grad=True)
+    optimizer = OPTIMIZERS[name]([weight], lr=1.0)
+    before = 0.0
+    for step in steps:
+        weight.grad = torch.ones(1)
+        optimizer.step()
+        assert float(-weight.detach()) - before == pytest.approx(step)
+        before = float(-weight.detach())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--loss CE --output-act none", True),
+        ("--loss CE --output-act sigmoid", False),
+        ("--loss MSE --output-act none", False),
+    ],
+)
+def test_a_linear_output_under_cross_entropy_projects_its_softmax(words, expected):
+    parts = (Part(torch.zeros(4, 6), torch.eye(10)[:4]) for _ in range(3))
+    data = Data("some", *parts, "values", (6,), lambda x, training: x)
+    options = f"--rate --topology FC_3_FC_10 --train-mode DFA {words}"
+    args = complete(make_parser().parse_args(options.split()))
+    assert make_network(args, data).softmax_error is expected
 
 
 @pytest.mark.parametrize(

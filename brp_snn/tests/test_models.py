@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from brp_snn.function import ActFun
+from brp_snn.function import MODES, ActFun, trainingHook
 from brp_snn.models import (
     Layer,
     NetworkBuilder,
@@ -15,7 +15,7 @@ from brp_snn.models import (
     mem_update,
     parse_topology,
 )
-from brp_snn.module import MODES, Teacher, TrainingHook
+from brp_snn.module import TrainingHook
 from shared.errors import UserError
 
 
@@ -69,7 +69,9 @@ def test_a_unit_step_by_step():
     potential = spikes = torch.zeros(1)
     seen = []
     for current in (0.4, 0.45, 0.3, 0.1):
-        potential, spikes = mem_update(torch.tensor([current]), potential, spikes, neuron)
+        potential, spikes = mem_update(
+            torch.nn.Identity(), torch.tensor([current]), potential, spikes, neuron=neuron
+        )
         seen.append((round(float(potential), 6), float(spikes)))
     # 0.4; 0.2 * 0.4 + 0.45 spikes; nothing is left behind it; 0.2 * 0.3 + 0.1
     assert seen == [(0.4, 0), (0.53, 1), (0.3, 0), (0.16, 0)]
@@ -89,27 +91,59 @@ def test_constants_that_make_no_unit_are_refused(values):
         Neuron(**values)
 
 
+def test_lateral_spikes_add_to_the_current():
+    mem, spike = mem_update(
+        torch.nn.Identity(), torch.tensor([0.1]), torch.zeros(1), torch.ones(1), lambda s: 0.7 * s
+    )
+    assert (float(mem), float(spike)) == (pytest.approx(0.8), 1)
+
+
+@pytest.mark.parametrize("hooked", ["module", "function"])
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [
+        ("BP", [[3, 4], [3, 4]]),
+        ("FA", [[3, 4], [3, 4]]),
         ("BRP", [[2, 0], [0, 1]]),
         ("DRTP", [[2, 0], [0, 1]]),
         ("DFA", [[-0.5 * 2, 0.25], [0.5 * 2, -0.75]]),
         ("sDFA", [[-2, 1], [2, -1]]),
+        ("shallow", [[0, 0], [0, 0]]),
     ],
 )
-def test_teaching_signals(mode, expected):
-    teacher = Teacher(mode)
-    hook = TrainingHook(teacher, 2, (2,))
-    hook.fixed_fb_weights.copy_(torch.tensor([[2.0, 0.0], [0.0, 1.0]]))
-    teacher.present(torch.eye(2))
-    if mode in ("DFA", "sDFA"):
-        with pytest.raises(RuntimeError, match="needs the readout"):
-            teacher.signal(hook.fixed_fb_weights)
-    teacher.output = torch.tensor([[0.5, 0.25], [0.5, 0.25]])
+def test_teaching_signals(mode, expected, hooked):
+    feedback, labels, y = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.eye(2), torch.zeros(2, 2)
     activity = torch.zeros(2, 2, requires_grad=True)
-    hook(activity).sum().backward()
+    if hooked == "module":
+        hook = TrainingHook(2, (2, 2), mode)
+        if mode not in ("BP", "FA", "shallow"):
+            hook.fixed_fb_weights.copy_(feedback)
+        passed = hook(activity, labels, y)
+    else:
+        passed = trainingHook(activity, labels, y, feedback, mode)
+    y.copy_(torch.tensor([[0.5, 0.25], [0.5, 0.25]]))  # only the end of a presentation has it
+    # The second term gives a shallow network's gradient, 0, something to be added to.
+    ((passed * torch.tensor([3.0, 4.0])).sum() + 0 * activity.sum()).backward()
     torch.testing.assert_close(activity.grad, torch.tensor(expected).float())
+
+
+@pytest.mark.parametrize(
+    ("mode", "labels", "y", "words"),
+    [
+        ("BRP", None, torch.zeros(2, 2), "BRP needs the targets"),
+        ("DFA", torch.eye(2), None, "DFA needs the readout"),
+    ],
+)
+def test_a_signal_that_is_not_there_is_missed(mode, labels, y, words):
+    activity = torch.zeros(2, 2, requires_grad=True)
+    passed = trainingHook(activity, labels, y, torch.eye(2), mode)
+    with pytest.raises(RuntimeError, match=words):
+        passed.sum().backward()
+
+
+def test_feedback_of_another_size_than_the_targets_is_refused():
+    with pytest.raises(ValueError, match="must start with label_features 3"):
+        TrainingHook(3, (2, 5), "DFA")
 
 
 LAYERS = {  # topology, shape of a sample, inputs of a unit in every layer
@@ -216,10 +250,68 @@ def test_dropout_silences_hidden_units_for_a_whole_presentation():
 
 
 def test_a_rate_network_applies_its_activations():
-    network = RateNetwork("FC_4_FC_2", (3,), "BP", hidden_act="relu", output_act="linear").double()
+    network = RateNetwork("FC_4_FC_2", (3,), "BP", hidden_act="relu", output_act="none").double()
     x = torch.randn(5, 3, dtype=torch.float64)
     hidden, output = network.blocks
     by_hand = torch.relu(x @ hidden.weight.T + hidden.bias) @ output.weight.T + output.bias
     torch.testing.assert_close(network(x), by_hand)
     with pytest.raises(ValueError, match="takes samples of shape"):
         network(torch.zeros(5, 4, dtype=torch.float64))
+
+
+def test_a_rate_network_pools_by_the_maximum():
+    network = RateNetwork("CONV_1_1_1_0_FC_4", (1, 5, 4), "BP", conv_act="none", output_act="none")
+    convolution, output = network.blocks
+    with torch.no_grad():
+        convolution.weight.fill_(1)
+        convolution.bias.zero_()
+        output.weight.copy_(torch.eye(4))
+        output.bias.zero_()
+    image = torch.arange(20.0).view(1, 1, 5, 4)  # the fifth row fills no window
+    assert network(image).tolist() == [[5, 7, 13, 15]]
+    sound = RateNetwork("C_1_3_1_1_FC_2", (1, 6), "BP")
+    assert sound.pooled(sound.blocks[0], torch.arange(6.0).view(1, 1, 6)).tolist() == [[[2, 5]]]
+
+
+@pytest.mark.parametrize("mode", ["DFA", "sDFA"])
+@pytest.mark.parametrize("softmax", [False, True])
+def test_what_the_errors_of_a_linear_output_project(mode, softmax):
+    torch.manual_seed(0)
+    network = RateNetwork(
+        "FC_5_FC_3", (4,), mode, hidden_act="none", output_act="none", softmax_error=softmax
+    ).double()
+    x, targets = (
+        torch.randn(6, 4, dtype=torch.float64),
+        torch.eye(3, dtype=torch.float64)[[0, 1, 2] * 2],
+    )
+    output = network(x, targets)
+    torch.nn.functional.cross_entropy(output, targets).backward()
+    error = (output.detach().softmax(1) if softmax else output.detach()) - targets
+    taught = (error.sign() if mode == "sDFA" else error) @ network.blocks[0].hook.fixed_fb_weights
+    torch.testing.assert_close(network.blocks[0].weight.grad, taught.T @ x)
+
+
+@pytest.mark.parametrize(
+    ("topology", "shape", "dropped"),
+    [
+        ("CONV_8_3_1_1_FC_300_FC_200", (1, 12, 12), [False, True, True]),
+        ("FC_300_FC_200", (400,), [True, True]),
+    ],
+)
+def test_dropout_of_a_rate_network_silences_inputs_of_fully_connected_layers(
+    topology, shape, dropped
+):
+    torch.manual_seed(0)
+    network = RateNetwork(topology, shape, "BP", dropout=0.25)
+    seen: list[torch.Tensor] = []
+    for block in network.blocks:
+        block.operator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    x = torch.rand(50, *shape) + 0.1
+    network(x)
+    shares = [float((inputs == 0).float().mean()) for inputs in seen]
+    assert shares == pytest.approx([0.25 * yes for yes in dropped], abs=0.02)
+    if dropped[0]:
+        torch.testing.assert_close(seen[0], torch.where(seen[0] == 0, 0, x / 0.75))
+    seen.clear()
+    network.eval()(x)
+    assert not any(bool((inputs == 0).any()) for inputs in seen)

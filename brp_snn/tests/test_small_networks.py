@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from brp_snn import models, threenet
-from brp_snn.models import Neuron
-from brp_snn.SNN import HIDDEN, SNN
+from brp_snn import threenet
+from brp_snn.SNN import HIDDEN, SNN, mem_update
 from brp_snn.threenet import Net
 from shared.datasets import Speech
 from shared.errors import UserError
@@ -57,8 +56,8 @@ def test_the_two_layer_network_shows_each_task_its_way(task):
     for step in range(5):
         x = inputs[:, step] if task == "gesture" else inputs
         x = (inputs > draws[step]).double() if task == "mnist" else x
-        state[:2] = models.mem_update(network.fc1(x.flatten(1)), *state[:2], Neuron())
-        state[2:] = models.mem_update(network.fc2(state[1]), *state[2:], Neuron())
+        state[:2] = mem_update(network.fc1, x.flatten(1), *state[:2])
+        state[2:] = mem_update(network.fc2, state[1], *state[2:])
         total = total + state[3] / 5
     assert total.max() > 0
     torch.testing.assert_close(output, total)
