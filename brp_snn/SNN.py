@@ -1,39 +1,68 @@
 """The two-layer spiking network: hidden units and output units, fully connected.
 
-    python brp_snn/SNN.py                       MNIST, 1000 hidden units, by BRP
+    python brp_snn/SNN.py                       MNIST, 500 hidden units, by BRP
     python brp_snn/SNN.py --train-mode shallow  only the output layer learns
 
-All options of `main.py` are there.
+All options of `main.py` are there. The class is the published one, which learns by BP.
 """
 
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from brp_snn.function import ActFun
+from brp_snn.lisnn.LISNN import connected
 from brp_snn.main import main
-from brp_snn.models import NetworkBuilder, Neuron
-from brp_snn.module import Mode
+from brp_snn.models import Neuron, act_fun, mem_update
+from shared.errors import UserError
 from shared.options import script
 
-HIDDEN, CLASSES = 1000, 10
+__all__ = ["HIDDEN", "SNN", "ActFun", "act_fun", "mem_update"]
+
+HIDDEN = 500
+TASKS = ("mnist", "nettalk", "gesture")
 
 
-class SNN(NetworkBuilder):
+class SNN(nn.Module):
     """Two fully connected layers of leaky integrate-and-fire units.
 
     Args:
-        n_in: inputs at every step.
-        hidden: hidden units.
-        classes: output units.
-        mode: the learning mode.
-        neuron: constants of the units.
+        batch_size: accepted for the published call's sake; batches may have any size.
+        input_size: inputs at every step.
+        num_classes: output units.
     """
 
-    def __init__(
-        self,
-        n_in: int,
-        hidden: int = HIDDEN,
-        classes: int = CLASSES,
-        mode: Mode = "BRP",
-        neuron: Neuron = Neuron(),
-    ) -> None:
-        super().__init__(f"FC_{hidden}_FC_{classes}", (n_in,), mode, neuron)
+    def __init__(self, batch_size: int, input_size: int, num_classes: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(input_size, HIDDEN)
+        self.fc2 = nn.Linear(HIDDEN, num_classes)
+
+    def forward(
+        self, input: Float[Tensor, "batch *inputs"], task: str, time_window: int
+    ) -> Float[Tensor, "batch classes"]:
+        """The readout: the mean number of output spikes a step.
+
+        Args:
+            input: intensities that are compared with new random numbers at every step ("mnist"),
+                the same bits at every step ("nettalk"), or [batch, frames, ...], a frame a step
+                ("gesture").
+            task: how it is shown.
+            time_window: steps.
+
+        Raises:
+            UserError: there is no such task.
+        """
+        if task not in TASKS:
+            raise UserError(f"no task is called {task!r}: choose from {', '.join(TASKS)}")
+        if task == "gesture":
+            steps = input[:, :time_window].movedim(1, 0)
+        else:
+            steps = input.expand(time_window, *input.shape)
+        if task == "mnist":
+            steps = steps > torch.rand(steps.shape, device=input.device)
+        spikes = steps.flatten(2).to(self.fc1.weight.dtype)
+        hidden = connected(spikes, self.fc1, Neuron())
+        return connected(hidden, self.fc2, Neuron()).mean(0)
 
 
 if __name__ == "__main__":

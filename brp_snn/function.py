@@ -44,7 +44,7 @@ class ActFun(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, potential: Tensor, threshold: float, lens: float) -> Tensor:
+    def forward(ctx: Any, potential: Tensor, threshold: float = 0.5, lens: float = 0.5) -> Tensor:
         """Spikes, 0 or 1 in the potential's dtype."""
         ctx.save_for_backward(potential)
         ctx.threshold, ctx.lens = threshold, lens

@@ -36,6 +36,7 @@ from brp_snn.figures import draw_angles, draw_curves
 from brp_snn.function import MODES
 from brp_snn.models import GRAMMAR, Act, Init, Network, NetworkBuilder, Neuron, RateNetwork
 from brp_snn.setup import LOADERS, SPLITS, Data, Input, Part, Source, load
+from brp_snn.tidigits import SCALINGS
 from brp_snn.train import LOSSES, OPTIMIZERS, Presentation, Task
 from shared.device import prepare
 from shared.errors import UserError
@@ -56,6 +57,7 @@ NAMED = (
     "lens",
     "decay",
     "randKill",
+    "scaling",
     "conv_act",
     "hidden_act",
     "output_act",
@@ -186,6 +188,9 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
         help="of spoken digits: 70 to 30 at random, or speakers that training never hears (random)",
     )
     parser.add_argument(
+        "--scaling", choices=SCALINGS, default="l1", help="of spoken digits, see tidigits.py (l1)"
+    )
+    parser.add_argument(
         "--nettalk", type=Path, help="NETtalk's .mat file (the one below the data root)"
     )
     parser.add_argument("--train-mode", choices=MODES, default="BRP", help="see above (BRP)")
@@ -245,8 +250,8 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
         "--spike-window",
         type=int,
         default=20,
-        help="time steps, or frames that a recording of events is cut into; spoken digits have 30 "
-        "(paper: 20)",
+        help="time steps: the first bands of spoken digits and frames of gestures, the frames that "
+        "N-MNIST is cut into (paper: 20)",
     )
     units.add_argument("--thresh", type=float, default=0.5, help="threshold (paper: 0.5)")
     units.add_argument(
@@ -259,7 +264,8 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
         "--randKill",
         type=float,
         default=1.0,
-        help="x[t] = 1 where value > U(0, 1) * randKill; not used for events (1)",
+        help="x[t] = 1 where value > U(0, 1) * randKill; not used for N-MNIST (paper: 1, and 0.1 "
+        "in a comment)",
     )
     for option, default in (("conv", "tanh"), ("hidden", "tanh"), ("output", "sigmoid")):
         units.add_argument(
@@ -321,6 +327,8 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("--loss BCE with --rate is of sigmoids: add --output-act sigmoid")
     if args.split == "speaker" and args.dataset not in SPOKEN:
         raise UserError(f"--split speaker is of spoken digits: {args.dataset} has no speakers")
+    if args.scaling != "l1" and args.dataset not in SPOKEN:
+        raise UserError(f"--scaling {args.scaling} is of spoken digits, not of {args.dataset}")
     if args.loss == "CE" and args.dataset in NOT_CLASSES:
         raise UserError(f"--loss CE is of classes, which {args.dataset} has not: take MSE or BCE")
 
@@ -413,6 +421,7 @@ def run_trial(args: argparse.Namespace, name: str, run: Run, device: torch.devic
         window=args.spike_window,
         split=args.split,
         nettalk=args.nettalk,
+        scaling=args.scaling,
         limit=QUICK_SAMPLES if args.quick else None,
     )
     data = load(args.dataset, source)

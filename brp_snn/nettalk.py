@@ -1,11 +1,23 @@
-"""How well a code is read out, such as that of NETtalk's phonemes and stresses.
+"""NETtalk, and how well a code such as that of its phonemes and stresses is read out.
+
+    python brp_snn/nettalk.py               shows the samples of the training part, one by one
+    python brp_snn/nettalk.py --mat FILE    of that nettalk_small.mat
 
 Source of the measure "nearest": Sejnowski and Rosenberg, Complex Systems 1 (1987), "best guess".
 """
 
-from jaxtyping import Bool, Float
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from shared.datasets import load_nettalk
+from shared.options import script
 
 # Rates over the same steps often lie at the same angle to two words: what rounding makes of that
 # must not decide.
@@ -56,3 +68,61 @@ def _cosines(
     outputs: Float[Tensor, "n bits"], codes: Float[Tensor, "words bits"]
 ) -> Float[Tensor, "n words"]:
     return functional.normalize(outputs) @ functional.normalize(codes).T
+
+
+class Nettalk(Dataset[tuple[UInt8[Tensor, "189"], UInt8[Tensor, "26"]]]):
+    """A part of nettalk_small.mat, by the published name.
+
+    Args:
+        train_or_test: "train" or "test".
+        transform: accepted for the published call's sake; samples are tensors already.
+        target_transform: likewise.
+        path: the file, else that of the data root.
+
+    Attributes:
+        x_values: seven letters of 27 bits each, uint8 [n, 189].
+        y_values: code of the pronunciation, uint8 [n, 26].
+
+    Raises:
+        DatasetError: the file is not there, or in another format.
+        ValueError: there is no such part.
+    """
+
+    def __init__(
+        self,
+        train_or_test: str,
+        transform: Any = None,
+        target_transform: Any = None,
+        *,
+        path: Path | None = None,
+    ) -> None:
+        if train_or_test not in ("train", "test"):
+            raise ValueError(f"the parts are train and test, not {train_or_test!r}")
+        found = load_nettalk(path)
+        self.x_values = torch.from_numpy(getattr(found, f"{train_or_test}_inputs"))
+        self.y_values = torch.from_numpy(getattr(found, f"{train_or_test}_targets"))
+
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "189"], UInt8[Tensor, "26"]]:
+        """Letters and code of a sample."""
+        return self.x_values[index], self.y_values[index]
+
+    def __len__(self) -> int:
+        return len(self.x_values)
+
+
+def main() -> None:
+    """Show the samples of the training part in random order."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mat", type=Path, help="nettalk_small.mat (that of the data root)")
+    parser.add_argument("--batch-size", type=int, default=1, help="(default and paper: 1)")
+    args = parser.parse_args()
+    part = Nettalk("train", path=args.mat)
+    for letters, code in DataLoader(part, args.batch_size, shuffle=True):
+        print(letters)
+        print(code)
+
+
+if __name__ == "__main__":
+    script(main)

@@ -1,17 +1,16 @@
 """The data sets of `main.py`, as the networks take them.
 
 Images and analog features become spikes step by step: x[t] = 1 where value > U(0, 1) * randKill,
-with fresh draws U at every step. Spoken digits are frames of such values, a frame a step. Events
-are frames of spikes already.
+with fresh draws U at every step. Spoken digits are shown a band of such values a step, gestures a
+frame a step, of either the first ones. N-MNIST's frames are spikes already.
 
 A rate network has no steps: it gets the values as they are, and frames as channels.
 """
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +21,17 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from brp_snn.gesture import CAMERAS, frames
+from brp_snn import gesture
+from brp_snn.gesture import CAMERAS, GESTURE_FRAMES, frames, gesture_frames, stored_frames
 from brp_snn.synth_dataset_gen import FOLDER, generate
-from brp_snn.tidigits import features, split_by_speaker, split_random
+from brp_snn.tidigits import (
+    BANDS,
+    PUBLISHED_FOLDER,
+    Scaling,
+    features,
+    split_by_speaker,
+    split_random,
+)
 from shared import datasets
 from shared.errors import UserError
 
@@ -152,9 +159,11 @@ class Source(NamedTuple):
     Attributes:
         root: the data root, None for the default one.
         device: that holds the data.
-        window: number of frames that recordings of events are cut into.
+        window: bands of spoken digits and frames of gestures that are shown, the first ones;
+            number of frames that other recordings of events are cut into.
         split: of spoken digits, "random" or by "speaker".
         nettalk: file of NETtalk, None for the one below the data root.
+        scaling: of the features of spoken digits, see `tidigits`.
         limit: samples of each part that are wanted, None for all.
     """
 
@@ -163,6 +172,7 @@ class Source(NamedTuple):
     window: int = 20
     split: str = "random"
     nettalk: Path | None = None
+    scaling: Scaling = "l1"
     limit: int | None = None
 
 
@@ -202,25 +212,66 @@ def _synthetic(task: str) -> Callable[[Source], Data]:
     return load
 
 
-def _recorded(name: str) -> Callable[[Source], Data]:
-    def load(source: Source) -> Data:
-        read, factor = CAMERAS[name]
-        found = read(source.root)
-        train, validation, test = (
-            _labelled(
-                datasets.Split(
-                    frames(part.first(source.limit), source.window, found.height, factor=factor),
-                    part.labels[: source.limit],
-                ),
-                found.n_classes,
-                source.device,
-            )
-            for part in (found.train, found.validation, found.test)
+def _recorded(source: Source) -> Data:
+    read, factor = CAMERAS["nmnist"]
+    found = read(source.root)
+    train, validation, test = (
+        _labelled(
+            datasets.Split(
+                frames(part.first(source.limit), source.window, found.height, factor=factor),
+                part.labels[: source.limit],
+            ),
+            found.n_classes,
+            source.device,
         )
-        shape = train.inputs.shape[1:2] + train.inputs.shape[3:]
-        return Data(found.name, train, validation, test, "spikes", tuple(shape), _floats)
+        for part in (found.train, found.validation, found.test)
+    )
+    shape = train.inputs.shape[1:2] + train.inputs.shape[3:]
+    return Data(found.name, train, validation, test, "spikes", tuple(shape), _floats)
 
-    return load
+
+def _gesture(source: Source) -> Data:
+    _check_window(source.window, GESTURE_FRAMES, "gesture has {} frames, one")
+    stored = stored_frames(source.root)
+    name, splits = _stored(stored, source.window) if stored else _from_archives(source)
+    train, validation, test = (
+        _labelled(split, gesture.GESTURES, source.device) for split in splits
+    )
+    shape = train.inputs.shape[1:2] + train.inputs.shape[3:]
+    return Data(name, train, validation, test, "frames", tuple(shape), _floats)
+
+
+def _stored(
+    found: datasets.GestureFrames, window: int
+) -> tuple[str, tuple[datasets.Split, datasets.Split, datasets.Split]]:
+    whole, test = found.train_frames[:, None, :window], found.test_frames[:, None, :window]
+    rest, held_out = train_test_split(
+        np.arange(len(whole)), test_size=VALIDATION, random_state=SPLIT_SEED
+    )
+    train, validation = (
+        datasets.Split(whole[part], found.train_labels[part]) for part in (rest, held_out)
+    )
+    return "dvs_gesture_mat", (train, validation, datasets.Split(test, found.test_labels))
+
+
+def _from_archives(
+    source: Source,
+) -> tuple[str, tuple[datasets.Split, datasets.Split, datasets.Split]]:
+    read, factor = CAMERAS["dvsgesture"]
+    found = read(source.root)
+    train, validation, test = (
+        datasets.Split(
+            gesture_frames(part.first(source.limit), source.window, found.height, factor=factor),
+            part.labels[: source.limit],
+        )
+        for part in (found.train, found.validation, found.test)
+    )
+    return found.name, (train, validation, test)
+
+
+def _check_window(window: int, most: int, words: str) -> None:
+    if window > most:
+        raise UserError(f"--spike_window {window}: a {words.format(most)} a step; lower it")
 
 
 def _nettalk(source: Source) -> Data:
@@ -245,37 +296,24 @@ def _nettalk(source: Source) -> Data:
 
 def _spoken(read: Callable[[Path | None], datasets.Speech]) -> Callable[[Source], Data]:
     def load(source: Source) -> Data:
+        _check_window(source.window, BANDS, "recording has {} bands, one")
         speech = read(source.root)
         by_speaker = source.split == "speaker"
         indices = split_by_speaker(speech.speakers) if by_speaker else split_random(speech.labels)
-        found = features(speech)
+        found = features(speech, source.scaling)[:, :, : source.window]
         train, validation, test = (
             _labelled(datasets.Split(found[part], speech.labels[part]), 10, source.device)
             for part in indices
         )
-        # Most shares of a band's energy are far below the largest ones.
-        shape, span = found.shape[1:2] + found.shape[3:], _span(found[indices.train], 0.0, 0.8)
-        return Data(speech.name, train, validation, test, "frames", shape, _floats, span)
+        shape = found.shape[1:2] + found.shape[3:]
+        return Data(speech.name, train, validation, test, "frames", shape, _floats)
 
     return load
 
 
-def _tidigits_or_stand_in(root: Path | None) -> datasets.Speech:
-    try:
-        return datasets.load_tidigits(root)
-    except datasets.DatasetMissingError as error:
-        warnings.warn(
-            f"{error} GOING ON WITH fsdd, free recordings of digits by six speakers: every record "
-            "of this run names fsdd, and its accuracy is not comparable with that on TIDigits.",
-            datasets.DatasetFallbackWarning,
-            stacklevel=2,
-        )
-        return datasets.load_fsdd(root)
-
-
-def _span(values: NDArray[np.float32], low: float = 0.01, high: float = 0.99) -> Span:
-    """The range between two quantiles of the values."""
-    bottom, top = np.quantile(values, [low, high])
+def _span(values: NDArray[np.float32]) -> Span:
+    """The range between the 1 % and the 99 % quantile of the values."""
+    bottom, top = np.quantile(values, [0.01, 0.99])
     return float(bottom), float(top)
 
 
@@ -304,15 +342,62 @@ class SynthDataset(TensorDataset):
         super().__init__(*samples)
 
 
+class Gesture(gesture.Gesture):
+    """The same part with its frames in a channel of their own, and classes as numbers."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Frames [1, frames, 32, 32] and class, int64, of a recording."""
+        frames, labels = super().__getitem__(index)
+        return frames[None], labels.argmax()
+
+
+class Tidigits(TensorDataset):
+    """A part of TIDigits, by the published name: features [1, frames, bands] with their labels.
+
+    Args:
+        train_or_test: "train", "valid" or "test".
+        input_channel: 1; accepted for the published call's sake.
+        n_bands: number of bands.
+        n_frames: number of frames.
+        transform: accepted for the published call's sake; samples are tensors already.
+        target_transform: likewise.
+        folder: of the speakers' folders.
+
+    Raises:
+        DatasetError: the recordings are not there, or damaged.
+        KeyError: there is no such part.
+    """
+
+    def __init__(
+        self,
+        train_or_test: str,
+        input_channel: int,
+        n_bands: int,
+        n_frames: int,
+        transform: Any = None,
+        target_transform: Any = None,
+        *,
+        folder: Path = PUBLISHED_FOLDER,
+    ) -> None:
+        speech = datasets.load_tidigits(folder=folder)
+        parts = dict(zip(("train", "valid", "test"), split_random(speech.labels), strict=True))
+        chosen = parts[train_or_test]
+        found = features(speech, bands=n_bands, frames=n_frames)[chosen].swapaxes(2, 3)
+        self.x_values, self.y_values = (
+            torch.from_numpy(np.ascontiguousarray(part)) for part in (found, speech.labels[chosen])
+        )
+        super().__init__(self.x_values, self.y_values)
+
+
 LOADERS: dict[str, Callable[[Source], Data]] = {
     "MNIST": _images("mnist"),
     "FashionMNIST": _images("fashion_mnist"),
     "CIFAR10": _images("cifar10"),
     "CIFAR10aug": _images("cifar10", mirrored=True),
-    "tidigits": _spoken(_tidigits_or_stand_in),
+    "tidigits": _spoken(datasets.load_tidigits_or_fsdd),
     "fsdd": _spoken(datasets.load_fsdd),
-    "dvsgesture": _recorded("dvsgesture"),
-    "nmnist": _recorded("nmnist"),
+    "dvsgesture": _gesture,
+    "nmnist": _recorded,
     "nettalk": _nettalk,
     "regression_synth": _synthetic("regression"),
     "classification_synth": _synthetic("classification"),

@@ -1,15 +1,25 @@
 """Features and parts of spoken digits.
 
-A recording becomes 30 frames of 30 mel bands, however long it is: the frames are what the network
-is shown, one a time step.
+    python brp_snn/tidigits.py                      reads TIDigits, or the stand-in fsdd, and tells
+    python brp_snn/tidigits.py --out features.npz   the number of features; writes them, too
+
+A recording becomes 30 mel bands of 30 frames, however long it is. As published, the network is
+shown a band at every time step, and its first layer convolves over the frames.
+
+    l1       the energies of a band are divided by their sum over the frames (setup.py's)
+    l2       all energies of a recording are divided by the root of their sum of squares
+             (threenet.py's)
+    log-l2   the same of their logarithms, of samples in units of 16 bits (this file's)
 """
 
+import argparse
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from librosa.filters import mel
 from numpy.typing import NDArray
 from scipy.fft import rfft
@@ -17,37 +27,43 @@ from scipy.signal import lfilter
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.preprocessing import normalize
 
-from shared.datasets import Speech
+from shared.datasets import Speech, load_tidigits, load_tidigits_or_fsdd
 from shared.errors import UserError
+from shared.options import check_positive, script
 
 BANDS = 30
 FRAMES = 30
 N_FFT = 4096
 # Raises high frequencies, as filter banks of speech do by default: y[t] = x[t] - 0.97 x[t - 1].
 PRE_EMPHASIS = 0.97
+FULL_SCALE = 1 << 15  # samples were 16-bit integers
+
+Scaling = Literal["l1", "l2", "log-l2"]
+SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
 
 SEED = 42
 SHARE = 0.7
 VALIDATION = 0.1
 FEWEST = 10
+PUBLISHED_FOLDER = Path("DATASETS/tidigits/isolated_digits_tidigits")
 
 
-def filter_bank(
+def energies(
     waveform: Float[NDArray[np.floating], "samples"],
     rate: int,
     bands: int = BANDS,
     frames: int = FRAMES,
     n_fft: int = N_FFT,
-) -> Float32[NDArray[np.float32], "bands frames"]:
-    """How the energy of each mel band is spread over a recording.
+) -> Float64[NDArray[np.float64], "bands frames"]:
+    """The energy of each mel band in each frame of a recording.
 
     The frames overlap by half and together cover the recording: a window lasts
     duration / (frames / 2 + 1 / 2). Each is weighted by a Hamming window, and its power spectrum
     summed in triangular bands, evenly spaced on the mel scale 2595 lg(1 + f / 700 Hz) from 0 to
-    half the sampling rate. The energies of a band are divided by their sum over the frames.
+    half the sampling rate.
 
     Args:
-        waveform: the recording; its level does not matter.
+        waveform: the recording, in [-1, 1].
         rate: sampling rate, Hz.
         bands: number of bands.
         frames: number of frames.
@@ -56,7 +72,7 @@ def filter_bank(
             sample is left out.
 
     Returns:
-        Shares of a band's energy: rows sum to 1, or are 0 where a band is silent.
+        Energies, of samples in units of 16 bits.
 
     Raises:
         UserError: the recording has no more samples than frames.
@@ -67,13 +83,12 @@ def filter_bank(
         )
     length = round(len(waveform) / (frames / 2 + 1 / 2))
     starts = np.linspace(0, len(waveform) - length, frames).round().astype(int)
-    emphasised = lfilter([1, -PRE_EMPHASIS], [1], waveform.astype(np.float64))
+    emphasised = lfilter([1, -PRE_EMPHASIS], [1], FULL_SCALE * waveform.astype(np.float64))
     windows = np.lib.stride_tricks.sliding_window_view(emphasised, length)[starts]
     n_fft = max(n_fft, 1 << (length - 1).bit_length())
-    power = np.abs(rfft(windows * np.hamming(length), n_fft)) ** 2
-    energies = _mel_filters(rate, n_fft, bands) @ power.T
-    shares: NDArray[np.float32] = normalize(energies, norm="l1").astype(np.float32)
-    return shares
+    power = np.abs(rfft(windows * np.hamming(length), n_fft)) ** 2 / n_fft
+    found: NDArray[np.float64] = _mel_filters(rate, n_fft, bands) @ power.T
+    return found
 
 
 @lru_cache
@@ -81,14 +96,68 @@ def _mel_filters(rate: int, n_fft: int, bands: int) -> Float[NDArray[np.float64]
     return mel(sr=rate, n_fft=n_fft, n_mels=bands, htk=True, norm=None, dtype=np.float64)
 
 
-def features(speech: Speech) -> Float32[NDArray[np.float32], "n 1 frames bands"]:
-    """The filter banks of all recordings, their frames as the time axis.
+def scaled(
+    energy: Float64[NDArray[np.float64], "bands frames"], scaling: Scaling
+) -> Float32[NDArray[np.float32], "bands frames"]:
+    """Energies of a recording as features; see the top of this file.
+
+    Silence has no shares of its energy: they are 0.
+    """
+    if scaling == "l1":
+        found = normalize(energy, norm="l1")
+    else:
+        if scaling == "log-l2":
+            energy = np.log(np.maximum(energy, np.finfo(np.float64).eps))
+        found = normalize(energy.reshape(1, -1)).reshape(energy.shape)
+    as_float: NDArray[np.float32] = found.astype(np.float32)
+    return as_float
+
+
+def features(
+    speech: Speech, scaling: Scaling = "l1", bands: int = BANDS, frames: int = FRAMES
+) -> Float32[NDArray[np.float32], "n 1 bands frames"]:
+    """The features of all recordings, their bands as the time axis.
 
     Raises:
         UserError: a recording is too short.
     """
-    found = [filter_bank(waveform, speech.rate).T for waveform in speech.waveforms]
+    found = [
+        scaled(energies(waveform, speech.rate, bands, frames), scaling)
+        for waveform in speech.waveforms
+    ]
     return np.stack(found)[:, None]
+
+
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+def read_data(
+    path: Path | str = PUBLISHED_FOLDER,
+    n_bands: int = BANDS,
+    n_frames: int = FRAMES,
+    scaling: Scaling = "log-l2",
+) -> tuple[Labelled, Labelled, Labelled]:
+    """Features [n, n_frames * n_bands] and labels of TIDigits, by the published name.
+
+    Args:
+        path: folder of the speakers' folders.
+        n_bands: number of bands.
+        n_frames: number of frames.
+        scaling: of the energies.
+
+    Returns:
+        Seven tenths of the recordings to train on; the same again, as published, to tell the
+        accuracy in training by; the others to test on.
+
+    Raises:
+        DatasetError: the recordings are not there, or damaged.
+        UserError: a recording is too short.
+    """
+    speech = load_tidigits(folder=path)
+    found = features(speech, scaling, n_bands, n_frames)
+    flat = found.swapaxes(2, 3).reshape(len(found), -1)
+    rest, test = ((flat[part], speech.labels[part]) for part in drawn(speech.labels, SHARE, SEED))
+    return rest, rest, test
 
 
 class Indices(NamedTuple):
@@ -103,19 +172,39 @@ class Indices(NamedTuple):
     test: Int64[NDArray[np.int64], "test"]
 
 
-def split_random(labels: NDArray[np.int64], share: float = SHARE, seed: int = SEED) -> Indices:
-    """Recordings drawn at random, so that any speaker may be in all parts.
+def drawn(
+    labels: NDArray[np.int64], share: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The published draw of recordings to learn from and to test on.
 
     Args:
-        labels: of the recordings; only how many there are matters.
-        share: of the recordings that is not tested on; a tenth of it is the validation part.
+        labels: of the recordings, which are in order of their speakers and takes.
+        share: of the recordings to learn from.
         seed: of the draw.
 
     Raises:
         UserError: there are fewer than ten recordings.
     """
     _check_number(len(labels))
-    rest, test = train_test_split(np.arange(len(labels)), train_size=share, random_state=seed)
+    # The published order is that of the files' names, in which zero is Z.
+    order = np.argsort(np.where(labels == 0, 10, labels), kind="stable")
+    order = order[np.random.RandomState(seed).permutation(len(labels))]
+    rest, test = np.split(order, [int(len(labels) * share)])
+    return rest, test
+
+
+def split_random(labels: NDArray[np.int64], share: float = SHARE, seed: int = SEED) -> Indices:
+    """Recordings drawn at random, so that any speaker may be in all parts; see `drawn`.
+
+    Args:
+        labels: as in `drawn`.
+        share: of the recordings that is not tested on; a tenth of it is the validation part.
+        seed: of the draw.
+
+    Raises:
+        UserError: there are fewer than ten recordings.
+    """
+    rest, test = drawn(labels, share, seed)
     train, validation = train_test_split(rest, test_size=VALIDATION, random_state=seed)
     return Indices(train, validation, test)
 
@@ -163,3 +252,33 @@ def _check_number(n: int) -> None:
         raise UserError(
             f"{n} recordings are too few to learn and to choose by: at least {FEWEST} are needed"
         )
+
+
+def main() -> None:
+    """Read the recordings and tell, or write, their features."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-root", type=Path, help="folder of the data sets, as in main.py")
+    parser.add_argument("--scaling", choices=SCALINGS, default="log-l2", help="(log-l2)")
+    parser.add_argument("--bands", type=int, default=BANDS, help=f"({BANDS})")
+    parser.add_argument("--frames", type=int, default=FRAMES, help=f"({FRAMES})")
+    parser.add_argument("--out", type=Path, help="a file, .npz")
+    args = parser.parse_args()
+    check_positive(bands=args.bands, frames=args.frames)
+    speech = load_tidigits_or_fsdd(args.data_root)
+    found = features(speech, args.scaling, args.bands, args.frames)
+    rest, test = drawn(speech.labels, SHARE, SEED)
+    print(f"{speech.name}: {len(rest)} recordings to train on, {len(test)} to test on")
+    print(f"features {found.shape}, from {found.min():.3g} to {found.max():.3g}")
+    if args.out is None:
+        return
+    try:
+        with args.out.open("wb") as file:
+            np.savez_compressed(file, features=found, labels=speech.labels, train=rest, test=test)
+    except OSError as error:
+        raise UserError(f"--out {args.out} cannot be written: {error.strerror or error}") from error
+
+
+if __name__ == "__main__":
+    script(main)

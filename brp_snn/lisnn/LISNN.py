@@ -14,7 +14,6 @@ starts: its convolution or product takes all steps at once, and only its membran
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -24,10 +23,11 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from brp_snn import _kernels as plain_kernels
-from brp_snn import models
-from brp_snn.function import ActFun
+from brp_snn.function import ActFun as ActFun
 from brp_snn.lisnn import _kernels as lateral_kernels
 from brp_snn.models import Neuron
+from brp_snn.models import act_fun as act_fun
+from brp_snn.models import mem_update as mem_update
 from shared.errors import UserError
 
 HIDDEN = 128
@@ -229,31 +229,3 @@ class LISNN(LateralNetwork):
         else:
             spikes = input > torch.rand(time_window, *input.shape, device=input.device)
         return super().forward(spikes.to(self.fc1.weight.dtype))
-
-
-def act_fun(potential: Float[Tensor, "*units"]) -> Float[Tensor, "*units"]:
-    """Spikes of the published units; their gradient is 1 where |V - 0.5| < 0.5."""
-    spikes: Tensor = ActFun.apply(potential, Neuron().threshold, Neuron().lens)
-    return spikes
-
-
-def mem_update(
-    ops: Callable[[Tensor], Tensor],
-    x: Tensor,
-    mem: Tensor,
-    spike: Tensor,
-    lateral: Callable[[Tensor], Tensor] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """One step of the published units, for networks of one's own.
-
-    Args:
-        ops: gives the currents of the layer's input.
-        x: the input.
-        mem: potentials of the step before.
-        spike: spikes of the step before.
-        lateral: gives the currents of the layer's own spikes.
-
-    Returns:
-        Potentials and spikes.
-    """
-    return models.mem_update(ops, x, mem, spike, lateral, Neuron())

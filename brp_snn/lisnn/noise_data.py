@@ -75,7 +75,8 @@ def noisy(
         found = random_noise(images, "gaussian", rng=SEED, mean=level, var=VARIANCE)
     else:
         found = random_noise(images, "s&p", rng=SEED, amount=level)
-    return (found * 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = (found * 255).astype(np.uint8)
+    return pixels
 
 
 def load_mnist(

@@ -21,7 +21,6 @@ from brp_snn.main import (
 )
 from brp_snn.models import NetworkBuilder, RateNetwork
 from brp_snn.setup import Data, Input, Part, Source, load
-from brp_snn.SNN import SNN
 from brp_snn.train import OPTIMIZERS, Presentation, Task
 from shared.datasets import Dataset, EventPart, Events, EventSet, Split
 from shared.errors import UserError
@@ -171,38 +170,6 @@ def test_gestures_that_are_not_there_are_one_sentence(scripts, tmp_path):
     assert "put the archives there" in done.stderr
 
 
-def test_quick_run_of_spoken_digits_without_spikes(scripts, tmp_path):
-    root = scripts.data_root()
-    done = scripts.run_offline(
-        "threenet.py",
-        "--quick",
-        "--dataset",
-        "fsdd",
-        "--data-root",
-        root,
-        "--out",
-        tmp_path / "run",
-    )
-    if not (root / "fsdd.zip").is_file():
-        scripts.assert_refused(done, "was not found")
-        return
-    assert done.returncode == 0, done.stderr
-    result = scripts.assert_finished(tmp_path / "run", ["curves"])
-    assert result["experiment"] == "brp_fsdd_rate_BP_FC-1000-FC-1000-FC-10_threenet_quick"
-
-
-def test_the_two_layer_network_runs_and_is_the_topologys(scripts, tmp_path):
-    torch.manual_seed(0)
-    network = SNN(12, 5, 3, "DFA")
-    torch.manual_seed(0)
-    same = NetworkBuilder("FC_5_FC_3", (12,), "DFA")
-    scripts.assert_same(dict(network.state_dict()), dict(same.state_dict()))
-    done = scripts.run("SNN.py", "--quick", "--spike_window", 4, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    result = scripts.assert_finished(tmp_path, ["curves", "angles"])
-    assert result["experiment"].endswith("_BRP_FC-1000-FC-10_T4_quick")
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, number):
     scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
@@ -236,6 +203,7 @@ def test_the_seed_decides(scripts, undisturbed, tmp_path):
         (("--rate", "--output-act", "relu"), "add --output-act sigmoid"),
         (("--dataset", "regression_synth", "--loss", "CE"), "take MSE or BCE"),
         (("--split", "speaker"), "MNIST has no speakers"),
+        (("--scaling", "log-l2"), "--scaling log-l2 is of spoken digits, not of MNIST"),
         (("--device", "cuda:99"), "--device cuda:99"),
         (("--dataset", "ImageNet"), "invalid choice: 'ImageNet'"),
     ],
@@ -389,7 +357,7 @@ def test_gestures_are_shown_to_their_network(monkeypatch):
     data = load("dvsgesture", Source(None, torch.device("cpu"), window=6))
     args = complete(make_parser().parse_args(["--dataset", "dvsgesture"]))
     network = make_network(args, data)
-    assert data.shape == network.shape == (2, 32, 32)
+    assert data.shape == network.shape == (1, 32, 32)
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
     task = Task(network, data, Presentation(6, 1.0, "MSE"), optimizer, torch.Generator())
     assert 0 < task.train_epoch(11)["train_loss"] < 1

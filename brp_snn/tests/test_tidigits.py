@@ -8,11 +8,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.io import wavfile
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
 
-from brp_snn.tidigits import features, filter_bank, split_by_speaker, split_random
-from shared.datasets import Speech, load_fsdd
+from brp_snn import tidigits
+from brp_snn.setup import Tidigits
+from brp_snn.tidigits import (
+    SCALINGS,
+    energies,
+    features,
+    read_data,
+    scaled,
+    split_by_speaker,
+    split_random,
+)
+from shared.datasets import Speech, load_fsdd, load_tidigits
 from shared.errors import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -26,6 +36,11 @@ def noise(n, seed=0):
 # ------------------------------------------------------------------------------ filter banks
 
 
+def filter_bank(*arguments):
+    """The shares of every band's energy."""
+    return scaled(energies(*arguments), "l1")
+
+
 def hertz(mels):
     return 700 * (10 ** (mels / 2595) - 1)
 
@@ -37,7 +52,7 @@ def plain_filter_bank(waveform, rate, bands, frames, n_fft):
     edges = [hertz(top * i / (bands + 1)) for i in range(bands + 2)]
     before = [0.0, *waveform[:-1].tolist()]
     emphasised = [x - 0.97 * last for x, last in zip(waveform.tolist(), before, strict=True)]
-    energies = np.zeros((bands, frames))
+    found = np.zeros((bands, frames))
     for frame in range(frames):
         start = round(frame * (len(waveform) - length) / (frames - 1))
         for k in range(n_fft // 2 + 1):
@@ -52,8 +67,8 @@ def plain_filter_bank(waveform, rate, bands, frames, n_fft):
                 low, middle, high = edges[band : band + 3]
                 rising = (frequency - low) / (middle - low)
                 falling = (high - frequency) / (high - middle)
-                energies[band, frame] += max(0, min(rising, falling)) * abs(total) ** 2
-    return energies / energies.sum(1, keepdims=True)
+                found[band, frame] += max(0, min(rising, falling)) * abs(total) ** 2
+    return found / n_fft
 
 
 @pytest.mark.parametrize(
@@ -65,11 +80,22 @@ def plain_filter_bank(waveform, rate, bands, frames, n_fft):
     ],
 )
 def test_filter_banks_are_those_of_the_definition(n, rate, bands, frames, n_fft):
-    found = filter_bank(noise(n), rate, bands, frames, n_fft)
+    found = energies(noise(n), rate, bands, frames, n_fft)
     assert found.shape == (bands, frames)
-    assert found.dtype == np.float32
-    expected = plain_filter_bank(noise(n), rate, bands, frames, n_fft)
+    expected = plain_filter_bank(32768 * noise(n), rate, bands, frames, n_fft)
     np.testing.assert_allclose(found, expected, rtol=2e-5)
+
+
+def test_energies_are_scaled_as_named():
+    found = energies(noise(900), 8000, 4, 5)
+    made = {name: scaled(found, name) for name in SCALINGS}
+    assert {values.dtype for values in made.values()} == {np.dtype(np.float32)}
+    np.testing.assert_allclose(made["l1"], found / found.sum(1, keepdims=True), rtol=1e-6)
+    for name, values in (("l2", found), ("log-l2", np.log(found))):
+        length = math.sqrt((values**2).sum())
+        np.testing.assert_allclose(made[name], values / length, rtol=1e-6)
+    assert made["log-l2"].min() > 0  # of samples in units of 16 bits
+    assert np.isfinite(scaled(np.zeros((2, 3)), "log-l2")).all()
 
 
 def test_windows_longer_than_the_transform_lose_no_sample():
@@ -77,7 +103,7 @@ def test_windows_longer_than_the_transform_lose_no_sample():
     short, long = (filter_bank(noise(350), 8000, 5, 6, n_fft) for n_fft in (64, 128))
     np.testing.assert_array_equal(short, long)
     expected = plain_filter_bank(noise(350), 8000, 5, 6, 128)
-    np.testing.assert_allclose(short, expected, rtol=2e-5)
+    np.testing.assert_allclose(short, expected / expected.sum(1, keepdims=True), rtol=2e-5)
     # Ten seconds at 20 kHz: windows of 12,903 samples.
     shares = filter_bank(noise(200_000), 20_000)
     np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
@@ -125,14 +151,18 @@ def test_a_recording_of_no_more_samples_than_frames_is_refused():
         filter_bank(noise(30), 8000)
 
 
-def test_features_have_the_frames_as_time():
+def test_features_have_the_bands_as_time():
     waveforms = tuple(noise(n, seed=n) for n in (900, 1500, 4000))
     speech = Speech("fsdd", waveforms, np.arange(3), ("a", "b", "c"), 8000)
     found = features(speech)
     assert found.shape == (3, 1, 30, 30)
     assert found.dtype == np.float32
     for waveform, values in zip(waveforms, found, strict=True):
-        np.testing.assert_array_equal(values[0].T, filter_bank(waveform, 8000))
+        np.testing.assert_array_equal(values[0], filter_bank(waveform, 8000))
+    np.testing.assert_allclose(found.sum(3), 1, rtol=1e-5)  # over the frames
+    found = features(speech, "l2", bands=4, frames=5)
+    assert found.shape == (3, 1, 4, 5)
+    np.testing.assert_allclose((found**2).sum((1, 2, 3)), 1, rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------- parts
@@ -162,17 +192,19 @@ def test_random_parts_are_seven_to_three_and_a_tenth(n, seed):
 
 
 def test_random_parts_are_the_published_draw():
-    labels = np.zeros(3000, np.int64)
+    # Two speakers of 20 takes of every digit; the published files are sorted by digit, zero last.
+    labels = np.tile(np.repeat(np.arange(10), 20), 2)
     indices = split_random(labels)
-    assert_parts(indices, 3000)
-    assert [len(part) for part in indices] == [1890, 210, 900]
-    rest, test = train_test_split(np.arange(3000), test_size=0.3, random_state=42)
-    np.testing.assert_array_equal(indices.test, test)
-    assert set(indices.train) | set(indices.validation) == set(rest)
-    for part, again in zip(indices, split_random(labels), strict=True):
-        np.testing.assert_array_equal(part, again)
+    assert_parts(indices, 400)
+    assert [len(part) for part in indices] == [252, 28, 120]
+    digits = [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
+    by_name = [s * 200 + d * 20 + take for d in digits for s in (0, 1) for take in range(20)]
+    np.random.seed(42)  # noqa: NPY002
+    published = np.array(by_name)[np.random.permutation(400)]  # noqa: NPY002
+    np.testing.assert_array_equal(indices.test, published[280:])
+    assert set(indices.train) | set(indices.validation) == set(published[:280])
     assert set(split_random(labels, seed=1).test) != set(indices.test)
-    assert len(split_random(labels, share=0.5).test) == 1500
+    assert len(split_random(labels, share=0.5).test) == 200
 
 
 def test_a_few_speakers_are_held_out_and_a_tenth_of_the_others_recordings():
@@ -250,3 +282,52 @@ def test_digits_can_be_told_by_their_features():
     n_train = min(600, len(indices.train))
     model = LogisticRegression(C=100, max_iter=1000).fit(values[:n_train], small.labels[:n_train])
     assert model.score(values[n_train:], small.labels[n_train:]) > 0.6
+
+
+# ------------------------------------------------------------------------- published programs
+
+
+def write_tidigits(folder):
+    for speaker in ("ah", "bg"):
+        (folder / speaker).mkdir(parents=True)
+        for digit in "z123456789o":
+            samples = (3e4 * noise(3000, seed=ord(digit))).astype(np.int16)
+            wavfile.write(folder / speaker / f"{digit}a_endpt.wav", 20_000, samples)
+
+
+def test_recordings_are_read_by_the_published_function(tmp_path):
+    write_tidigits(tmp_path)
+    train, again, test = read_data(tmp_path, 4, 5)
+    assert train is again
+    assert [part[0].shape for part in (train, test)] == [(14, 20), (6, 20)]
+    waveform = load_tidigits(folder=tmp_path).waveforms[0]
+    label = 0
+    row = np.concatenate([train[0], test[0]])[np.concatenate([train[1], test[1]]) == label]
+    # Frames are the slow axis.
+    expected = scaled(energies(waveform, 20_000, 4, 5), "log-l2").T.flatten()
+    assert any(np.array_equal(one, expected) for one in row)
+
+
+def test_recordings_are_parts_by_the_published_class(tmp_path):
+    write_tidigits(tmp_path)
+    parts = [Tidigits(name, 1, 4, 5, folder=tmp_path) for name in ("train", "valid", "test")]
+    assert [len(part) for part in parts] == [12, 2, 6]
+    sample, label = parts[0][3]
+    assert sample.shape == (1, 5, 4)
+    np.testing.assert_allclose(sample.sum(1), 1, rtol=1e-5)
+    assert parts[0].y_values[3] == label
+
+
+def test_features_are_told_and_written(scripts, tmp_path):
+    write_tidigits(tmp_path / "tidigits")
+    options = ("--data-root", tmp_path, "--bands", 4, "--frames", 5)
+    done = scripts.call(tidigits.main, *options, "--out", tmp_path / "made.npz")
+    assert done.returncode == 0, done.stderr
+    assert "tidigits: 14 recordings to train on, 6 to test on" in done.stdout
+    assert "features (20, 1, 4, 5)" in done.stdout
+    with np.load(tmp_path / "made.npz") as saved:
+        assert saved["features"].shape == (20, 1, 4, 5)
+        assert sorted([*saved["train"], *saved["test"]]) == list(range(20))
+    done = scripts.call(tidigits.main, *options, "--out", tmp_path / "none" / "made.npz")
+    scripts.assert_refused(done, "cannot be written")
+    scripts.assert_refused(scripts.call(tidigits.main, "--bands", 0), "--bands 0 must be above 0")

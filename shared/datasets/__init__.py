@@ -23,9 +23,11 @@ from shared.datasets._events import (
     EventPart,
     Events,
     EventSet,
+    GestureFrames,
     Recordings,
     decode_events,
     load_dvs_gesture,
+    load_gesture_frames,
     load_gesture_samples,
     load_nmnist,
     to_frames,
@@ -41,7 +43,7 @@ from shared.datasets._images import (
 )
 from shared.datasets._nettalk import Nettalk, load_nettalk
 from shared.datasets._omniglot import load_omniglot
-from shared.datasets._speech import Speech, load_fsdd, load_tidigits
+from shared.datasets._speech import Speech, load_fsdd, load_tidigits, load_tidigits_or_fsdd
 from shared.datasets._spikes import load_spike_set
 from shared.datasets._tables import folds, held_out, load_sklearn, load_yin_yang
 from shared.datasets._types import (
@@ -69,6 +71,7 @@ __all__ = [
     "EventPart",
     "EventSet",
     "Events",
+    "GestureFrames",
     "Nettalk",
     "Omniglot",
     "Recordings",
@@ -86,6 +89,7 @@ __all__ = [
     "load_cifar10_dvs",
     "load_dvs_gesture",
     "load_fsdd",
+    "load_gesture_frames",
     "load_gesture_samples",
     "load_nettalk",
     "load_nmnist",
@@ -93,6 +97,7 @@ __all__ = [
     "load_spike_set",
     "load_table",
     "load_tidigits",
+    "load_tidigits_or_fsdd",
     "to_frames",
 ]
 

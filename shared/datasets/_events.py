@@ -45,6 +45,7 @@ NMNIST_SMALL = Archive(
 )
 
 GESTURE_SIDE, GESTURE_CLASSES = 128, 11
+GESTURE_MAT, GESTURE_FRAME = "DVS_gesture_100.mat", 32
 
 
 class Events(NamedTuple):
@@ -396,6 +397,61 @@ def _gestures(found: Any) -> EventPart:
     order = np.random.default_rng(0).permutation(np.argsort(found.data))
     labels = np.asarray(found.targets, np.int64)[order]
     return EventPart(Recordings(order.tolist(), read), labels)
+
+
+@dataclass(frozen=True, eq=False)
+class GestureFrames:
+    """DVS Gesture as frames of 32 x 32 pixels in one channel.
+
+    Attributes:
+        train_frames, test_frames: [n, frames, 32, 32], what each pixel saw in each frame.
+        train_labels, test_labels: gesture of each recording, int64 [n].
+    """
+
+    train_frames: NDArray[Any]
+    train_labels: NDArray[np.int64]
+    test_frames: NDArray[Any]
+    test_labels: NDArray[np.int64]
+
+
+def load_gesture_frames(
+    path: str | os.PathLike[str] | None = None, *, root: str | os.PathLike[str] | None = None
+) -> GestureFrames:
+    """Reads ``DVS_gesture_100.mat``: train_x_100 and test_x_100 [n, frames, 1024], train_y, test_y.
+
+    The latter have a column a gesture, 1 for the recording's.
+
+    Args:
+        path: the file; it has no published checksum. None means that of the data root.
+        root: the data root, else the environment variable SNN_DATA, else ``datasets``.
+
+    Raises:
+        DatasetMissingError: no such file is there (no download is offered).
+        DatasetError: the file is damaged, unreadable or in another format.
+
+    """
+    from scipy.io import loadmat
+
+    file = data_root(root) / GESTURE_MAT if path is None else Path(os.path.expanduser(path))
+    if not os.path.exists(file):
+        raise DatasetMissingError(f"{file} is not there: put {GESTURE_MAT} there, or name its path")
+    keys = ["train_x_100", "train_y", "test_x_100", "test_y"]
+    try:
+        variables = loadmat(io.BytesIO(read_bytes(file)), variable_names=keys)
+        train_x, train_y, test_x, test_y = (variables[key] for key in keys)
+        parts = [_gesture_part(*part) for part in ((train_x, train_y), (test_x, test_y))]
+    except DatasetError:
+        raise
+    except Exception as error:  # a MATLAB file of another kind fails in too many ways to list
+        raise DatasetError(f"{file} is no {GESTURE_MAT} of MATLAB 5 ({error!r}).") from error
+    return GestureFrames(*parts[0], *parts[1])
+
+
+def _gesture_part(x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    if y.shape != (len(x), GESTURE_CLASSES) or (np.count_nonzero(y, axis=1) != 1).any():
+        raise ValueError(f"labels {y.shape} of {len(x)} recordings are not one-hot")
+    frames = x.reshape(*x.shape[:2], GESTURE_FRAME, GESTURE_FRAME)
+    return frames, y.argmax(1).astype(np.int64)
 
 
 def load_gesture_samples(root: str | os.PathLike[str] | None = None) -> EventPart:

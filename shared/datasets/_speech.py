@@ -21,7 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.datasets._files import Archive, data_root, fetch, read_bytes, read_checked
-from shared.datasets._types import DatasetError, DatasetMissingError
+from shared.datasets._types import (
+    DatasetError,
+    DatasetFallbackWarning,
+    DatasetMissingError,
+)
 
 FSDD = Archive(
     title="The Free Spoken Digit Dataset",
@@ -123,7 +127,9 @@ def _fsdd(path: Path, names: Iterable[str], read: Callable[[str], bytes]) -> Spe
     return _read("fsdd", FSDD_RATE, path, recordings, read)
 
 
-def load_tidigits(root: str | os.PathLike[str] | None = None) -> Speech:
+def load_tidigits(
+    root: str | os.PathLike[str] | None = None, *, folder: str | os.PathLike[str] | None = None
+) -> Speech:
     """Loads the isolated digits of the user's own copy of TIDigits, 20 kHz.
 
     Below ``tidigits`` of the data root, at any depth, a folder a speaker holds wav files named
@@ -134,6 +140,7 @@ def load_tidigits(root: str | os.PathLike[str] | None = None) -> Speech:
 
     Args:
         root: the data root, else the environment variable SNN_DATA, else ``datasets``.
+        folder: where it lies instead of ``tidigits`` of the data root.
 
     Raises:
         DatasetMissingError: the folder is not there, or has no such file.
@@ -141,7 +148,7 @@ def load_tidigits(root: str | os.PathLike[str] | None = None) -> Speech:
             another sampling rate, or there are two of one take.
 
     """
-    folder = data_root(root) / TIDIGITS
+    folder = data_root(root) / TIDIGITS if folder is None else Path(folder)
     recordings = _tidigits_recordings(folder)
     if not recordings:
         raise DatasetMissingError(
@@ -152,6 +159,29 @@ def load_tidigits(root: str | os.PathLike[str] | None = None) -> Speech:
     return _read(
         TIDIGITS, TIDIGITS_RATE, folder, recordings, lambda name: read_bytes(folder / name)
     )
+
+
+def load_tidigits_or_fsdd(root: str | os.PathLike[str] | None = None) -> Speech:
+    """Loads TIDigits, or, where it is not there, warns and loads fsdd; the name says which.
+
+    Args:
+        root: the data root, else the environment variable SNN_DATA, else ``datasets``.
+
+    Raises:
+        DatasetMissingError: neither is there.
+        DatasetError: the one that is there is damaged.
+
+    """
+    try:
+        return load_tidigits(root)
+    except DatasetMissingError as error:
+        warnings.warn(
+            f"{error} GOING ON WITH fsdd, free recordings of digits by six speakers: every record "
+            "of this run names fsdd, and its accuracy is not comparable with that on TIDigits.",
+            DatasetFallbackWarning,
+            stacklevel=2,
+        )
+        return load_fsdd(root)
 
 
 def _tidigits_recordings(folder: Path) -> list[_Recording]:
