@@ -15,11 +15,14 @@ from torch import Tensor
 
 from shared.datasets import Spikes, SpikeSet, Trial
 
-Preprocess = Literal["none", "canny", "binary"]
+Preprocess = Literal["none", "canny", "binary", "cut"]
 Scaling = Literal["global", "feature"]
 
 TABLE_SHIFT = 0.01
 """What the published scaling of tables adds after min-max; intensities then end at 1.01."""
+
+CUT_TIMES = (0.01, 2.3)
+"""Spike times of pixels brighter than 0.5 and of all others, where images are cut."""
 
 TARGET_TIMES = (0.01, 0.99)
 """Target spike times of the right class and of the others."""
@@ -85,6 +88,40 @@ def code(x: Shaped[Tensor, "*shape"] | NDArray[Any]) -> Float[Tensor, "*shape"]:
     return torch.exp(1 - x)
 
 
+def cut_codes(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Codes of images cut at 0.5, as the authors' older program trains and tests with.
+
+    Args:
+        x: intensities in [0, 1].
+
+    Returns:
+        exp(0.01) where x is above 0.5, exp(2.3) elsewhere, in the type of `x`.
+    """
+    return _cut_times(x).exp()
+
+
+def published_test_codes(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Codes with which the published program tests on MNIST.
+
+    It cuts pixels at 0.5 to the times 0.01 and 2.3 and then codes these times as if they were
+    intensities. Bright pixels come late, at exp(0.99), dark ones early, at exp(-1.3): the
+    contrary of what the network was trained on. Its decision is the argmax of the softmax of the
+    output codes, the latest spike.
+
+    Args:
+        x: intensities in [0, 1].
+
+    Returns:
+        Codes in the type and shape of `x`.
+    """
+    return (1 - _cut_times(x)).exp()
+
+
+def _cut_times(x: Tensor) -> Tensor:
+    bright, dark = (torch.full_like(x, time) for time in CUT_TIMES)
+    return torch.where(x > 0.5, bright, dark)
+
+
 def with_reference(z: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_in_plus_1"]:
     """Codes with one input more, a reference spike at time 0 (code 1).
 
@@ -138,7 +175,7 @@ def image_intensities(
         images: uint8, shape [n, 1, height, width].
         preprocess: "none": pixel / 255. "canny": 1 on the edges that scikit-image's Canny detector
             finds with sigma 0.5, else 0 (about 0.2 ms an image). "binary": 1 where the pixel is
-            brighter than 0.5, else 0.
+            brighter than 0.5, else 0. "cut": the same, to be coded by `cut_codes`.
 
     Returns:
         Intensities in [0, 1], float32, shape [n, height * width].
@@ -154,7 +191,7 @@ def image_intensities(
             f"not {images.dtype} of shape {list(images.shape)}"
         )
     intensities: NDArray[np.float32] = np.divide(images[:, 0], 255, dtype=np.float32)
-    if preprocess == "binary":
+    if preprocess in ("binary", "cut"):
         intensities = (intensities > 0.5).astype(np.float32)
     elif preprocess == "canny":
         intensities = _edges(intensities)

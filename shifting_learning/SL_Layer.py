@@ -30,6 +30,7 @@ from shifting_learning.kernels import Events, Spikes
 
 Rule = Literal["shifting", "exact"]
 Silent = Literal["published", "ignore", "deadline"]
+Ties = Literal["event", "published"]
 
 
 class ShiftingLayer(nn.Module):
@@ -52,6 +53,10 @@ class ShiftingLayer(nn.Module):
         wake: strength of the homeostatic term, 0 for none: after each update the timings of a
             neuron that was silent in a share f > 1/2 of the batch grow by
             wake * lr_ets * (f - 1/2), all of them alike.
+        ties: what inputs of one time are. "event": one event, which a causal set holds whole or not
+            at all, so that their order plays no part. "published": a causal set may end at each of
+            them, in the order of the inputs, as in the published program. The two differ where
+            timings of both signs meet at one time.
         generator: random generator of the default timings.
 
     Raises:
@@ -69,6 +74,7 @@ class ShiftingLayer(nn.Module):
         silent: Silent = "published",
         deadline: float = 2 * math.e,
         wake: float = 0.0,
+        ties: Ties = "event",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -76,6 +82,8 @@ class ShiftingLayer(nn.Module):
             raise ValueError(f"rule must be one of {get_args(Rule)}, not {rule!r}")
         if silent not in get_args(Silent):
             raise ValueError(f"silent must be one of {get_args(Silent)}, not {silent!r}")
+        if ties not in get_args(Ties):
+            raise ValueError(f"ties must be one of {get_args(Ties)}, not {ties!r}")
         if e_ts is None:
             e_ts = torch.rand(inCh, outCh, generator=generator) * (8 / inCh)
         if e_ts.ndim not in (2, 3) or e_ts.shape[-2:] != (inCh, outCh):
@@ -94,6 +102,7 @@ class ShiftingLayer(nn.Module):
         self.silent = silent
         self.deadline = deadline
         self.wake = wake
+        self.ties = ties
         self.e_ts = nn.Parameter(e_ts.detach().clone(), requires_grad=False)
         self.e_tp = nn.Parameter(e_tp.detach().clone(), requires_grad=False)
         self.optimizer = torch.optim.Adam(
@@ -291,6 +300,9 @@ class SNNLayer(ShiftingLayer):
         return mask.reshape(*self.e_ts.shape[:-2], -1, *mask.shape[1:])
 
     def _sort(self) -> Events:
+        if self.ties == "published":
+            events, self._z_in = kernels.sort_codes_apart(self._z_in)
+            return events
         return kernels.sort_codes(self._z_in)
 
     def _feedback(self, d: Float[Tensor, "N out"]) -> Float[Tensor, "N in"]:

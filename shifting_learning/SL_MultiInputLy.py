@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from shifting_learning import kernels
 from shifting_learning.kernels import Events
 from shifting_learning.SL_Layer import ShiftingLayer
 
@@ -43,7 +44,10 @@ class SNN_MInLy(ShiftingLayer):
         if offsets is None:
             offsets = torch.tensor([0, len(spike_times)], device=spike_times.device)
         self._check(spike_times, synapse, offsets)
-        codes = spike_times.detach().to(self.e_ts.dtype).exp()
+        if self.ties == "published":
+            codes = kernels.set_apart(spike_times.detach().double().exp())
+        else:
+            codes = spike_times.detach().to(self.e_ts.dtype).exp()
         self._is_empty = offsets[1:] == offsets[:-1]
         self._events = Events(
             codes,

@@ -6,11 +6,12 @@
     python shifting_learning/SL_mnist.py --preset published         the paper's settings
 
 Every pixel is one input spike, bright pixels first; the class whose output neuron spikes first is
-the decision. A tenth of the training set is held out: it picks the epoch of the "selected"
-accuracy. The accuracy of the last epoch is the result; test data choose nothing.
+the decision. The tuned preset holds out a tenth of the training set, which picks the epoch of the
+"selected" accuracy. The accuracy of the last epoch is the result; test data choose nothing.
 """
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -32,12 +33,26 @@ from shared.options import (
     script,
 )
 from shared.run import Run, carry_out, progress
-from shifting_learning.Dataset import Preprocess, code, image_intensities
+from shifting_learning.Dataset import (
+    Preprocess,
+    code,
+    cut_codes,
+    image_intensities,
+    published_test_codes,
+)
 from shifting_learning.figures import draw_confusion, draw_curves, draw_layers_raster, draw_roc
-from shifting_learning.network import Network, Reward, decide, reward_error, step_size
-from shifting_learning.SL_Layer import Rule, Silent, SNNLayer
+from shifting_learning.network import (
+    Network,
+    Reward,
+    decide,
+    decide_latest,
+    reward_error,
+    step_size,
+)
+from shifting_learning.SL_Layer import Rule, Silent, SNNLayer, Ties
 
 EPOCHS = 20
+HIDDEN = [800]
 EVALUATION_BATCH = 1000
 QUICK_SAMPLES = 2000
 
@@ -49,13 +64,14 @@ class Settings:
     Attributes:
         hidden_spread, output_spread: initial timings are uniform in [0, spread / n_in).
         lr_ets, lr_ets_end: step size of the timings in the first epoch and behind the last.
-        output_rate: step size of the output layer relative to the hidden one's.
+        output_rate: step size of the output layer relative to the hidden ones'.
         decay: how it falls in between, "exponential" or "cosine", per epoch.
         lr_etp: step size of the passing times.
         reward, sharpness, smoothing: the reward signal, see `network.reward_error`.
-        silent, wake: what silent neurons learn, see `SL_Layer.ShiftingLayer`.
+        silent, wake, ties: silent neurons and inputs of one time, see `SL_Layer.ShiftingLayer`.
         shift: training images are moved by up to so many pixels in both directions.
         shuffle: "every" epoch, or "once" before the first.
+        validation: share of the training set held out to select an epoch.
     """
 
     hidden_spread: float
@@ -70,8 +86,10 @@ class Settings:
     smoothing: float
     silent: Silent
     wake: float
+    ties: Ties
     shift: int
     shuffle: str
+    validation: float
 
 
 PRESETS = {
@@ -88,8 +106,10 @@ PRESETS = {
         smoothing=0.0,
         silent="published",
         wake=0.0,
+        ties="published",
         shift=0,
         shuffle="once",
+        validation=0.0,
     ),
     "tuned": Settings(
         hidden_spread=40.0,
@@ -104,8 +124,10 @@ PRESETS = {
         smoothing=0.1,
         silent="ignore",
         wake=0.1,
+        ties="event",
         shift=1,
         shuffle="every",
+        validation=0.1,
     ),
 }
 
@@ -139,11 +161,11 @@ def shifted(
 
 
 class Images:
-    """A split on the device: images, labels and their codes.
+    """A split on the device: images, labels and how the images are coded.
 
     Args:
         split: uint8 images [n, 1, height, width] and labels [n].
-        preprocess: "none", "canny" or "binary", see `Dataset.image_intensities`.
+        preprocess: see `Dataset.image_intensities`.
         device: where they lie.
     """
 
@@ -152,25 +174,19 @@ class Images:
         pixels = (255 * x).round().astype(np.uint8).reshape(len(x), *split.inputs.shape[2:])
         self.pixels = torch.from_numpy(pixels).to(device)
         self.labels = torch.from_numpy(split.labels).to(device)
+        self.coding = cut_codes if preprocess == "cut" else code
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def codes_of(pixels: UInt8[Tensor, "n height width"]) -> Float[Tensor, "n pixels"]:
-    """Input codes exp(1 - x) of images, float32."""
-    table = code(torch.arange(256, dtype=torch.float64, device=pixels.device) / 255).float()
+Coding = Callable[[Tensor], Tensor]
+
+
+def codes_of(pixels: UInt8[Tensor, "n height width"], coding: Coding) -> Float[Tensor, "n pixels"]:
+    """Input codes of images, float32, by a function from intensities to codes."""
+    table = coding(torch.arange(256, dtype=torch.float64, device=pixels.device) / 255).float()
     return table[pixels.flatten(1).long()]
-
-
-def published_test_codes(pixels: UInt8[Tensor, "n height width"]) -> Float[Tensor, "n pixels"]:
-    """Input codes of the published program's test, which cuts pixels at 0.5, float32.
-
-    Bright pixels fire at 0.01, all others at 2.3. The network never saw such inputs in training;
-    the accuracy with them is recorded beside that of the test as trained.
-    """
-    bright = pixels.flatten(1) > 127
-    return torch.where(bright, 0.01, 2.3).exp()
 
 
 def batches(n: int, size: int, order: Int[Tensor, " n"]) -> Iterator[Int[Tensor, " batch"]]:
@@ -179,13 +195,11 @@ def batches(n: int, size: int, order: Int[Tensor, " n"]) -> Iterator[Int[Tensor,
 
 
 def evaluate(
-    network: Network,
-    images: Images,
-    coding: Callable[[Tensor], Tensor] = codes_of,
+    network: Network, images: Images, coding: Coding | None = None
 ) -> Float[Tensor, "n classes"]:
-    """Output codes of all images of a split."""
+    """Output codes of all images of a split, coded as in training or as asked for."""
     chunks = torch.split(images.pixels, EVALUATION_BATCH)
-    return torch.cat([network(coding(chunk)) for chunk in chunks])
+    return torch.cat([network(codes_of(chunk, coding or images.coding)) for chunk in chunks])
 
 
 def accuracy(z_out: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:
@@ -204,17 +218,17 @@ def lead(z_out: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
 
 
 def build(args: argparse.Namespace, n_in: int, n_out: int, generator: torch.Generator) -> Network:
-    """The network n_in - hidden - n_out with its initial timings, float32."""
+    """The network n_in - hidden - ... - n_out with its initial timings, float32."""
 
     def layer(n_in: int, n_out: int, spread: float) -> SNNLayer:
         e_ts = torch.rand(n_in, n_out, generator=generator) * (spread / n_in)
-        return SNNLayer(n_in, n_out, e_ts, rule=args.rule, silent=args.silent, wake=args.wake)
+        options = {name: getattr(args, name) for name in ("rule", "silent", "wake", "ties")}
+        return SNNLayer(n_in, n_out, e_ts, **options)
 
-    return Network(
-        layer(n_in, args.hidden, args.hidden_spread),
-        layer(args.hidden, n_out, args.output_spread),
-        output_rate=args.output_rate,
-    )
+    sizes = [n_in, *args.hidden]
+    hidden = [layer(*pair, args.hidden_spread) for pair in itertools.pairwise(sizes)]
+    output = layer(sizes[-1], n_out, args.output_spread)
+    return Network(*hidden, output, output_rate=args.output_rate)
 
 
 def train_epoch(
@@ -239,7 +253,7 @@ def train_epoch(
         pixels, labels = images.pixels[batch], images.labels[batch]
         if args.shift:
             pixels = shifted(pixels, args.shift, generator)
-        z_out = network(codes_of(pixels))
+        z_out = network(codes_of(pixels, images.coding))
         delta = reward_error(z_out, labels, args.reward, args.sharpness, args.smoothing)
         network.learn(delta, lr_ets, args.lr_etp)
         right = (decide(z_out) == labels).sum()
@@ -280,15 +294,16 @@ def report(name: str, run: Run, data: datasets.Dataset, network: Network, test: 
     rows = run.metrics()
     labels = test.labels.cpu().numpy()
     z_out = evaluate(network, test).cpu()
-    cut = evaluate(network, test, published_test_codes)
+    published = evaluate(network, test, published_test_codes)
+    published_right = decide_latest(published) == test.labels
     run.save_figure(draw_confusion(labels, decide(z_out).numpy(), name), "confusion")
     run.save_figure(draw_roc(labels, lead(z_out).numpy(), name), "roc")
-    z_in = codes_of(test.pixels[:1])
-    z_hidden = network.layers[0](z_in)
-    z_last = network.layers[1](z_hidden)
+    codes = [codes_of(test.pixels[:1], test.coding)]
+    for layer in network.layers:
+        codes.append(layer(codes[-1]))
     raster = draw_layers_raster(
-        [z[0].cpu().numpy() for z in (z_in, z_hidden, z_last)],
-        ("input", "hidden", "output"),
+        [z[0].cpu().numpy() for z in codes],
+        ("input", *(["hidden"] * (len(codes) - 2)), "output"),
         f"one test image of class {labels[0]}",
     )
     run.save_figure(raster, "raster")
@@ -307,7 +322,7 @@ def report(name: str, run: Run, data: datasets.Dataset, network: Network, test: 
             "validation_accuracy_last": last.get("validation_accuracy"),
             "train_accuracy_last": last["train_accuracy"],
             "silent_hidden_last": last["silent_hidden"],
-            "test_accuracy_last_published_test": accuracy(cut, test.labels),
+            "test_accuracy_last_published_test": published_right.double().mean().item(),
         },
         figure=run.save_figure(draw_curves(rows, name), "curves"),
     )
@@ -326,7 +341,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--preprocess",
         choices=get_args(Preprocess),
         default="none",
-        help="edges, or pixels cut at 0.5 (default: none)",
+        help="edges, pixels cut at 0.5, or these as the authors' older program codes them, at the "
+        "times 0.01 and 2.3 (default: none)",
     )
     add(
         "--rule",
@@ -335,17 +351,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="the paper's rule, or the exact gradient on the same network (default: shifting)",
     )
     add("--batch-size", type=int, default=128, help="images a step (default and paper: 128)")
-    add("--hidden", type=int, default=800, help="hidden neurons (default and paper: 800)")
     add(
-        "--validation",
-        type=float,
-        default=0.1,
-        help="share of the training set held out to select an epoch (default: 0.1; paper: 0)",
+        "--hidden",
+        type=int,
+        nargs="+",
+        default=HIDDEN,
+        help="neurons of each hidden layer (default and paper: 800; older program: 400 400)",
     )
     choices = {
         "decay": ("exponential", "cosine"),
         "reward": get_args(Reward),
         "silent": get_args(Silent),
+        "ties": get_args(Ties),
         "shuffle": ("every", "once"),
     }
     add_preset_options(parser, PRESETS, choices)
@@ -361,8 +378,8 @@ def main() -> None:
     args = parse(parser, lambda args: presets_for(args.dataset, args.rule)[args.preset])
     if args.quick:
         args.epochs = min(args.epochs, 2)
-    positive = ("epochs", "batch_size", "hidden", "hidden_spread", "output_spread")
-    check_positive(**{name: getattr(args, name) for name in (*positive, "lr_ets", "lr_ets_end")})
+    positive = ("epochs", "batch_size", "hidden_spread", "output_spread", "lr_ets", "lr_ets_end")
+    check_positive(**{name: getattr(args, name) for name in positive}, hidden=min(args.hidden))
     if not 0 <= args.validation < 1:
         raise UserError(f"--validation {args.validation} must lie in [0, 1)")
     if args.shift < 0:
@@ -373,6 +390,8 @@ def main() -> None:
         data = data.first(QUICK_SAMPLES)
     session = "sl_fashion" if data.name == "fashion_mnist" else f"sl_{data.name}"
     words = [session, *([args.preprocess] if args.preprocess != "none" else [])]
+    if args.hidden != HIDDEN:
+        words.append("hidden-" + "-".join(map(str, args.hidden)))
     preset = presets_for(args.dataset, args.rule)[args.preset]
     name = experiment_name("_".join(words), args, preset)
     carry_out(args, name, device, lambda run: train(args, name, run, data, device))

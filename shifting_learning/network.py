@@ -117,6 +117,14 @@ def decide(z_out: Float[Tensor, "*batch classes"]) -> Int[Tensor, "*batch"]:
     return z_out.argmin(dim=-1)
 
 
+def decide_latest(z_out: Float[Tensor, "*batch classes"]) -> Int[Tensor, "*batch"]:
+    """The class whose neuron spikes last: how the published program decides in its test of MNIST.
+
+    It takes the largest softmax of the codes.
+    """
+    return z_out.softmax(dim=-1).argmax(dim=-1)
+
+
 def step_size(epoch: int, epochs: int, first: float, end: float, decay: str) -> float:
     """Step size of an epoch.
 
@@ -124,14 +132,14 @@ def step_size(epoch: int, epochs: int, first: float, end: float, decay: str) -> 
         epoch: from 0.
         epochs: number of epochs.
         first: step size of the first epoch.
-        end: "exponential": that of the last epoch; "cosine": that of one epoch later.
+        end: that of one epoch behind the last, which no epoch has.
         decay: one of these words.
 
     Raises:
         ValueError: the word is neither.
     """
     if decay == "exponential":
-        return float(first * (end / first) ** (epoch / max(1, epochs - 1)))
+        return float(first * (end / first) ** (epoch / epochs))
     if decay != "cosine":
         raise ValueError(f"decay must be exponential or cosine, not {decay!r}")
     return end + (first - end) * (1 + math.cos(math.pi * epoch / epochs)) / 2

@@ -213,7 +213,7 @@ def test_rewards_have_their_stated_values():
 
 def test_step_sizes_fall_as_stated():
     assert [step_size(e, 3, 1e-2, 1e-4, "exponential") for e in range(3)] == pytest.approx(
-        [1e-2, 1e-3, 1e-4]
+        [1e-2, 1e-2 * 0.01 ** (1 / 3), 1e-2 * 0.01 ** (2 / 3)]
     )
     assert [step_size(e, 2, 1.0, 0.0, "cosine") for e in range(3)] == pytest.approx([1, 0.5, 0])
     assert step_size(0, 1, 1e-2, 1e-4, "exponential") == 1e-2
@@ -232,6 +232,7 @@ def test_step_sizes_fall_as_stated():
         ({"e_tp": torch.ones(4)}, r"e_tp must have shape \[3\]"),
         ({"rule": "stdp"}, "rule must be one of"),
         ({"silent": "loud"}, "silent must be one of"),
+        ({"ties": "tight"}, "ties must be one of"),
     ],
 )
 def test_bad_arguments_are_named(arguments, words):
