@@ -16,6 +16,10 @@ Both gradients go through Adam with beta1 = beta2 = 0.9 and eps 1e-8.
 `rule="exact"` is the true gradient of z_j = p_j u_j on the same network, for comparison: the factor
 of a synapse is p_j (z_i - u_j) / (S(C_j) - 1), of the feedback p_j s_ij / (S(C_j) - 1), of the
 passing time u_j.
+
+`rule="published-tca"` is what the published program computes in its task of temporal credit
+assignment: the rule above with every error d_j divided by S(C_j) - 1 before it teaches its neuron
+and travels back. It is neither of the other two: exp(p_j) and z_j stay.
 """
 
 import math
@@ -28,7 +32,7 @@ from torch import Tensor, nn
 from shifting_learning import kernels
 from shifting_learning.kernels import Events, Spikes
 
-Rule = Literal["shifting", "exact"]
+Rule = Literal["shifting", "exact", "published-tca"]
 Silent = Literal["published", "ignore", "deadline"]
 Ties = Literal["event", "published"]
 
@@ -43,7 +47,7 @@ class ShiftingLayer(nn.Module):
             [networks, inCh, outCh] for independent networks that are trained together.
             Default: uniform in [0, 8/inCh).
         e_tp: initial exponential passing times, shape [outCh] or [networks, outCh]. Default: ones.
-        rule: "shifting" or "exact", see the module's text.
+        rule: "shifting", "exact" or "published-tca", see the module's text.
         silent: what a neuron without a spike learns. "published": its causal set is its earliest
             input and its code 1e5, so its time difference is about -1e5, as the published program
             computes it; the exact rule's gradient is nothing then. "ignore": nothing. "deadline":
@@ -141,12 +145,19 @@ class ShiftingLayer(nn.Module):
     def _earliest(self) -> Float[Tensor, " N"]:
         raise NotImplementedError
 
+    def _first_sum(self) -> Float[Tensor, "N out"]:
+        """Summed timings of each trial's earliest input event."""
+        raise NotImplementedError
+
     def _errors(self, delta: Tensor) -> Float[Tensor, "N out"]:
-        """Errors of the outputs as trials x neurons, without those of ignored silent neurons."""
+        """Errors of the outputs as trials x neurons, without those of ignored silent neurons.
+
+        The rule "published-tca" divides them by S(C) - 1.
+        """
         delta = delta.reshape(self.spikes.u.shape)
         if self.silent == "ignore" or (self.silent == "published" and self.rule == "exact"):
-            return delta.masked_fill(self.is_silent, 0.0)
-        return delta
+            delta = delta.masked_fill(self.is_silent, 0.0)
+        return delta / self.spikes.divisor if self.rule == "published-tca" else delta
 
     def _search(self) -> Spikes:
         """Find the output spikes of the trials that forward has taken in."""
@@ -164,8 +175,10 @@ class ShiftingLayer(nn.Module):
             u = u.masked_fill(self.is_silent, self.deadline)
             cause = cause.masked_fill(self.is_silent, self.deadline)
             divisor = divisor.masked_fill(self.is_silent, 1.0)
-        elif self.silent == "published" and self.rule == "shifting":
+        elif self.silent == "published" and self.rule != "exact":
             cause = torch.where(self.is_silent, self._earliest()[:, None], cause)
+            if self.rule == "published-tca" and self.is_silent.any():
+                divisor = torch.where(self.is_silent, self._first_sum() - 1, divisor)
         return Spikes(u, cause, divisor)
 
     def _timing_gradient(
@@ -310,3 +323,7 @@ class SNNLayer(ShiftingLayer):
 
     def _earliest(self) -> Float[Tensor, " N"]:
         return self._z_in.double().amin(dim=1)
+
+    def _first_sum(self) -> Float[Tensor, "N out"]:
+        first = (self._z_in.double() <= self._earliest()[:, None]).to(self.e_ts.dtype)
+        return (first.reshape(self.n_nets, -1, first.shape[-1]) @ self._timings()).flatten(0, 1)

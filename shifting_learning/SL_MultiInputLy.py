@@ -92,3 +92,11 @@ class SNN_MInLy(ShiftingLayer):
         codes, _, start, _, _ = self._events
         first = codes[start.clamp(max=len(codes) - 1)].double()
         return first.masked_fill(self._is_empty, -torch.inf)
+
+    def _first_sum(self) -> Float[Tensor, "N out"]:
+        codes, synapse, start, stop, _ = self._events
+        trial = torch.arange(len(start), device=codes.device).repeat_interleave(stop - start)
+        first = codes.double() <= self._earliest()[trial]
+        net = trial[first] // (len(start) // self.n_nets)
+        sums = self.e_ts.new_zeros(len(start), self.e_ts.shape[-1])
+        return sums.index_add_(0, trial[first], self._timings()[net, synapse[first].long()])

@@ -90,6 +90,23 @@ def test_published_test_of_mnist():
     assert torch.equal(decide_latest(z_out), golden["decision"])
 
 
+def test_step_of_temporal_credit_assignment():
+    golden = load("sl_tca_step")
+    options = {"rule": "published-tca", "ties": "published"}
+    first = SNN_MInLy(*golden["e_ts_1"].shape, golden["e_ts_1"], golden["e_tp_1"], **options)
+    last = SNNLayer(*golden["e_ts_2"].shape, golden["e_ts_2"], golden["e_tp_2"], **options)
+    network = Network(first, last)
+    z_out = network(golden["spike_times"], golden["synapse"])
+    check(z_out, golden["z_2"])
+    delta = reward_error(z_out, golden["target"][None], "published")
+    check(delta / last.spikes.divisor, golden["delta_2"])
+    check(last.pass_delta(delta) / first.spikes.divisor, golden["delta_1"])
+    network.learn(delta, float(golden["lr_ets"]), float(golden["lr_etp"]))
+    for number, layer in enumerate((first, last), start=1):
+        check(layer.e_ts.data, golden[f"e_ts_{number}_after"])
+        check(layer.e_tp.data, golden[f"e_tp_{number}_after"].flatten())
+
+
 def test_xor_training():
     golden = load("sl_xor_training")
     network = Network(
