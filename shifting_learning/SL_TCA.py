@@ -48,7 +48,14 @@ from shifting_learning.Dataset import (
     generate_features,
     generate_trials,
 )
-from shifting_learning.network import Network, Reward, decide, reward_error, step_size
+from shifting_learning.network import (
+    Network,
+    Reward,
+    decide,
+    named_sizes,
+    reward_error,
+    step_size,
+)
 from shifting_learning.SL_Layer import Rule, ShiftingLayer, Silent, SNNLayer, Ties
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
 from shifting_learning.tca_controls import counts_from_spike_counts, shuffle_times
@@ -444,10 +451,8 @@ def main() -> None:
     positive = ("epochs", "hidden", "tau", "batch_size", "lr_ets", "lr_ets_end", "output_rate")
     check_positive(**{name: getattr(args, name) for name in positive})
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    words = ["sl_tca"]
-    if args.hidden != HIDDEN:
-        words.append(f"hidden-{args.hidden}")
-    name = experiment_name("_".join(words), args, preset_of(args))
+    session = "sl_tca" + named_sizes([args.hidden], [HIDDEN])
+    name = experiment_name(session, args, preset_of(args))
     carry_out(args, name, device, lambda run: train(args, name, run, device))
 
 

@@ -46,6 +46,7 @@ from shifting_learning.network import (
     Reward,
     decide,
     decide_latest,
+    named_sizes,
     reward_error,
     step_size,
 )
@@ -391,10 +392,8 @@ def main() -> None:
         data = data.first(QUICK_SAMPLES)
     session = "sl_fashion" if data.name == "fashion_mnist" else f"sl_{data.name}"
     words = [session, *([args.preprocess] if args.preprocess != "none" else [])]
-    if args.hidden != HIDDEN:
-        words.append("hidden-" + "-".join(map(str, args.hidden)))
     preset = presets_for(args.dataset, args.rule)[args.preset]
-    name = experiment_name("_".join(words), args, preset)
+    name = experiment_name("_".join(words) + named_sizes(args.hidden, HIDDEN), args, preset)
     carry_out(args, name, device, lambda run: train(args, name, run, data, device))
 
 

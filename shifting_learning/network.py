@@ -125,6 +125,11 @@ def decide_latest(z_out: Float[Tensor, "*batch classes"]) -> Int[Tensor, "*batch
     return z_out.softmax(dim=-1).argmax(dim=-1)
 
 
+def named_sizes(hidden: Sequence[int], default: Sequence[int]) -> str:
+    """What the hidden layers' sizes add to an experiment's name: nothing where they are usual."""
+    return "" if list(hidden) == list(default) else "_hidden-" + "-".join(map(str, hidden))
+
+
 def step_size(epoch: int, epochs: int, first: float, end: float, decay: str) -> float:
     """Step size of an epoch.
 
