@@ -5,6 +5,7 @@ and the code z = exp(1 - x).
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -13,7 +14,8 @@ from jaxtyping import Float, Float32, Int, Shaped, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.datasets import Spikes, SpikeSet, Trial
+from shared.datasets import Spikes, SpikeSet, Table, Trial, data_root, load_table
+from shared.errors import UserError
 
 Preprocess = Literal["none", "canny", "binary", "cut"]
 Scaling = Literal["global", "feature"]
@@ -26,6 +28,9 @@ CUT_TIMES = (0.01, 2.3)
 
 TARGET_TIMES = (0.01, 0.99)
 """Target spike times of the right class and of the others."""
+
+WINE_QUALITY_COLUMNS = 12
+"""Eleven measurements and the grade."""
 
 REWARDS = (5, 0, 2, 0, 4, 0, 3, 6, 1)
 """Rewards of the Spike set's features, by id from 1."""
@@ -210,7 +215,9 @@ def _edges(intensities: Float32[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n 
 
 
 def table_intensities(
-    x: Shaped[np.ndarray, "n features"], scaling: Scaling = "global"
+    x: Shaped[np.ndarray, "n features"],
+    scaling: Scaling = "global",
+    scaled_by: NDArray[np.bool_] | None = None,
 ) -> Float[np.ndarray, "n features"]:
     """Intensities of a table: min-max scaling to [0, 1], plus 0.01.
 
@@ -219,6 +226,8 @@ def table_intensities(
         scaling: "global": minimum and maximum are those of the whole array (published; for
             features of one unit, such as Iris's). "feature": those of each column (for features of
             different units, such as wine's). A column without any difference becomes 0.01.
+        scaled_by: samples that minimum and maximum are taken of, bool [n]; what lies outside of
+            them is clipped. Default: all, as published.
 
     Returns:
         Intensities in [0.01, 1.01], float64, shape [n, features].
@@ -235,10 +244,62 @@ def table_intensities(
     if not np.isfinite(x).all():
         raise ValueError("a table must hold finite numbers only: check the data")
     axis = None if scaling == "global" else 0
-    low = x.min(axis=axis)
-    extent = x.max(axis=axis) - low
-    scaled: NDArray[np.float64] = (x - low) / np.where(extent > 0, extent, 1.0) + TABLE_SHIFT
-    return scaled
+    known = x if scaled_by is None else x[scaled_by]
+    low = known.min(axis=axis)
+    extent = known.max(axis=axis) - low
+    scaled: NDArray[np.float64] = (x - low) / np.where(extent > 0, extent, 1.0)
+    return scaled.clip(0, 1) + TABLE_SHIFT
+
+
+def iris_loader() -> tuple[Float[Tensor, "150 4"], Float[Tensor, "150 3"]]:
+    """Iris as the published program loads it, in a random order from torch's random state.
+
+    Returns:
+        Intensities of the features, min-max over the whole table plus 0.01, float64 [150, 4]; and
+        of the targets, 0.99 for the right class and 0.01 for the others, float32 [150, 3].
+    """
+    table = load_table("iris")
+    order = torch.randperm(len(table.labels))
+    x = torch.from_numpy(table_intensities(table.inputs))[order]
+    y = torch.full((len(x), len(table.class_names)), 0.01)
+    y[torch.arange(len(x)), torch.from_numpy(table.labels)[order]] = 0.99
+    return x, y
+
+
+def load_wine_quality(root: Path | None = None) -> Table:
+    """Wine quality (Cortez et al. 2009): eleven measurements of a wine, its quality as the class.
+
+    Args:
+        root: the data root; the files lie in its folder wine_quality, as the UCI Machine Learning
+            Repository gives them. Red wines, white ones, or both are read, whichever are there.
+
+    Returns:
+        The table; classes are the grades that occur, in ascending order.
+
+    Raises:
+        UserError: no file is there, or one is not as published.
+    """
+    folder = data_root(root) / "wine_quality"
+    paths = [folder / f"winequality-{kind}.csv" for kind in ("red", "white")]
+    there = [path for path in paths if path.exists()]
+    if not there:
+        raise UserError(
+            f"wine quality was looked for in {paths[0]}: get winequality-red.csv from the UCI "
+            "Machine Learning Repository (data set 186) and put it there"
+        )
+    rows = []
+    for path in there:
+        try:
+            rows.append(np.loadtxt(path, delimiter=";", skiprows=1, ndmin=2))
+        except ValueError as error:
+            raise UserError(f"{path} is no table of numbers divided by semicolons") from error
+        if rows[-1].shape[1] != WINE_QUALITY_COLUMNS:
+            raise UserError(f"{path} has {rows[-1].shape[1]} columns, not {WINE_QUALITY_COLUMNS}")
+    values = np.concatenate(rows)
+    grades, labels = np.unique(values[:, -1].astype(np.int64), return_inverse=True)
+    return Table(
+        "wine_quality", values[:, :-1], labels.astype(np.int64), tuple(f"grade {g}" for g in grades)
+    )
 
 
 def generate_features(

@@ -46,6 +46,7 @@ from shifting_learning.network import (
     Reward,
     decide,
     decide_latest,
+    lead,
     named_sizes,
     reward_error,
     step_size,
@@ -206,16 +207,6 @@ def evaluate(
 def accuracy(z_out: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:
     """Share of right decisions."""
     return (decide(z_out) == labels).double().mean().item()
-
-
-def lead(z_out: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
-    """How much earlier than the earliest of the others each output spikes, in codes.
-
-    The whole of an image's output codes moves with its brightness; what decides is their order.
-    """
-    first = z_out.sort(dim=1).values[:, :2]
-    is_first = z_out == first[:, :1]
-    return torch.where(is_first, first[:, 1:], first[:, :1]) - z_out
 
 
 def build(args: argparse.Namespace, n_in: int, n_out: int, generator: torch.Generator) -> Network:

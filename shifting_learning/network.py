@@ -1,5 +1,6 @@
 """Feed-forward networks of shifting-learning layers and the reward signals that teach them."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
@@ -117,12 +118,31 @@ def decide(z_out: Float[Tensor, "*batch classes"]) -> Int[Tensor, "*batch"]:
     return z_out.argmin(dim=-1)
 
 
+def lead(z_out: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch classes"]:
+    """How much earlier than the earliest of the others each output spikes, in codes.
+
+    All of an image's output codes move with its brightness; what decides is their order.
+    """
+    first = z_out.sort(dim=-1).values[..., :2]
+    is_first = z_out == first[..., :1]
+    return torch.where(is_first, first[..., 1:], first[..., :1]) - z_out
+
+
 def decide_latest(z_out: Float[Tensor, "*batch classes"]) -> Int[Tensor, "*batch"]:
     """The class whose neuron spikes last: how the published program decides in its test of MNIST.
 
     It takes the largest softmax of the codes.
     """
     return z_out.softmax(dim=-1).argmax(dim=-1)
+
+
+def published_network(sizes: Sequence[int]) -> Network:
+    """A network as the published program builds it, float32.
+
+    Args:
+        sizes: neurons of each layer, inputs first.
+    """
+    return Network(*(SNNLayer(*pair, ties="published") for pair in itertools.pairwise(sizes)))
 
 
 def named_sizes(hidden: Sequence[int], default: Sequence[int]) -> str:
