@@ -102,6 +102,7 @@ class ShiftingLayer(nn.Module):
                 f"e_tp must have shape {[*e_ts.shape[:-2], outCh]} to go with e_ts, "
                 f"not {list(e_tp.shape)}"
             )
+        self.inCh, self.outCh = inCh, outCh
         self.rule = rule
         self.silent = silent
         self.deadline = deadline
@@ -210,19 +211,15 @@ class ShiftingLayer(nn.Module):
         g_tp = (d * code).reshape(self.n_nets, -1, self.e_tp.shape[-1]).sum(dim=1)
         return g_ts.reshape(self.e_ts.shape), g_tp.reshape(self.e_tp.shape)
 
-    def backward(
-        self, delta: Tensor, z_in: Tensor, z_out: Tensor, lr_ets: float, lr_etp: float
-    ) -> None:
+    def learn(self, delta: Tensor, z_out: Tensor, lr_ets: float, lr_etp: float) -> None:
         """Learn from the last forward pass: one Adam step on the timings and passing times.
 
         Args:
             delta: errors d_j of the outputs, in the shape of `z_out`.
-            z_in: the pass's input. Kept from the published signature; the layer remembers it.
             z_out: the pass's output codes.
             lr_ets: step size eta_s of the exponential shifting timings.
             lr_etp: step size eta_p of the exponential passing times.
         """
-        del z_in
         self.e_ts.grad, self.e_tp.grad = self.gradients(delta, z_out)
         for group, lr in zip(self.optimizer.param_groups, (lr_ets, lr_etp), strict=True):
             group["lr"] = lr
@@ -248,21 +245,29 @@ class ShiftingLayer(nn.Module):
 class SNNLayer(ShiftingLayer):
     """One-spike inputs to one-spike neurons; arguments as in `ShiftingLayer`.
 
+    `forward`, `pass_delta` and `backward` take the published arguments; `layer(z_in)`, `feedback`
+    and `learn` are the same without those that a layer knows.
+
     Example:
         >>> layer = SNNLayer(784, 800)
         >>> z_out = layer(z_in)                        # [batch, 784] -> [batch, 800]
-        >>> delta_in = layer.pass_delta(delta)         # [batch, 800] -> [batch, 784]
-        >>> layer.backward(delta, z_in, z_out, lr_ets=1e-4, lr_etp=1e-4)
+        >>> delta_in = layer.feedback(delta)           # [batch, 800] -> [batch, 784]
+        >>> layer.learn(delta, z_out, lr_ets=1e-4, lr_etp=1e-4)
     """
 
     def forward(
-        self, z_in: Float[Tensor, "*networks batch in"]
+        self,
+        bs: int | Float[Tensor, "*networks batch in"],
+        z_in: Float[Tensor, "*networks batch in"] | None = None,
+        dv: torch.device | None = None,
     ) -> Float[Tensor, "*networks batch out"]:
-        """Codes of the output spikes.
+        """Codes of the output spikes: `layer(z_in)`, or as published `forward(bs, z_in, dv)`.
 
         Args:
+            bs: number of trials, or the input codes alone.
             z_in: input codes z = exp(t), shape [batch, in], or [networks, batch, in] where the
                 layer holds several networks.
+            dv: the published argument for a device; not needed, the layer is where `to` put it.
 
         Returns:
             Output codes z_j = p_j u_j, shape [batch, out] or [networks, batch, out]; 1e5 p_j for
@@ -271,6 +276,11 @@ class SNNLayer(ShiftingLayer):
         Raises:
             ValueError: the shape does not fit the timings, or a code is NaN.
         """
+        del dv
+        if isinstance(bs, Tensor):
+            z_in, bs = bs, bs.shape[-2] if bs.ndim > 1 else 0
+        if z_in is None:
+            raise ValueError("forward needs input codes: call layer(z_in) or forward(bs, z_in)")
         n_in, n_out = self.e_ts.shape[-2:]
         if (
             z_in.ndim != self.e_ts.ndim
@@ -279,6 +289,8 @@ class SNNLayer(ShiftingLayer):
         ):
             expected = ["batch", n_in] if self.e_ts.ndim == 2 else [self.n_nets, "batch", n_in]
             raise ValueError(f"z_in must have shape {expected}, not {list(z_in.shape)}")
+        if z_in.shape[-2] != bs:
+            raise ValueError(f"z_in holds {z_in.shape[-2]} trials, not bs = {bs}")
         if z_in.isnan().any():
             raise ValueError("z_in holds NaN: check the data and the coding that made it")
         self._z_in = z_in.detach().reshape(-1, n_in).to(self.e_ts.dtype)
@@ -287,6 +299,20 @@ class SNNLayer(ShiftingLayer):
         return z_out.reshape(*z_in.shape[:-1], n_out)
 
     def pass_delta(
+        self, bs: int, delta: Float[Tensor, "*networks batch out"]
+    ) -> Float[Tensor, "*networks batch in"]:
+        """`feedback` with the published arguments; `bs` is the number of trials."""
+        del bs
+        return self.feedback(delta)
+
+    def backward(
+        self, bs: int, delta: Tensor, z_in: Tensor, z_out: Tensor, lr_Ets: float, lr_Etp: float
+    ) -> None:
+        """`learn` with the published arguments; the layer remembers `bs` and `z_in` itself."""
+        del bs, z_in
+        self.learn(delta, z_out, lr_Ets, lr_Etp)
+
+    def feedback(
         self, delta: Float[Tensor, "*networks batch out"]
     ) -> Float[Tensor, "*networks batch in"]:
         """Errors of the inputs, sent back along the causal synapses of the last forward pass.
@@ -309,7 +335,8 @@ class SNNLayer(ShiftingLayer):
 
         Shape [batch, in, out] or [networks, batch, in, out].
         """
-        mask = self._z_in.double()[:, :, None] <= self.spikes.cause[:, None, :]
+        causes = self.spikes.cause
+        mask = self._z_in.double()[:, :, None] <= causes[:, None, :]
         return mask.reshape(*self.e_ts.shape[:-2], -1, *mask.shape[1:])
 
     def _sort(self) -> Events:

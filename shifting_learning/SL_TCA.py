@@ -17,6 +17,7 @@ network beats the first and loses by the second.
 import argparse
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -24,7 +25,7 @@ from typing import get_args
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -40,14 +41,7 @@ from shared.options import (
     parse,
     script,
 )
-from shared.run import Run, carry_out, progress
-from shifting_learning.Dataset import (
-    MAX_TARGET,
-    TrialBatch,
-    batch_trials,
-    generate_features,
-    generate_trials,
-)
+from shared.run import Run, carry_out, progress, read_checkpoint
 from shifting_learning.network import (
     Network,
     Reward,
@@ -58,6 +52,13 @@ from shifting_learning.network import (
 )
 from shifting_learning.SL_Layer import Rule, ShiftingLayer, Silent, SNNLayer, Ties
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
+from shifting_learning.spike_trials import (
+    MAX_TARGET,
+    TrialBatch,
+    batch_trials,
+    generate_features,
+    generate_trials,
+)
 from shifting_learning.tca_controls import counts_from_spike_counts, shuffle_times
 
 EPOCHS = 200
@@ -245,6 +246,12 @@ def build(args: argparse.Namespace, n_in: int, duration: float) -> Network:
     )
 
 
+def respond(network: Network, batch: TrialBatch) -> Float[Tensor, "batch classes"]:
+    """Output codes of a batch of trials."""
+    z_out: Tensor = network(batch.spike_times, batch.synapse, offsets=batch.offsets)
+    return z_out
+
+
 def train_epoch(
     args: argparse.Namespace,
     network: Network,
@@ -263,13 +270,13 @@ def train_epoch(
     order = torch.randperm(n, generator=generator) if every else torch.arange(n)
     totals = torch.zeros(3, dtype=torch.float64)
     for which in progress(torch.split(order, args.batch_size), -(-n // args.batch_size), "train"):
-        *spikes, targets = trials.take(which)
-        z_out = network(*spikes)
+        batch = trials.take(which)
+        z_out = respond(network, batch)
         delta = reward_error(
-            z_out, targets, args.reward, args.sharpness, neighbours=args.neighbours
+            z_out, batch.targets, args.reward, args.sharpness, neighbours=args.neighbours
         )
         network.learn(delta, lr_ets, args.lr_etp)
-        miss = (decide(z_out) - targets).abs()
+        miss = (decide(z_out) - batch.targets).abs()
         silent = network.silent_share() * len(which)
         totals = totals.to(z_out.device) + torch.stack([(miss == 0).sum(), miss.sum(), silent])
     names = ("train_accuracy", "train_count_error", "silent_hidden")
@@ -280,9 +287,9 @@ def counts(network: Network, trials: Batches) -> tuple[Int[Tensor, " n"], Int[Te
     """Decided and right counts of all trials."""
     decided, right = [], []
     for which in torch.split(torch.arange(len(trials)), EVALUATION_BATCH):
-        *spikes, targets = trials.take(which)
-        decided.append(decide(network(*spikes)))
-        right.append(targets)
+        batch = trials.take(which)
+        decided.append(decide(respond(network, batch)))
+        right.append(batch.targets)
     return torch.cat(decided), torch.cat(right)
 
 
@@ -417,8 +424,55 @@ def report(
     )
 
 
-def main() -> None:
-    """Read the options and run."""
+# ------------------------------------------------------------------------------ published calls
+
+
+def preprocess() -> dict[str, tuple[Trial, ...]]:
+    """The trials that the published program would read: "train" and "test".
+
+    The training trials are generated (see the module's text), and nothing is written.
+    """
+    parts = load_trials(read_options(["--preset", "published"]))[2]
+    return {part: parts[part] for part in ("train", "test")}
+
+
+def Spike_train() -> None:
+    """Train with the published settings, a run under runs/."""
+    start(read_options(["--preset", "published"]))
+
+
+def Spike_test(
+    spk: Sequence[Float[Tensor, " K"]], idx: Sequence[Int[Tensor, " K"]], targets: Tensor
+) -> tuple[int, int]:
+    """Test the network that `Spike_train` saved.
+
+    Args:
+        spk: spike times of each trial, seconds, ascending.
+        idx: synapse of each spike.
+        targets: class of each trial.
+
+    Returns:
+        Number of right decisions, and of trials.
+
+    Raises:
+        UserError: `Spike_train` has saved nothing.
+    """
+    args = read_options(["--preset", "published"])
+    path = Path("runs") / name_of(args) / f"seed{args.seed}" / "checkpoint.pt"
+    if not path.exists():
+        raise UserError(f"{path} is not there: call Spike_train first")
+    saved = read_checkpoint(path)["state"]["network"]
+    network = build(args, len(saved["layers.0.e_ts"]), 0.0)
+    network.load_state_dict(saved)
+    decided = torch.cat([decide(network(*trial)) for trial in zip(spk, idx, strict=True)])
+    return int((decided == targets).sum()), len(targets)
+
+
+# ------------------------------------------------------------------------------ the command line
+
+
+def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, of the command line where no others are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -445,15 +499,29 @@ def main() -> None:
     }
     add_preset_options(parser, PRESETS, choices)
     add_common_options(parser, "sl_tca", EPOCHS)
-    args = parse(parser, preset_of)
+    args = parse(parser, preset_of, argv)
     if args.quick:
         args.epochs = min(args.epochs, 2)
     positive = ("epochs", "hidden", "tau", "batch_size", "lr_ets", "lr_ets_end", "output_rate")
     check_positive(**{name: getattr(args, name) for name in positive})
+    return args
+
+
+def name_of(args: argparse.Namespace) -> str:
+    """The experiment's name."""
+    return experiment_name("sl_tca" + named_sizes([args.hidden], [HIDDEN]), args, preset_of(args))
+
+
+def start(args: argparse.Namespace) -> None:
+    """Run what the options ask for."""
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    session = "sl_tca" + named_sizes([args.hidden], [HIDDEN])
-    name = experiment_name(session, args, preset_of(args))
+    name = name_of(args)
     carry_out(args, name, device, lambda run: train(args, name, run, device))
+
+
+def main() -> None:
+    """Read the options and run."""
+    start(read_options())
 
 
 if __name__ == "__main__":

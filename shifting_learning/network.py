@@ -30,10 +30,10 @@ class Network(nn.Module):
         self.layers = cast("Sequence[ShiftingLayer]", nn.ModuleList(layers))
         self._codes: list[Tensor] = []
 
-    def forward(self, *inputs: Tensor) -> Float[Tensor, "*networks batch out"]:
+    def forward(self, *inputs: Tensor, **options: Tensor) -> Float[Tensor, "*networks batch out"]:
         """Output codes of the last layer; arguments are those of the first layer."""
         first, *others = self.layers
-        self._codes = [inputs[0], first(*inputs)]
+        self._codes = [first(*inputs, **options)]
         for layer in others:
             self._codes.append(layer(self._codes[-1]))
         return self._codes[-1]
@@ -59,10 +59,9 @@ class Network(nn.Module):
             )
         for k in reversed(range(len(self.layers))):
             layer = self.layers[k]
-            delta_in = layer.pass_delta(delta) if isinstance(layer, SNNLayer) and k else delta
+            delta_in = layer.feedback(delta) if isinstance(layer, SNNLayer) and k else delta
             rate = self.output_rate if k == len(self.layers) - 1 else 1.0
-            z_in, z_out = self._codes[k : k + 2]
-            layer.backward(delta, z_in, z_out, rate * lr_ets, rate * lr_etp)
+            layer.learn(delta, self._codes[k], rate * lr_ets, rate * lr_etp)
             delta = delta_in
 
     def silent_share(self) -> Float[Tensor, ""]:

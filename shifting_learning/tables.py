@@ -231,11 +231,12 @@ class Groups:
         device: torch.device,
     ) -> None:
         self.is_test = is_test
-        self._members = [(chosen == k).nonzero()[:, 0] for k in chosen.unique().tolist()]
+        numbers = sorted(set(chosen.tolist()))
+        self._members = [(chosen == k).nonzero()[:, 0] for k in numbers]
         candidates = candidates_of(settings)
         self._trainers = [
             Trainer(plan, settings if k < 0 else candidates[k], table, ~is_test[members], device)
-            for k, members in zip(chosen.unique().tolist(), self._members, strict=True)
+            for k, members in zip(numbers, self._members, strict=True)
         ]
 
     def train_epoch(self, epoch: int) -> float:

@@ -40,8 +40,8 @@ def counts_from_spike_counts(
     """
     targets = [trial.target for trial in train]
     ridge = RidgeCV(alphas=PENALTIES).fit(spike_counts(train, n_synapses), targets)
-    told = ridge.predict(spike_counts(tested, n_synapses)).round().clip(0, largest)
-    return told.astype(np.int64)
+    told = np.asarray(ridge.predict(spike_counts(tested, n_synapses)), np.float64)
+    return told.round().clip(0, largest).astype(np.int64)
 
 
 def shuffle_times(trials: Sequence[Trial], rng: np.random.Generator) -> tuple[Trial, ...]:

@@ -41,11 +41,12 @@ def test_layer(name, layer_class, ties):
     layer = layer_class(*golden["e_ts"].shape, golden["e_ts"], golden["e_tp"], ties=ties)
     for step in STEPS:
         z_in, delta = golden[f"z_in_{step}"], golden[f"delta_{step}"]
-        z_out = layer(z_in)
+        bs = len(z_in)
+        z_out = layer.forward(bs, z_in, dv=torch.device("cpu"))
         check(z_out, golden[f"z_out_{step}"])
         assert torch.equal(layer.cause_mask, golden[f"cause_mask_{step}"].bool())
-        check(layer.pass_delta(delta), golden[f"delta_in_{step}"])
-        layer.backward(delta, z_in, z_out, float(golden["lr_ets"]), float(golden["lr_etp"]))
+        check(layer.pass_delta(bs, delta), golden[f"delta_in_{step}"])
+        layer.backward(bs, delta, z_in, z_out, float(golden["lr_ets"]), float(golden["lr_etp"]))
         check(layer.e_ts.data, golden[f"e_ts_after_{step}"])
         check(layer.e_tp.data, golden[f"e_tp_after_{step}"])
 
@@ -57,7 +58,7 @@ def test_layer_in_float32(name):
     z_out = layer(golden["z_in_0"])
     assert z_out.dtype == torch.float32
     check(z_out, golden["z_out_0"].double())
-    check(layer.pass_delta(golden["delta_0"]), golden["delta_in_0"].double())
+    check(layer.feedback(golden["delta_0"]), golden["delta_in_0"].double())
 
 
 @pytest.mark.parametrize("ties", ["event", "published"])
@@ -67,10 +68,13 @@ def test_multi_input_layer(layer_class, ties):
     layer = layer_class(*golden["e_ts"].shape, golden["e_ts"], ties=ties)
     for step in STEPS:
         times, delta = golden[f"spike_times_{step}"], golden[f"delta_{step}"][None]
-        z_out = layer(times, golden[f"synapse_{step}"])
+        synapse = golden[f"synapse_{step}"]
+        z_out = layer.forward(times, synapse, dv=torch.device("cpu"))
         check(z_out, golden[f"z_out_{step}"])
         assert torch.equal(layer.cause_mask, golden[f"cause_mask_{step}"].bool())
-        layer.backward(delta, times, z_out, float(golden["lr_ets"]), float(golden["lr_etp"]))
+        layer.backward(
+            delta, times, synapse, z_out, float(golden["lr_ets"]), float(golden["lr_etp"])
+        )
         check(layer.e_ts.data, golden[f"e_ts_after_{step}"])
         check(layer.e_tp.data, golden[f"e_tp_after_{step}"])
 
@@ -100,7 +104,7 @@ def test_step_of_temporal_credit_assignment():
     check(z_out, golden["z_2"])
     delta = reward_error(z_out, golden["target"][None], "published")
     check(delta / last.spikes.divisor, golden["delta_2"])
-    check(last.pass_delta(delta) / first.spikes.divisor, golden["delta_1"])
+    check(last.feedback(delta) / first.spikes.divisor, golden["delta_1"])
     network.learn(delta, float(golden["lr_ets"]), float(golden["lr_etp"]))
     for number, layer in enumerate((first, last), start=1):
         check(layer.e_ts.data, golden[f"e_ts_{number}_after"])
