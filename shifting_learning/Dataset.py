@@ -332,7 +332,7 @@ def MNIST_show(data_set: str = "mnist", show_part: str = "train") -> Figure:
     """
     images, labels = next(iter(ImageLoader(data_set, show_part, shuffle=False)))
     figure, panels = plt.subplots(5, 5, figsize=(5, 5.6), layout="constrained")
-    for axes, image, label in zip(panels.flat, images[:, 0], labels.tolist(), strict=False):
+    for axes, image, label in zip(panels.flat, images[:, 0].numpy(), labels.tolist(), strict=False):
         axes.imshow(image, cmap="gray")
         axes.set_title(label, fontsize=7)
         axes.axis("off")

@@ -164,7 +164,7 @@ def draw(
     right.plot(range(1, folds + 1), 100 * accuracies.mean(dim=0), "k_", ms=18, label="mean")
     right.set(xlabel="fold", ylabel="test accuracy (%)", xticks=range(1, folds + 1))
     right.set_title(f"{100 * accuracies.mean():.2f} % over {folds} folds, {repeats} seeds")
-    right.legend(loc="lower right")
+    right.legend()
     for axes in (left, middle, right):
         axes.grid(alpha=0.3)
     return figure
