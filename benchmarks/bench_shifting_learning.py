@@ -107,8 +107,6 @@ def make_step(
     network = Network(
         first(n_in, n_hidden, e_ts[0].to(dtype)), kind(n_hidden, n_out, e_ts[1].to(dtype))
     ).to(device)
-    for layer in network.layers:
-        layer.events = True  # inputs of one time are one event on both sides
     labels = (torch.arange(case.batch) % n_out).to(device)
 
     def step() -> torch.Tensor:

@@ -120,15 +120,18 @@ def add_preset_options(
 
 
 def parse(
-    parser: argparse.ArgumentParser, preset_of: Callable[[argparse.Namespace], Any]
+    parser: argparse.ArgumentParser,
+    preset_of: Callable[[argparse.Namespace], Any],
+    argv: Sequence[str] | None = None,
 ) -> argparse.Namespace:
     """Read the command line; options that were not given take their preset's value.
 
     Args:
         parser: with the options of `add_preset_options`.
         preset_of: gives the settings that the options read so far ask for.
+        argv: options in place of the command line's.
     """
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     for name, value in asdict(preset_of(args)).items():
         if getattr(args, name) is None:
             setattr(args, name, value)

@@ -16,6 +16,10 @@ Both gradients go through Adam with beta1 = beta2 = 0.9 and eps 1e-8.
 `rule="exact"` is the true gradient of z_j = p_j u_j on the same network, for comparison: the factor
 of a synapse is p_j (z_i - u_j) / (S(C_j) - 1), of the feedback p_j s_ij / (S(C_j) - 1), of the
 passing time u_j.
+
+`rule="published-tca"` is what the published program computes in its task of temporal credit
+assignment: the rule above with every error d_j divided by S(C_j) - 1 before it teaches its neuron
+and travels back. It is neither of the other two: exp(p_j) and z_j stay.
 """
 
 import math
@@ -28,8 +32,9 @@ from torch import Tensor, nn
 from shifting_learning import kernels
 from shifting_learning.kernels import Events, Spikes
 
-Rule = Literal["shifting", "exact"]
+Rule = Literal["shifting", "exact", "published-tca"]
 Silent = Literal["published", "ignore", "deadline"]
+Ties = Literal["event", "published"]
 
 
 class ShiftingLayer(nn.Module):
@@ -42,7 +47,7 @@ class ShiftingLayer(nn.Module):
             [networks, inCh, outCh] for independent networks that are trained together.
             Default: uniform in [0, 8/inCh).
         e_tp: initial exponential passing times, shape [outCh] or [networks, outCh]. Default: ones.
-        rule: "shifting" or "exact", see the module's text.
+        rule: "shifting", "exact" or "published-tca", see the module's text.
         silent: what a neuron without a spike learns. "published": its causal set is its earliest
             input and its code 1e5, so its time difference is about -1e5, as the published program
             computes it; the exact rule's gradient is nothing then. "ignore": nothing. "deadline":
@@ -52,6 +57,10 @@ class ShiftingLayer(nn.Module):
         wake: strength of the homeostatic term, 0 for none: after each update the timings of a
             neuron that was silent in a share f > 1/2 of the batch grow by
             wake * lr_ets * (f - 1/2), all of them alike.
+        ties: what inputs of one time are. "event": one event, which a causal set holds whole or not
+            at all, so that their order plays no part. "published": a causal set may end at each of
+            them, in the order of the inputs, as in the published program. The two differ where
+            timings of both signs meet at one time.
         generator: random generator of the default timings.
 
     Raises:
@@ -69,6 +78,7 @@ class ShiftingLayer(nn.Module):
         silent: Silent = "published",
         deadline: float = 2 * math.e,
         wake: float = 0.0,
+        ties: Ties = "event",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -76,6 +86,8 @@ class ShiftingLayer(nn.Module):
             raise ValueError(f"rule must be one of {get_args(Rule)}, not {rule!r}")
         if silent not in get_args(Silent):
             raise ValueError(f"silent must be one of {get_args(Silent)}, not {silent!r}")
+        if ties not in get_args(Ties):
+            raise ValueError(f"ties must be one of {get_args(Ties)}, not {ties!r}")
         if e_ts is None:
             e_ts = torch.rand(inCh, outCh, generator=generator) * (8 / inCh)
         if e_ts.ndim not in (2, 3) or e_ts.shape[-2:] != (inCh, outCh):
@@ -90,10 +102,12 @@ class ShiftingLayer(nn.Module):
                 f"e_tp must have shape {[*e_ts.shape[:-2], outCh]} to go with e_ts, "
                 f"not {list(e_tp.shape)}"
             )
+        self.inCh, self.outCh = inCh, outCh
         self.rule = rule
         self.silent = silent
         self.deadline = deadline
         self.wake = wake
+        self.ties = ties
         self.e_ts = nn.Parameter(e_ts.detach().clone(), requires_grad=False)
         self.e_tp = nn.Parameter(e_tp.detach().clone(), requires_grad=False)
         self.optimizer = torch.optim.Adam(
@@ -132,12 +146,19 @@ class ShiftingLayer(nn.Module):
     def _earliest(self) -> Float[Tensor, " N"]:
         raise NotImplementedError
 
+    def _first_sum(self) -> Float[Tensor, "N out"]:
+        """Summed timings of each trial's earliest input event."""
+        raise NotImplementedError
+
     def _errors(self, delta: Tensor) -> Float[Tensor, "N out"]:
-        """Errors of the outputs as trials x neurons, without those of ignored silent neurons."""
+        """Errors of the outputs as trials x neurons, without those of ignored silent neurons.
+
+        The rule "published-tca" divides them by S(C) - 1.
+        """
         delta = delta.reshape(self.spikes.u.shape)
         if self.silent == "ignore" or (self.silent == "published" and self.rule == "exact"):
-            return delta.masked_fill(self.is_silent, 0.0)
-        return delta
+            delta = delta.masked_fill(self.is_silent, 0.0)
+        return delta / self.spikes.divisor if self.rule == "published-tca" else delta
 
     def _search(self) -> Spikes:
         """Find the output spikes of the trials that forward has taken in."""
@@ -155,8 +176,10 @@ class ShiftingLayer(nn.Module):
             u = u.masked_fill(self.is_silent, self.deadline)
             cause = cause.masked_fill(self.is_silent, self.deadline)
             divisor = divisor.masked_fill(self.is_silent, 1.0)
-        elif self.silent == "published" and self.rule == "shifting":
+        elif self.silent == "published" and self.rule != "exact":
             cause = torch.where(self.is_silent, self._earliest()[:, None], cause)
+            if self.rule == "published-tca" and self.is_silent.any():
+                divisor = torch.where(self.is_silent, self._first_sum() - 1, divisor)
         return Spikes(u, cause, divisor)
 
     def _timing_gradient(
@@ -188,19 +211,15 @@ class ShiftingLayer(nn.Module):
         g_tp = (d * code).reshape(self.n_nets, -1, self.e_tp.shape[-1]).sum(dim=1)
         return g_ts.reshape(self.e_ts.shape), g_tp.reshape(self.e_tp.shape)
 
-    def backward(
-        self, delta: Tensor, z_in: Tensor, z_out: Tensor, lr_ets: float, lr_etp: float
-    ) -> None:
+    def learn(self, delta: Tensor, z_out: Tensor, lr_ets: float, lr_etp: float) -> None:
         """Learn from the last forward pass: one Adam step on the timings and passing times.
 
         Args:
             delta: errors d_j of the outputs, in the shape of `z_out`.
-            z_in: the pass's input. Kept from the published signature; the layer remembers it.
             z_out: the pass's output codes.
             lr_ets: step size eta_s of the exponential shifting timings.
             lr_etp: step size eta_p of the exponential passing times.
         """
-        del z_in
         self.e_ts.grad, self.e_tp.grad = self.gradients(delta, z_out)
         for group, lr in zip(self.optimizer.param_groups, (lr_ets, lr_etp), strict=True):
             group["lr"] = lr
@@ -226,21 +245,29 @@ class ShiftingLayer(nn.Module):
 class SNNLayer(ShiftingLayer):
     """One-spike inputs to one-spike neurons; arguments as in `ShiftingLayer`.
 
+    `forward`, `pass_delta` and `backward` take the published arguments; `layer(z_in)`, `feedback`
+    and `learn` are the same without those that a layer knows.
+
     Example:
         >>> layer = SNNLayer(784, 800)
         >>> z_out = layer(z_in)                        # [batch, 784] -> [batch, 800]
-        >>> delta_in = layer.pass_delta(delta)         # [batch, 800] -> [batch, 784]
-        >>> layer.backward(delta, z_in, z_out, lr_ets=1e-4, lr_etp=1e-4)
+        >>> delta_in = layer.feedback(delta)           # [batch, 800] -> [batch, 784]
+        >>> layer.learn(delta, z_out, lr_ets=1e-4, lr_etp=1e-4)
     """
 
     def forward(
-        self, z_in: Float[Tensor, "*networks batch in"]
+        self,
+        bs: int | Float[Tensor, "*networks batch in"],
+        z_in: Float[Tensor, "*networks batch in"] | None = None,
+        dv: torch.device | None = None,
     ) -> Float[Tensor, "*networks batch out"]:
-        """Codes of the output spikes.
+        """Codes of the output spikes: `layer(z_in)`, or as published `forward(bs, z_in, dv)`.
 
         Args:
+            bs: number of trials, or the input codes alone.
             z_in: input codes z = exp(t), shape [batch, in], or [networks, batch, in] where the
                 layer holds several networks.
+            dv: the published argument for a device; not needed, the layer is where `to` put it.
 
         Returns:
             Output codes z_j = p_j u_j, shape [batch, out] or [networks, batch, out]; 1e5 p_j for
@@ -249,6 +276,11 @@ class SNNLayer(ShiftingLayer):
         Raises:
             ValueError: the shape does not fit the timings, or a code is NaN.
         """
+        del dv
+        if isinstance(bs, Tensor):
+            z_in, bs = bs, bs.shape[-2] if bs.ndim > 1 else 0
+        if z_in is None:
+            raise ValueError("forward needs input codes: call layer(z_in) or forward(bs, z_in)")
         n_in, n_out = self.e_ts.shape[-2:]
         if (
             z_in.ndim != self.e_ts.ndim
@@ -257,6 +289,8 @@ class SNNLayer(ShiftingLayer):
         ):
             expected = ["batch", n_in] if self.e_ts.ndim == 2 else [self.n_nets, "batch", n_in]
             raise ValueError(f"z_in must have shape {expected}, not {list(z_in.shape)}")
+        if z_in.shape[-2] != bs:
+            raise ValueError(f"z_in holds {z_in.shape[-2]} trials, not bs = {bs}")
         if z_in.isnan().any():
             raise ValueError("z_in holds NaN: check the data and the coding that made it")
         self._z_in = z_in.detach().reshape(-1, n_in).to(self.e_ts.dtype)
@@ -265,6 +299,20 @@ class SNNLayer(ShiftingLayer):
         return z_out.reshape(*z_in.shape[:-1], n_out)
 
     def pass_delta(
+        self, bs: int, delta: Float[Tensor, "*networks batch out"]
+    ) -> Float[Tensor, "*networks batch in"]:
+        """`feedback` with the published arguments; `bs` is the number of trials."""
+        del bs
+        return self.feedback(delta)
+
+    def backward(
+        self, bs: int, delta: Tensor, z_in: Tensor, z_out: Tensor, lr_Ets: float, lr_Etp: float
+    ) -> None:
+        """`learn` with the published arguments; the layer remembers `bs` and `z_in` itself."""
+        del bs, z_in
+        self.learn(delta, z_out, lr_Ets, lr_Etp)
+
+    def feedback(
         self, delta: Float[Tensor, "*networks batch out"]
     ) -> Float[Tensor, "*networks batch in"]:
         """Errors of the inputs, sent back along the causal synapses of the last forward pass.
@@ -287,10 +335,14 @@ class SNNLayer(ShiftingLayer):
 
         Shape [batch, in, out] or [networks, batch, in, out].
         """
-        mask = self._z_in.double()[:, :, None] <= self.spikes.cause[:, None, :]
+        causes = self.spikes.cause
+        mask = self._z_in.double()[:, :, None] <= causes[:, None, :]
         return mask.reshape(*self.e_ts.shape[:-2], -1, *mask.shape[1:])
 
     def _sort(self) -> Events:
+        if self.ties == "published":
+            events, self._z_in = kernels.sort_codes_apart(self._z_in)
+            return events
         return kernels.sort_codes(self._z_in)
 
     def _feedback(self, d: Float[Tensor, "N out"]) -> Float[Tensor, "N in"]:
@@ -298,3 +350,7 @@ class SNNLayer(ShiftingLayer):
 
     def _earliest(self) -> Float[Tensor, " N"]:
         return self._z_in.double().amin(dim=1)
+
+    def _first_sum(self) -> Float[Tensor, "N out"]:
+        first = (self._z_in.double() <= self._earliest()[:, None]).to(self.e_ts.dtype)
+        return (first.reshape(self.n_nets, -1, first.shape[-1]) @ self._timings()).flatten(0, 1)

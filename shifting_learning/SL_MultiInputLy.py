@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from shifting_learning import kernels
 from shifting_learning.kernels import Events
 from shifting_learning.SL_Layer import ShiftingLayer
 
@@ -16,20 +17,24 @@ class SNN_MInLy(ShiftingLayer):
     """Spike trains to one-spike neurons; arguments as in `ShiftingLayer`.
 
     Trials of different lengths make a batch as the rows of a CSR matrix do: their spikes lie one
-    after another, and `offsets` says where each trial begins and ends.
+    after another, and `offsets` says where each trial begins and ends. `forward` and `backward`
+    take the published arguments; `learn` is the latter without those that the layer knows.
     """
 
     def forward(
         self,
-        spike_times: Float[Tensor, " K"],
-        synapse: Int[Tensor, " K"],
+        spk: Float[Tensor, " K"],
+        idx: Int[Tensor, " K"],
+        dv: torch.device | None = None,
+        *,
         offsets: Int[Tensor, " trials_plus_1"] | None = None,
     ) -> Float[Tensor, "batch out"]:
         """Codes of the output spikes of a batch of trials.
 
         Args:
-            spike_times: times in s, ascending within each trial, shape [K].
-            synapse: synapse of each spike, 0 to in - 1, shape [K].
+            spk: spike times, ascending within each trial, shape [K].
+            idx: synapse of each spike, 0 to in - 1, shape [K].
+            dv: the published argument for a device; not needed, the layer is where `to` put it.
             offsets: trial n owns spikes offsets[n] to offsets[n + 1] - 1, shape [batch + 1].
                 Default: one trial. Where the layer holds several networks, the trials are split
                 evenly among them, in order.
@@ -40,19 +45,37 @@ class SNN_MInLy(ShiftingLayer):
         Raises:
             ValueError: lengths differ, times are NaN or not ascending, or a synapse does not exist.
         """
+        if isinstance(dv, Tensor):
+            raise ValueError("offsets are given by name: layer(spk, idx, offsets=offsets)")
         if offsets is None:
-            offsets = torch.tensor([0, len(spike_times)], device=spike_times.device)
-        self._check(spike_times, synapse, offsets)
-        codes = spike_times.detach().to(self.e_ts.dtype).exp()
+            offsets = torch.tensor([0, len(spk)], device=spk.device)
+        self._check(spk, idx, offsets)
+        if self.ties == "published":
+            codes = kernels.set_apart(spk.detach().double().exp())
+        else:
+            codes = spk.detach().to(self.e_ts.dtype).exp()
         self._is_empty = offsets[1:] == offsets[:-1]
         self._events = Events(
             codes,
-            synapse.to(torch.int32),
+            idx.to(torch.int32),
             offsets[:-1].to(torch.int64),
             offsets[1:].to(torch.int64),
             codes.new_full((len(offsets) - 1,), torch.inf, dtype=torch.float64),
         )
         return self._fire()
+
+    def backward(
+        self,
+        delta: Tensor,
+        spk: Tensor,
+        idx: Tensor,
+        z_out: Tensor,
+        lr_Ets: float,
+        lr_Etp: float,
+    ) -> None:
+        """`learn` with the published arguments; the layer remembers `spk` and `idx` itself."""
+        del spk, idx
+        self.learn(delta, z_out, lr_Ets, lr_Etp)
 
     def _check(self, spike_times: Tensor, synapse: Tensor, offsets: Tensor) -> None:
         if spike_times.ndim != 1 or spike_times.shape != synapse.shape:
@@ -88,3 +111,11 @@ class SNN_MInLy(ShiftingLayer):
         codes, _, start, _, _ = self._events
         first = codes[start.clamp(max=len(codes) - 1)].double()
         return first.masked_fill(self._is_empty, -torch.inf)
+
+    def _first_sum(self) -> Float[Tensor, "N out"]:
+        codes, synapse, start, stop, _ = self._events
+        trial = torch.arange(len(start), device=codes.device).repeat_interleave(stop - start)
+        first = codes.double() <= self._earliest()[trial]
+        net = trial[first] // (len(start) // self.n_nets)
+        sums = self.e_ts.new_zeros(len(start), self.e_ts.shape[-1])
+        return sums.index_add_(0, trial[first], self._timings()[net, synapse[first].long()])

@@ -4,20 +4,23 @@
     python shifting_learning/SL_mnist.py --dataset fashion_mnist    Fashion-MNIST
     python shifting_learning/SL_mnist.py --rule exact               gradient descent, same network
     python shifting_learning/SL_mnist.py --preset published         the paper's settings
+    python shifting_learning/SL_mnist.py --test FOLDER              a run's saved network again
 
 Every pixel is one input spike, bright pixels first; the class whose output neuron spikes first is
-the decision. A tenth of the training set is held out: it picks the epoch of the "selected"
-accuracy. The accuracy of the last epoch is the result; test data choose nothing.
+the decision. The tuned preset holds out a tenth of the training set, which picks the epoch of the
+"selected" accuracy. The accuracy of the last epoch is the result; test data choose nothing.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int
+from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from shared import datasets
@@ -31,14 +34,24 @@ from shared.options import (
     parse,
     script,
 )
-from shared.run import Run, carry_out, progress
-from shifting_learning.Dataset import Preprocess, code, image_intensities
+from shared.run import Run, carry_out, progress, read_checkpoint
+from shifting_learning.Dataset import Preprocess, cut_codes, published_test_codes
 from shifting_learning.figures import draw_confusion, draw_curves, draw_layers_raster, draw_roc
-from shifting_learning.network import Network, Reward, decide, reward_error, step_size
-from shifting_learning.SL_Layer import Rule, Silent, SNNLayer
+from shifting_learning.images import Images, accuracy, codes_of, evaluate, shifted
+from shifting_learning.network import (
+    Network,
+    Reward,
+    decide,
+    decide_latest,
+    lead,
+    named_sizes,
+    reward_error,
+    step_size,
+)
+from shifting_learning.SL_Layer import Rule, Silent, SNNLayer, Ties
 
 EPOCHS = 20
-EVALUATION_BATCH = 1000
+HIDDEN = [800]
 QUICK_SAMPLES = 2000
 
 
@@ -49,13 +62,14 @@ class Settings:
     Attributes:
         hidden_spread, output_spread: initial timings are uniform in [0, spread / n_in).
         lr_ets, lr_ets_end: step size of the timings in the first epoch and behind the last.
-        output_rate: step size of the output layer relative to the hidden one's.
+        output_rate: step size of the output layer relative to the hidden ones'.
         decay: how it falls in between, "exponential" or "cosine", per epoch.
         lr_etp: step size of the passing times.
         reward, sharpness, smoothing: the reward signal, see `network.reward_error`.
-        silent, wake: what silent neurons learn, see `SL_Layer.ShiftingLayer`.
+        silent, wake, ties: silent neurons and inputs of one time, see `SL_Layer.ShiftingLayer`.
         shift: training images are moved by up to so many pixels in both directions.
         shuffle: "every" epoch, or "once" before the first.
+        validation: share of the training set held out to select an epoch.
     """
 
     hidden_spread: float
@@ -70,8 +84,10 @@ class Settings:
     smoothing: float
     silent: Silent
     wake: float
+    ties: Ties
     shift: int
     shuffle: str
+    validation: float
 
 
 PRESETS = {
@@ -88,8 +104,10 @@ PRESETS = {
         smoothing=0.0,
         silent="published",
         wake=0.0,
+        ties="published",
         shift=0,
         shuffle="once",
+        validation=0.0,
     ),
     "tuned": Settings(
         hidden_spread=40.0,
@@ -104,8 +122,10 @@ PRESETS = {
         smoothing=0.1,
         silent="ignore",
         wake=0.1,
+        ties="event",
         shift=1,
         shuffle="every",
+        validation=0.1,
     ),
 }
 
@@ -125,96 +145,23 @@ def presets_for(dataset: str, rule: str) -> dict[str, Settings]:
     return PRESETS | {"tuned": replace(PRESETS["tuned"], **changes)}
 
 
-def shifted(
-    images: UInt8[Tensor, "n height width"], reach: int, generator: torch.Generator
-) -> UInt8[Tensor, "n height width"]:
-    """Images moved by up to `reach` pixels in both directions; black comes in at the border."""
-    n, height, width = images.shape
-    padded = torch.nn.functional.pad(images, (reach,) * 4)
-    dy, dx = torch.randint(2 * reach + 1, (2, n, 1), generator=generator).to(images.device)
-    rows = torch.arange(height, device=images.device) + dy
-    columns = torch.arange(width, device=images.device) + dx
-    which = torch.arange(n, device=images.device)
-    return padded[which[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-class Images:
-    """A split on the device: images, labels and their codes.
-
-    Args:
-        split: uint8 images [n, 1, height, width] and labels [n].
-        preprocess: "none", "canny" or "binary", see `Dataset.image_intensities`.
-        device: where they lie.
-    """
-
-    def __init__(self, split: datasets.Split, preprocess: Preprocess, device: torch.device) -> None:
-        x = image_intensities(split.inputs, preprocess)
-        pixels = (255 * x).round().astype(np.uint8).reshape(len(x), *split.inputs.shape[2:])
-        self.pixels = torch.from_numpy(pixels).to(device)
-        self.labels = torch.from_numpy(split.labels).to(device)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-def codes_of(pixels: UInt8[Tensor, "n height width"]) -> Float[Tensor, "n pixels"]:
-    """Input codes exp(1 - x) of images, float32."""
-    table = code(torch.arange(256, dtype=torch.float64, device=pixels.device) / 255).float()
-    return table[pixels.flatten(1).long()]
-
-
-def published_test_codes(pixels: UInt8[Tensor, "n height width"]) -> Float[Tensor, "n pixels"]:
-    """Input codes of the published program's test, which cuts pixels at 0.5, float32.
-
-    Bright pixels fire at 0.01, all others at 2.3. The network never saw such inputs in training;
-    the accuracy with them is recorded beside that of the test as trained.
-    """
-    bright = pixels.flatten(1) > 127
-    return torch.where(bright, 0.01, 2.3).exp()
-
-
 def batches(n: int, size: int, order: Int[Tensor, " n"]) -> Iterator[Int[Tensor, " batch"]]:
     """The order cut into batches; the last may be smaller."""
     return progress(torch.split(order, size), -(-n // size), "train")
 
 
-def evaluate(
-    network: Network,
-    images: Images,
-    coding: Callable[[Tensor], Tensor] = codes_of,
-) -> Float[Tensor, "n classes"]:
-    """Output codes of all images of a split."""
-    chunks = torch.split(images.pixels, EVALUATION_BATCH)
-    return torch.cat([network(coding(chunk)) for chunk in chunks])
-
-
-def accuracy(z_out: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:
-    """Share of right decisions."""
-    return (decide(z_out) == labels).double().mean().item()
-
-
-def lead(z_out: Float[Tensor, "n classes"]) -> Float[Tensor, "n classes"]:
-    """How much earlier than the earliest of the others each output spikes, in codes.
-
-    The whole of an image's output codes moves with its brightness; what decides is their order.
-    """
-    first = z_out.sort(dim=1).values[:, :2]
-    is_first = z_out == first[:, :1]
-    return torch.where(is_first, first[:, 1:], first[:, :1]) - z_out
-
-
 def build(args: argparse.Namespace, n_in: int, n_out: int, generator: torch.Generator) -> Network:
-    """The network n_in - hidden - n_out with its initial timings, float32."""
+    """The network n_in - hidden - ... - n_out with its initial timings, float32."""
 
     def layer(n_in: int, n_out: int, spread: float) -> SNNLayer:
         e_ts = torch.rand(n_in, n_out, generator=generator) * (spread / n_in)
-        return SNNLayer(n_in, n_out, e_ts, rule=args.rule, silent=args.silent, wake=args.wake)
+        options = {name: getattr(args, name) for name in ("rule", "silent", "wake", "ties")}
+        return SNNLayer(n_in, n_out, e_ts, **options)
 
-    return Network(
-        layer(n_in, args.hidden, args.hidden_spread),
-        layer(args.hidden, n_out, args.output_spread),
-        output_rate=args.output_rate,
-    )
+    sizes = [n_in, *args.hidden]
+    hidden = [layer(*pair, args.hidden_spread) for pair in itertools.pairwise(sizes)]
+    output = layer(sizes[-1], n_out, args.output_spread)
+    return Network(*hidden, output, output_rate=args.output_rate)
 
 
 def train_epoch(
@@ -239,7 +186,7 @@ def train_epoch(
         pixels, labels = images.pixels[batch], images.labels[batch]
         if args.shift:
             pixels = shifted(pixels, args.shift, generator)
-        z_out = network(codes_of(pixels))
+        z_out = network(codes_of(pixels, images.coding))
         delta = reward_error(z_out, labels, args.reward, args.sharpness, args.smoothing)
         network.learn(delta, lr_ets, args.lr_etp)
         right = (decide(z_out) == labels).sum()
@@ -275,20 +222,28 @@ def train(
     report(name, run, data, network, parts["test"])
 
 
+def other_tests(network: Network, test: Images) -> list[tuple[str, float]]:
+    """Accuracies on images cut at 0.5: coded as the older program does, and as published."""
+    latest = decide_latest(evaluate(network, test, published_test_codes))
+    return [
+        ("cut", accuracy(evaluate(network, test, cut_codes), test.labels)),
+        ("published_test", (latest == test.labels).double().mean().item()),
+    ]
+
+
 def report(name: str, run: Run, data: datasets.Dataset, network: Network, test: Images) -> None:
     """Draw the figures and write the result."""
     rows = run.metrics()
     labels = test.labels.cpu().numpy()
     z_out = evaluate(network, test).cpu()
-    cut = evaluate(network, test, published_test_codes)
     run.save_figure(draw_confusion(labels, decide(z_out).numpy(), name), "confusion")
     run.save_figure(draw_roc(labels, lead(z_out).numpy(), name), "roc")
-    z_in = codes_of(test.pixels[:1])
-    z_hidden = network.layers[0](z_in)
-    z_last = network.layers[1](z_hidden)
+    codes = [codes_of(test.pixels[:1], test.coding)]
+    for layer in network.layers:
+        codes.append(layer(codes[-1]))
     raster = draw_layers_raster(
-        [z[0].cpu().numpy() for z in (z_in, z_hidden, z_last)],
-        ("input", "hidden", "output"),
+        [z[0].cpu().numpy() for z in codes],
+        ("input", *(["hidden"] * (len(codes) - 2)), "output"),
         f"one test image of class {labels[0]}",
     )
     run.save_figure(raster, "raster")
@@ -307,7 +262,7 @@ def report(name: str, run: Run, data: datasets.Dataset, network: Network, test: 
             "validation_accuracy_last": last.get("validation_accuracy"),
             "train_accuracy_last": last["train_accuracy"],
             "silent_hidden_last": last["silent_hidden"],
-            "test_accuracy_last_published_test": accuracy(cut, test.labels),
+            **{f"test_accuracy_last_{how}": value for how, value in other_tests(network, test)},
         },
         figure=run.save_figure(draw_curves(rows, name), "curves"),
     )
@@ -326,7 +281,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--preprocess",
         choices=get_args(Preprocess),
         default="none",
-        help="edges, or pixels cut at 0.5 (default: none)",
+        help="edges, pixels cut at 0.5, or these as the authors' older program codes them, at the "
+        "times 0.01 and 2.3 (default: none)",
     )
     add(
         "--rule",
@@ -334,47 +290,154 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="shifting",
         help="the paper's rule, or the exact gradient on the same network (default: shifting)",
     )
+    add("--test", type=Path, metavar="FOLDER", help="test the network saved in a run's folder")
     add("--batch-size", type=int, default=128, help="images a step (default and paper: 128)")
-    add("--hidden", type=int, default=800, help="hidden neurons (default and paper: 800)")
     add(
-        "--validation",
-        type=float,
-        default=0.1,
-        help="share of the training set held out to select an epoch (default: 0.1; paper: 0)",
+        "--hidden",
+        type=int,
+        nargs="+",
+        default=HIDDEN,
+        help="neurons of each hidden layer (default and paper: 800; older program: 400 400)",
     )
     choices = {
         "decay": ("exponential", "cosine"),
         "reward": get_args(Reward),
         "silent": get_args(Silent),
+        "ties": get_args(Ties),
         "shuffle": ("every", "once"),
     }
     add_preset_options(parser, PRESETS, choices)
     add_common_options(parser, "sl_mnist", EPOCHS)
 
 
-def main() -> None:
-    """Read the options, load the data and run."""
+def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, of the command line where no others are given."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_options(parser)
-    args = parse(parser, lambda args: presets_for(args.dataset, args.rule)[args.preset])
+    args = parse(parser, lambda args: presets_for(args.dataset, args.rule)[args.preset], argv)
     if args.quick:
         args.epochs = min(args.epochs, 2)
-    positive = ("epochs", "batch_size", "hidden", "hidden_spread", "output_spread")
-    check_positive(**{name: getattr(args, name) for name in (*positive, "lr_ets", "lr_ets_end")})
+    positive = ("epochs", "batch_size", "hidden_spread", "output_spread", "lr_ets", "lr_ets_end")
+    check_positive(**{name: getattr(args, name) for name in positive}, hidden=min(args.hidden))
     if not 0 <= args.validation < 1:
         raise UserError(f"--validation {args.validation} must lie in [0, 1)")
     if args.shift < 0:
         raise UserError(f"--shift {args.shift} must be 0 or above")
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
+    return args
+
+
+def load(args: argparse.Namespace) -> datasets.Dataset:
+    """The data set that was asked for."""
     data = datasets.load(args.dataset, args.data_root, validation=args.validation, fallback=True)
-    if args.quick:
-        data = data.first(QUICK_SAMPLES)
-    session = "sl_fashion" if data.name == "fashion_mnist" else f"sl_{data.name}"
-    words = [session, *([args.preprocess] if args.preprocess != "none" else [])]
+    return data.first(QUICK_SAMPLES) if args.quick else data
+
+
+def name_of(args: argparse.Namespace, dataset: str) -> str:
+    """The experiment's name."""
+    session = "sl_fashion" if dataset == "fashion_mnist" else f"sl_{dataset}"
+    if args.preprocess != "none":
+        session += f"_{args.preprocess}"
     preset = presets_for(args.dataset, args.rule)[args.preset]
-    name = experiment_name("_".join(words), args, preset)
+    return experiment_name(session + named_sizes(args.hidden, HIDDEN), args, preset)
+
+
+def load_saved(
+    args: argparse.Namespace, folder: Path, data: datasets.Dataset, device: torch.device
+) -> Network:
+    """The network that a run of these options saved.
+
+    Raises:
+        UserError: the folder holds none, or one of other sizes.
+    """
+    path = folder / "checkpoint.pt"
+    if not path.exists():
+        raise UserError(f"there is no {path}: train first")
+    network = build(args, data.test.inputs[0].size, data.n_classes, torch.Generator())
+    try:
+        network.load_state_dict(read_checkpoint(path)["state"]["network"])
+    except (KeyError, RuntimeError) as error:
+        raise UserError(f"{path} holds another network: give the options of its run") from error
+    return network.to(device)
+
+
+def test_saved(args: argparse.Namespace, device: torch.device) -> None:
+    """Print the test accuracies of a run's saved network."""
+    data = load(args)
+    network = load_saved(args, args.test, data, device)
+    test = Images(data.test, args.preprocess, device)
+    as_trained = accuracy(evaluate(network, test), test.labels)
+    for how, value in [("as_trained", as_trained), *other_tests(network, test)]:
+        print(f"test_accuracy_{how:16} {100 * value:6.2f} %")
+
+
+# ------------------------------------------------------------------------------ published calls
+
+
+def _published(data_set: str, bs: int) -> tuple[argparse.Namespace, torch.device]:
+    args = read_options(["--preset", "published", "--dataset", data_set, "--batch-size", str(bs)])
+    return args, prepare(args.device, args.seed, args.threads, args.deterministic)
+
+
+def MNIST_train(sn: int = 60000, bs: int = 128, data_set: str = "mnist") -> None:
+    """Train with the published settings; the run lies in runs/sl_mnist_published/seed0.
+
+    Args:
+        sn: images to train on, the first so many.
+        bs: images a step.
+        data_set: "mnist" or "fashion_mnist".
+    """
+    args, device = _published(data_set, bs)
+    data = load(args)
+    first = datasets.Split(data.train.inputs[:sn], data.train.labels[:sn])
+    data = replace(data, train=first)
+    name = name_of(args, data.name)
+    carry_out(args, name, device, lambda run: train(args, name, run, data, device))
+
+
+def MNIST_test(
+    sn: int = 10000, bs: int = 100, data_set: str = "mnist", isConMx: bool = False
+) -> tuple[Tensor, int]:
+    """Test the network that `MNIST_train` saved, by the published test.
+
+    That test codes images otherwise than training does and decides for the latest spike, see
+    `Dataset.published_test_codes`. For the test as trained: `SL_mnist.py --test FOLDER`.
+
+    Args:
+        sn: images to test, the first so many.
+        bs: images at once; the results do not depend on it.
+        data_set: "mnist" or "fashion_mnist".
+        isConMx: print the confusion matrix, a row a true class.
+
+    Returns:
+        Number of right decisions, and of images.
+    """
+    args, device = _published(data_set, bs)
+    data = load(args)
+    network = load_saved(args, Path("runs") / name_of(args, data.name) / "seed0", data, device)
+    test = Images(datasets.Split(data.test.inputs[:sn], data.test.labels[:sn]), "none", device)
+    decided = decide_latest(evaluate(network, test, published_test_codes))
+    if isConMx:
+        print(confusion_matrix(test.labels.cpu(), decided.cpu(), labels=range(data.n_classes)))
+    return (decided == test.labels).sum(), len(test)
+
+
+def run_MNIST() -> None:
+    """Test the network that `MNIST_train` saved, as the published main program does."""
+    correct, sn = MNIST_test(10000, 100, "mnist")
+    print(f"accuracy: {int(correct)} of {sn} ({100 * int(correct) / sn:.3f} %)")
+
+
+def main() -> None:
+    """Read the options, load the data and run."""
+    args = read_options()
+    device = prepare(args.device, args.seed, args.threads, args.deterministic)
+    if args.test:
+        test_saved(args, device)
+        return
+    data = load(args)
+    name = name_of(args, data.name)
     carry_out(args, name, device, lambda run: train(args, name, run, data, device))
 
 

@@ -8,6 +8,7 @@ The other figures are drawn by the experiments' scripts at the end of a run.
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,14 +20,15 @@ from sklearn.metrics import ConfusionMatrixDisplay, auc, roc_curve
 from shared.options import script
 from shared.run import save_figure
 from shifting_learning.kernels import SILENT
+from shifting_learning.network import Network
 from shifting_learning.SL_Layer import SNNLayer
 
 FLOAT = NDArray[np.floating]
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
-    """Accuracy of the three splits, and silent hidden neurons, over epochs."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    """Accuracy of the three splits, loss, and silent hidden neurons, over epochs."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     epochs = [row["epoch"] for row in rows]
     for name in ("train", "validation", "test"):
         values = [100 * row[f"{name}_accuracy"] for row in rows if f"{name}_accuracy" in row]
@@ -35,6 +37,9 @@ def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     left.set(xlabel="epoch", ylabel="accuracy (%)", title=title)
     left.legend()
     left.grid(alpha=0.3)
+    middle.plot(epochs, [row["loss"] for row in rows], color="C4")
+    middle.set(xlabel="epoch", ylabel="mean over images of sum d²", title="loss", yscale="log")
+    middle.grid(alpha=0.3)
     right.plot(epochs, [100 * row["silent_hidden"] for row in rows], color="C3")
     right.set(xlabel="epoch", ylabel="silent hidden neurons (%)", title="neurons without a spike")
     right.set_ylim(bottom=0)
@@ -113,6 +118,76 @@ def membrane_potential(t: FLOAT, spike_times: FLOAT, timings: FLOAT) -> FLOAT:
     elapsed = t[:, None] - spike_times
     potential: FLOAT = (np.where(elapsed > 0, 1 - np.exp(-elapsed), 0) * timings).sum(axis=1)
     return potential
+
+
+class LastLayer(NamedTuple):
+    """What the output neurons of a network get and do in some trials, times in time constants.
+
+    Attributes:
+        arrivals: spike times of the last hidden layer, shape [trials, hidden].
+        timings: exponential shifting timings of the output layer, shape [hidden, out].
+        decided: spike times of the outputs, their passing times added, shape [trials, out].
+    """
+
+    arrivals: FLOAT
+    timings: FLOAT
+    decided: FLOAT
+
+
+def look_at_last_layer(network: Network, z_in: torch.Tensor) -> LastLayer:
+    """The last layer of a network, or of the first of several, in the trials given.
+
+    Args:
+        network: its layers take one spike a synapse.
+        z_in: input codes, shape [trials, in], or [networks, trials, in].
+    """
+    z_hidden = z_in
+    for layer in network.layers[:-1]:
+        z_hidden = layer(z_hidden)
+    last = network.layers[-1]
+    z_out, timings = last(z_hidden), last.e_ts.detach().clone()
+    if timings.ndim == 3:
+        z_hidden, z_out, timings = z_hidden[0], z_out[0], timings[0]
+    found = (z_hidden.log(), timings, z_out.log())
+    return LastLayer(*(x.double().cpu().numpy() for x in found))
+
+
+def draw_potentials(
+    before: LastLayer, after: LastLayer, trials: Sequence[str], right: Sequence[int]
+) -> Figure:
+    """Potentials of the output neurons before and after training, a column a trial.
+
+    Dashed lines are the output spikes; where the passing times differ from 1 they lie beside the
+    crossings of the threshold.
+
+    Args:
+        before: the last layer in the trials.
+        after: the last layer in the same trials.
+        trials: names of the trials.
+        right: the neuron that should spike first in each.
+    """
+    figure, panels = plt.subplots(
+        2, len(trials), figsize=(2.6 * len(trials), 4.6), layout="constrained", sharey=True
+    )
+    for row, view, when in zip(panels, (before, after), ("before", "after"), strict=True):
+        for axes, arrivals, decided, name, wanted in zip(
+            row, view.arrivals, view.decided, trials, right, strict=True
+        ):
+            spiked = np.exp(decided) < SILENT / 2
+            end = (decided[spiked].max() if spiked.any() else arrivals.max()) + 0.3
+            t = np.linspace(min(0.0, arrivals.min()), end, 400)
+            for k in range(len(decided)):
+                words = f"output {k}" + (" (right)" if k == wanted else "")
+                axes.plot(t, membrane_potential(t, arrivals, view.timings[:, k]), label=words)
+                if spiked[k]:
+                    axes.axvline(decided[k], color=f"C{k}", linestyle="--", linewidth=1)
+            axes.axhline(1, color="grey", linestyle=":", linewidth=1)
+            axes.set(title=f"{name}, {when}", ylim=(-0.2, 1.6))
+            axes.legend(fontsize=6, loc="upper left")
+        row[0].set_ylabel("membrane potential")
+    for axes in panels[-1]:
+        axes.set_xlabel("time (synaptic time constants)")
+    return figure
 
 
 def draw_shift() -> Figure:

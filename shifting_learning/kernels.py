@@ -13,6 +13,7 @@ depend on how a sort orders equal codes, and all running sums are float64, since
 causal sets where many inputs share one time. The published program looks at every single prefix and
 sums in the type of the timings; `reference.py` holds that formulation. Both find the same causal
 sets where no two codes are equal, and where equal codes meet timings of one sign.
+`sort_codes_apart` and `set_apart` make every input an event of its own: the published search.
 
 A causal set is stored as the code of its last event (`cause`): input i belongs to it where
 z_i <= cause.
@@ -82,6 +83,40 @@ def sort_codes(z: Float[Tensor, "N in"]) -> Events:
     if z.is_cuda:
         return Events(*_cuda().sort_codes(z))
     return Events(*_on_cpu(_kernels_cpu.sort_codes, z))
+
+
+def sort_codes_apart(z: Float[Tensor, "N in"]) -> tuple[Events, Float[Tensor, "N in"]]:
+    """Sort the input codes of one-spike trials; inputs of one time are events of their own.
+
+    Equal codes are set apart by one unit in the last place of a float64 each, in the order of the
+    inputs, so that a prefix may end at every one of them.
+
+    Args:
+        z: input codes, float32 or float64, shape [N, in].
+
+    Returns:
+        The sorted spikes, and the codes set apart in the order of the inputs, float64.
+    """
+    n_trials, n_in = z.shape
+    codes, order = z.double().sort(dim=1, stable=True)
+    codes = set_apart(codes)
+    start = torch.arange(n_trials, device=z.device) * n_in
+    rest = codes.new_full((n_trials,), torch.inf)
+    events = Events(codes.flatten(), order.int().flatten(), start, start + n_in, rest)
+    return events, torch.empty_like(codes).scatter_(1, order, codes)
+
+
+def set_apart(codes: Float[Tensor, "*trials K"]) -> Float[Tensor, "*trials K"]:
+    """Sorted float64 codes, the k-th of several equal ones moved by k units in the last place.
+
+    Distinct codes come from distinct floats of the data, which hundreds of such units do not bridge
+    in float32; in float64 codes as close as that have no meaning.
+    """
+    at = torch.arange(codes.shape[-1], device=codes.device).expand(codes.shape)
+    is_first = torch.ones_like(at, dtype=torch.bool)
+    is_first[..., 1:] = codes[..., 1:] > codes[..., :-1]
+    place = at - torch.where(is_first, at, 0).cummax(dim=-1).values
+    return codes * (1 + place.double() * torch.finfo(torch.float64).eps)
 
 
 def find_spikes(events: Events, e_ts: Float[Tensor, "networks in out"]) -> Spikes:

@@ -1,5 +1,6 @@
 """Feed-forward networks of shifting-learning layers and the reward signals that teach them."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal, cast, get_args
@@ -29,10 +30,10 @@ class Network(nn.Module):
         self.layers = cast("Sequence[ShiftingLayer]", nn.ModuleList(layers))
         self._codes: list[Tensor] = []
 
-    def forward(self, *inputs: Tensor) -> Float[Tensor, "*networks batch out"]:
+    def forward(self, *inputs: Tensor, **options: Tensor) -> Float[Tensor, "*networks batch out"]:
         """Output codes of the last layer; arguments are those of the first layer."""
         first, *others = self.layers
-        self._codes = [inputs[0], first(*inputs)]
+        self._codes = [first(*inputs, **options)]
         for layer in others:
             self._codes.append(layer(self._codes[-1]))
         return self._codes[-1]
@@ -58,10 +59,9 @@ class Network(nn.Module):
             )
         for k in reversed(range(len(self.layers))):
             layer = self.layers[k]
-            delta_in = layer.pass_delta(delta) if isinstance(layer, SNNLayer) and k else delta
+            delta_in = layer.feedback(delta) if isinstance(layer, SNNLayer) and k else delta
             rate = self.output_rate if k == len(self.layers) - 1 else 1.0
-            z_in, z_out = self._codes[k : k + 2]
-            layer.backward(delta, z_in, z_out, rate * lr_ets, rate * lr_etp)
+            layer.learn(delta, self._codes[k], rate * lr_ets, rate * lr_etp)
             delta = delta_in
 
     def silent_share(self) -> Float[Tensor, ""]:
@@ -117,6 +117,38 @@ def decide(z_out: Float[Tensor, "*batch classes"]) -> Int[Tensor, "*batch"]:
     return z_out.argmin(dim=-1)
 
 
+def lead(z_out: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch classes"]:
+    """How much earlier than the earliest of the others each output spikes, in codes.
+
+    All of an image's output codes move with its brightness; what decides is their order.
+    """
+    first = z_out.sort(dim=-1).values[..., :2]
+    is_first = z_out == first[..., :1]
+    return torch.where(is_first, first[..., 1:], first[..., :1]) - z_out
+
+
+def decide_latest(z_out: Float[Tensor, "*batch classes"]) -> Int[Tensor, "*batch"]:
+    """The class whose neuron spikes last: how the published program decides in its test of MNIST.
+
+    It takes the largest softmax of the codes.
+    """
+    return z_out.softmax(dim=-1).argmax(dim=-1)
+
+
+def published_network(sizes: Sequence[int]) -> Network:
+    """A network as the published program builds it, float32.
+
+    Args:
+        sizes: neurons of each layer, inputs first.
+    """
+    return Network(*(SNNLayer(*pair, ties="published") for pair in itertools.pairwise(sizes)))
+
+
+def named_sizes(hidden: Sequence[int], default: Sequence[int]) -> str:
+    """What the hidden layers' sizes add to an experiment's name: nothing where they are usual."""
+    return "" if list(hidden) == list(default) else "_hidden-" + "-".join(map(str, hidden))
+
+
 def step_size(epoch: int, epochs: int, first: float, end: float, decay: str) -> float:
     """Step size of an epoch.
 
@@ -124,14 +156,14 @@ def step_size(epoch: int, epochs: int, first: float, end: float, decay: str) -> 
         epoch: from 0.
         epochs: number of epochs.
         first: step size of the first epoch.
-        end: "exponential": that of the last epoch; "cosine": that of one epoch later.
+        end: that of one epoch behind the last, which no epoch has.
         decay: one of these words.
 
     Raises:
         ValueError: the word is neither.
     """
     if decay == "exponential":
-        return float(first * (end / first) ** (epoch / max(1, epochs - 1)))
+        return float(first * (end / first) ** (epoch / epochs))
     if decay != "cosine":
         raise ValueError(f"decay must be exponential or cosine, not {decay!r}")
     return end + (first - end) * (1 + math.cos(math.pi * epoch / epochs)) / 2

@@ -99,19 +99,13 @@ def feedback(
 
 
 class PlainLayer(SNNLayer):
-    """`SNNLayer` computed by the plain formulation: one network, `silent` as published.
-
-    Attributes:
-        events: see `find_spikes`; False, as published, unless it is set.
-    """
-
-    events = False
+    """`SNNLayer` computed by the plain formulation: one network, `silent` as published."""
 
     def _sort(self) -> Events:
         return Events(*(self._z_in.new_zeros(0),) * 5)  # this formulation sorts in its search
 
     def _search(self) -> Spikes:
-        u, self._mask, divisor = find_spikes(self._z_in, self.e_ts, events=self.events)
+        u, self._mask, divisor = find_spikes(self._z_in, self.e_ts, events=self.ties == "event")
         return _as_spikes(u, divisor)
 
     def _timing_gradient(
@@ -129,18 +123,12 @@ class PlainLayer(SNNLayer):
 
 
 class PlainMultiInputLayer(SNN_MInLy):
-    """`SNN_MInLy` computed by the plain formulation: one network, one trial a batch.
-
-    Attributes:
-        events: see `find_spikes`; False, as published, unless it is set.
-    """
-
-    events = False
+    """`SNN_MInLy` computed by the plain formulation: one network, one trial a batch."""
 
     def _search(self) -> Spikes:
         z, synapse, *_ = self._events
         u, self._mask, divisor = find_spikes_of_spike_train(
-            z, synapse, self.e_ts, events=self.events
+            z, synapse, self.e_ts, events=self.ties == "event"
         )
         return _as_spikes(u[None], divisor[None])
 

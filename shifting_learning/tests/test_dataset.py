@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from shared import datasets
-from shifting_learning import Dataset
+from shifting_learning import Dataset, spike_trials
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
 
 N_TRIALS = 600
@@ -21,12 +21,12 @@ N_TRIALS = 600
 
 @pytest.fixture(scope="module")
 def features() -> datasets.SpikeSet:
-    return Dataset.generate_features(0)
+    return spike_trials.generate_features(0)
 
 
 @pytest.fixture(scope="module")
 def trials(features: datasets.SpikeSet) -> tuple[datasets.Trial, ...]:
-    return Dataset.generate_trials(N_TRIALS, 1, features)
+    return spike_trials.generate_trials(N_TRIALS, 1, features)
 
 
 # Coding
@@ -184,7 +184,7 @@ def test_features_have_the_published_format(features: datasets.SpikeSet) -> None
 
 
 def test_features_have_the_specified_number_of_spikes() -> None:
-    many = Dataset.generate_features(3, rewards=[0] * 100).features
+    many = spike_trials.generate_features(3, rewards=[0] * 100).features
     counts = np.concatenate([np.bincount(f.synapses, minlength=500) for f in many])
     shares = np.bincount(counts, minlength=4) / counts.size
     # 50,000 draws: one standard error is at most 0.0021.
@@ -248,7 +248,7 @@ def test_the_background_is_thinner_inside_features(features: datasets.SpikeSet) 
     empty = replace(features, features=(datasets.Spikes(np.zeros(0), np.zeros(0, np.int64)),) * 9)
     inside = outside = inside_s = 0.0
     rates = []
-    for trial in Dataset.generate_trials(400, 5, empty):
+    for trial in spike_trials.generate_trials(400, 5, empty):
         np.testing.assert_allclose(trial.times, np.round(trial.times, 3), atol=1e-9)
         assert len(set(zip(trial.times, trial.synapses, strict=True))) == len(trial.times)
         is_inside = (
@@ -267,46 +267,48 @@ def test_the_background_is_thinner_inside_features(features: datasets.SpikeSet) 
 
 def test_the_background_rate_is_modulated_slowly() -> None:
     at = np.arange(10_000) * 0.001
-    factors = np.array([Dataset._modulation(np.random.default_rng(i), at) for i in range(300)])
+    factors = np.array([spike_trials._modulation(np.random.default_rng(i), at) for i in range(300)])
     assert factors.std() == pytest.approx(0.03, rel=0.1)
     assert np.abs(np.diff(factors)).max() < 0.001
 
 
 def test_the_seed_decides_everything(features: datasets.SpikeSet) -> None:
     def draw(seed: int) -> list[tuple[bytes, ...]]:
-        spike_set = Dataset.generate_features(seed)
+        spike_set = spike_trials.generate_features(seed)
         return [
             (t.times.tobytes(), t.synapses.tobytes(), t.onsets.tobytes(), t.feature_ids.tobytes())
-            for t in Dataset.generate_trials(3, seed, spike_set)
+            for t in spike_trials.generate_trials(3, seed, spike_set)
         ]
 
     assert draw(7) == draw(7)
     assert draw(7) != draw(8)
     rng = np.random.default_rng(2)
-    first, second = (Dataset.generate_trials(1, rng, features)[0] for _ in range(2))
+    first, second = (spike_trials.generate_trials(1, rng, features)[0] for _ in range(2))
     assert not np.array_equal(first.times, second.times)
 
 
 def test_targets_can_be_limited(features: datasets.SpikeSet) -> None:
-    targets = [trial.target for trial in Dataset.generate_trials(100, 0, features, max_target=9)]
+    targets = [
+        trial.target for trial in spike_trials.generate_trials(100, 0, features, max_target=9)
+    ]
     assert max(targets) == 9
 
 
 def test_trials_that_cannot_be_made_are_refused(features: datasets.SpikeSet) -> None:
-    assert Dataset.generate_trials(0, 0, features) == ()
+    assert spike_trials.generate_trials(0, 0, features) == ()
     with pytest.raises(ValueError, match="must not be negative"):
-        Dataset.generate_trials(-1, 0, features)
+        spike_trials.generate_trials(-1, 0, features)
     with pytest.raises(ValueError, match="must have features"):
-        Dataset.generate_trials(1, 0, replace(features, features=()))
+        spike_trials.generate_trials(1, 0, replace(features, features=()))
     with pytest.raises(ValueError, match="max_target 4 is too small for rewards from 1 up"):
-        Dataset.generate_trials(1, 0, replace(features, rewards=np.ones(9, int)), max_target=4)
+        spike_trials.generate_trials(1, 0, replace(features, rewards=np.ones(9, int)), max_target=4)
 
 
 # Batches
 
 
 def test_batches_are_rows_of_a_csr_matrix(trials: tuple[datasets.Trial, ...]) -> None:
-    batch = Dataset.batch_trials(trials[:3])
+    batch = spike_trials.batch_trials(trials[:3])
     assert batch.spike_times.dtype == torch.float64
     assert batch.synapse.dtype == torch.int32
     assert batch.offsets.dtype == batch.targets.dtype == torch.int64
@@ -317,12 +319,12 @@ def test_batches_are_rows_of_a_csr_matrix(trials: tuple[datasets.Trial, ...]) ->
         np.testing.assert_array_equal(batch.synapse[row].numpy(), trial.synapses)
         assert batch.targets[n] == trial.rewards.sum()
     with pytest.raises(ValueError, match="at least one trial"):
-        Dataset.batch_trials([])
+        spike_trials.batch_trials([])
 
 
 def test_the_multi_spike_layer_takes_a_batch(trials: tuple[datasets.Trial, ...]) -> None:
-    batch = Dataset.batch_trials(trials[:2])
+    batch = spike_trials.batch_trials(trials[:2])
     layer = SNN_MInLy(500, 4, torch.full((500, 4), 0.004, dtype=torch.float64))
-    z = layer(batch.spike_times, batch.synapse, batch.offsets)
+    z = layer(batch.spike_times, batch.synapse, offsets=batch.offsets)
     assert z.shape == (2, 4)
     assert z.isfinite().all()

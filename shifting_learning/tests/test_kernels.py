@@ -90,6 +90,17 @@ def test_published_prefixes_and_events_agree_where_timings_have_one_sign(problem
 
 
 @DEADLINE
+@given(problems())
+def test_inputs_set_apart_give_the_published_search(problem):
+    z, s = problem
+    u, mask, _ = reference.find_spikes(z, s, events=False)
+    events, apart = kernels.sort_codes_apart(z)
+    found = kernels.find_spikes(events, s[None])
+    torch.testing.assert_close(found.u, u, rtol=1e-9, atol=0)
+    assert torch.equal(mask_of(apart, found.cause), mask & (u < SILENT)[:, None, :])
+
+
+@DEADLINE
 @given(problems(), st.integers(0, 1000))
 def test_result_does_not_depend_on_the_order_of_inputs(problem, seed):
     z, s = problem

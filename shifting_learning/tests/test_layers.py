@@ -36,7 +36,7 @@ def test_exact_rule_is_the_gradient_of_the_plain_formulation():
     g_ts, g_tp = layer.gradients(delta, z_out)
     torch.testing.assert_close(g_ts, wanted[0])
     torch.testing.assert_close(g_tp, wanted[1])
-    torch.testing.assert_close(layer.pass_delta(delta), wanted[2])
+    torch.testing.assert_close(layer.feedback(delta), wanted[2])
 
 
 def test_shifting_rule_is_the_exact_one_without_its_divisor():
@@ -57,7 +57,7 @@ def test_fused_layer_learns_as_the_plain_one(rule):
         z = codes(8, 30, seed=step)
         delta = torch.rand(8, 20, generator=generator(step), dtype=torch.float64) - 0.5
         for layer in layers:
-            layer.backward(delta, z, layer(z), 1e-3, 1e-3)
+            layer.learn(delta, layer(z), 1e-3, 1e-3)
     torch.testing.assert_close(layers[0].e_ts, layers[1].e_ts, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(layers[0].e_tp, layers[1].e_tp, rtol=1e-9, atol=1e-12)
 
@@ -89,7 +89,7 @@ def test_silent_ignored_learns_nothing():
     assert g_tp[1] == 0
     assert g_ts[:, 0].any()
     torch.testing.assert_close(
-        layer.pass_delta(ones), layer.pass_delta(ones * torch.tensor([1.0, 0.0]))
+        layer.feedback(ones), layer.feedback(ones * torch.tensor([1.0, 0.0]))
     )
 
 
@@ -105,7 +105,7 @@ def test_an_error_wakes_a_neuron_that_learns_at_the_deadline():
     layer, z, _ = silent_layer(silent="deadline", deadline=4.0)
     delta = torch.tensor([[0.0, 1.0]], dtype=torch.float64)  # it should spike earlier
     for _ in range(100):
-        layer.backward(delta, z, layer(z), 1e-2, 0.0)
+        layer.learn(delta, layer(z), 1e-2, 0.0)
     assert not layer.is_silent.any()
 
 
@@ -113,11 +113,11 @@ def test_an_error_wakes_a_neuron_that_learns_at_the_deadline():
 def test_homeostasis_wakes_silent_neurons_and_them_alone(rule):
     layer, z, z_out = silent_layer(silent="ignore", wake=0.5, rule=rule)
     before = layer.e_ts.clone()
-    layer.backward(torch.zeros(1, 2, dtype=torch.float64), z, z_out, 0.1, 0.0)
+    layer.learn(torch.zeros(1, 2, dtype=torch.float64), z_out, 0.1, 0.0)
     torch.testing.assert_close(layer.e_ts[:, 0], before[:, 0])
     torch.testing.assert_close(layer.e_ts[:, 1], before[:, 1] + 0.5 * 0.1 * 0.5)
     for _ in range(100):
-        layer.backward(torch.zeros(1, 2, dtype=torch.float64), z, layer(z), 0.1, 0.0)
+        layer.learn(torch.zeros(1, 2, dtype=torch.float64), layer(z), 0.1, 0.0)
     assert not layer.is_silent.any()
 
 
@@ -127,7 +127,7 @@ def test_feedback_uses_the_timings_of_the_forward_pass():
     z = codes(3, 4)
     delta = torch.rand(3, 2, generator=generator(), dtype=torch.float64)
     network(z)
-    expected = first.gradients(second.pass_delta(delta), first(z))[0]
+    expected = first.gradients(second.feedback(delta), first(z))[0]
     network.learn(delta, 0.1, 0.0)
     torch.testing.assert_close(first.e_ts.grad, expected)
 
@@ -174,7 +174,7 @@ def test_state_dict_holds_all_that_continues_a_run():
         for step in range(first, last):
             z = codes(4, 6, seed=step)
             delta = torch.rand(4, 5, generator=generator(step), dtype=torch.float64)
-            layer.backward(delta, z, layer(z), 1e-2, 1e-2)
+            layer.learn(delta, layer(z), 1e-2, 1e-2)
 
     whole, part = (SNNLayer(6, 5, timings(6, 5, scale=1.0)) for _ in range(2))
     steps(whole, 0, 4)
@@ -196,7 +196,7 @@ def test_default_timings_are_the_published_ones():
 def test_layers_move_to_other_types_and_devices():
     layer = SNNLayer(4, 3).double()
     assert layer(codes(2, 4)).dtype == torch.float64
-    layer.backward(torch.ones(2, 3, dtype=torch.float64), codes(2, 4), layer(codes(2, 4)), 0.1, 0.1)
+    layer.learn(torch.ones(2, 3, dtype=torch.float64), layer(codes(2, 4)), 0.1, 0.1)
 
 
 def test_decision_is_the_first_spike():
@@ -213,7 +213,7 @@ def test_rewards_have_their_stated_values():
 
 def test_step_sizes_fall_as_stated():
     assert [step_size(e, 3, 1e-2, 1e-4, "exponential") for e in range(3)] == pytest.approx(
-        [1e-2, 1e-3, 1e-4]
+        [1e-2, 1e-2 * 0.01 ** (1 / 3), 1e-2 * 0.01 ** (2 / 3)]
     )
     assert [step_size(e, 2, 1.0, 0.0, "cosine") for e in range(3)] == pytest.approx([1, 0.5, 0])
     assert step_size(0, 1, 1e-2, 1e-4, "exponential") == 1e-2
@@ -232,6 +232,7 @@ def test_step_sizes_fall_as_stated():
         ({"e_tp": torch.ones(4)}, r"e_tp must have shape \[3\]"),
         ({"rule": "stdp"}, "rule must be one of"),
         ({"silent": "loud"}, "silent must be one of"),
+        ({"ties": "tight"}, "ties must be one of"),
     ],
 )
 def test_bad_arguments_are_named(arguments, words):
@@ -248,7 +249,7 @@ def test_bad_inputs_are_named():
     with pytest.raises(ValueError, match=r"z_in must have shape \[3, 'batch', 4\]"):
         SNNLayer(4, 2, torch.ones(3, 4, 2))(torch.ones(2, 5, 4))
     with pytest.raises(RuntimeError, match="call forward first"):
-        layer.pass_delta(torch.ones(2, 3))
+        layer.feedback(torch.ones(2, 3))
     with pytest.raises(ValueError, match="reward must be one of"):
         reward_error(torch.ones(2, 3), torch.zeros(2, dtype=torch.int64), "fame")
 
@@ -268,15 +269,26 @@ def test_bad_spike_trains_are_named(times, synapse, offsets, words):
     layer = SNN_MInLy(4, 3)
     offsets = None if offsets is None else torch.tensor(offsets)
     with pytest.raises(ValueError, match=words):
-        layer(torch.tensor(times), torch.tensor(synapse), offsets)
+        layer(torch.tensor(times), torch.tensor(synapse), offsets=offsets)
 
 
 def test_trains_may_start_again_with_each_trial():
     layer = SNN_MInLy(4, 3, timings(4, 3, scale=4.0))
     times, synapse = torch.tensor([0.5, 0.9, 0.1, 0.3]), torch.tensor([0, 1, 2, 3])
-    both = layer(times, synapse, torch.tensor([0, 2, 4]))
+    both = layer(times, synapse, offsets=torch.tensor([0, 2, 4]))
     assert torch.equal(both[0], layer(times[:2], synapse[:2])[0])
     assert torch.equal(both[1], layer(times[2:], synapse[2:])[0])
+
+
+def test_bad_published_calls_are_named():
+    with pytest.raises(ValueError, match="z_in holds 2 trials, not bs = 3"):
+        SNNLayer(4, 3).forward(3, torch.ones(2, 4))
+    with pytest.raises(ValueError, match="forward needs input codes"):
+        SNNLayer(4, 3).forward(3)
+    with pytest.raises(RuntimeError, match="call forward first"):
+        _ = SNNLayer(4, 3).cause_mask
+    with pytest.raises(ValueError, match="offsets are given by name"):
+        SNN_MInLy(4, 3)(torch.tensor([0.1]), torch.tensor([0]), torch.tensor([0, 1]))
 
 
 def test_trials_must_divide_among_networks():

@@ -17,17 +17,26 @@ REPEATED = (
 @pytest.mark.parametrize(
     ("script", "options", "figures"),
     [
-        ("SL_xor.py", ("--repeat", "20"), ["xor"]),
+        ("SL_xor.py", ("--repeat", "20"), ["xor", "potentials"]),
         ("SL_xor.py", ("--rule", "exact", "--preset", "published"), ["xor"]),
-        ("SL_small.py", (), ["folds"]),
+        ("SL_xor.py", ("--preset", "older", "--hidden", "8", "8"), ["xor"]),
+        ("SL_small.py", (), ["folds", "roc"]),
         ("SL_small.py", ("--dataset", "wine", "--fold", "2"), ["folds"]),
-        ("SL_small.py", ("--dataset", "breast_cancer", "--rule", "exact"), ["folds"]),
+        (
+            "SL_small.py",
+            ("--dataset", "breast_cancer", "--rule", "exact", "--preset", "published"),
+            ["folds"],
+        ),
+        ("SL_small.py", ("--preset", "published", "--hidden", "5", "5"), ["folds"]),
         ("SL_mnist.py", (), ["curves", "confusion", "roc", "raster"]),
         ("SL_mnist.py", ("--preset", "published", "--rule", "exact"), ["curves"]),
         ("SL_mnist.py", ("--dataset", "digits", "--preprocess", "canny"), ["curves"]),
         ("SL_mnist.py", ("--dataset", "digits", "--preprocess", "binary"), ["curves"]),
+        ("SL_mnist.py", ("--dataset", "digits", "--preprocess", "cut"), ["curves"]),
+        ("SL_mnist.py", ("--dataset", "digits", "--hidden", "40", "40"), ["raster"]),
         ("SL_TCA.py", (), ["curves", "trial", "count"]),
         ("SL_TCA.py", ("--rule", "exact"), ["curves"]),
+        ("SL_TCA.py", ("--preset", "published", "--hidden", "200"), ["curves"]),
     ],
 )
 def test_quick(script, options, figures, scripts, tmp_path):
@@ -44,6 +53,56 @@ def test_shift_demonstration(scripts, tmp_path):
     done = scripts.run("figures.py", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "shift.png").stat().st_size > 5000
+
+
+def test_a_saved_network_is_tested_alone(scripts, undisturbed):
+    done = scripts.run(*REPEATED, "--test", undisturbed)
+    assert done.returncode == 0, done.stderr
+    metrics = scripts.result(undisturbed)["metrics"]
+    names = {"as_trained": "", "cut": "_cut", "published_test": "_published_test"}
+    for how, end in names.items():
+        assert f"{how:16} {100 * metrics[f'test_accuracy_last{end}']:6.2f} %" in done.stdout
+    scripts.assert_refused(scripts.run(*REPEATED, "--test", "nowhere"), "train first")
+    other = scripts.run(*REPEATED, "--hidden", 30, "--test", undisturbed)
+    scripts.assert_refused(other, "holds another network")
+
+
+def test_saved_tables_are_tested_alone(scripts, tmp_path):
+    options = ("SL_small.py", "--quick")
+    assert scripts.run(*options, "--out", tmp_path).returncode == 0
+    accuracy = scripts.result(tmp_path)["metrics"]["test_accuracy_last"]
+    done = scripts.run(*options, "--test", tmp_path)
+    assert f"test accuracy of 5 saved networks: {100 * accuracy:.2f} %" in done.stdout
+    scripts.assert_refused(scripts.run(*options, "--test", "nowhere"), "train first")
+    other = scripts.run(*options, "--fold", 1, "--test", tmp_path)
+    scripts.assert_refused(other, "give the options that the run was trained with")
+
+
+def test_a_stopped_nested_run_goes_on_bit_for_bit(scripts, tmp_path):
+    options = ("SL_small.py", "--fold", 0, "--repeat", 1, "--epochs", 200, "--deterministic")
+    done = scripts.run(*options, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    scripts.assert_goes_on(tmp_path / "whole", tmp_path / "part", signal.SIGKILL, *options)
+
+
+def test_published_settings_are_those_of_the_program(scripts, tmp_path):
+    done = scripts.run(
+        *("SL_mnist.py", "--dataset", "digits", "--hidden", 20, "--epochs", 2, "--preset"),
+        *("published", "--out", tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    metrics = scripts.result(tmp_path)["metrics"]
+    assert metrics["validation_accuracy_last"] is None
+    assert metrics["test_accuracy_selected"] is None
+
+
+def test_controls_of_credit_in_time_are_recorded(scripts, tmp_path):
+    done = scripts.run("SL_TCA.py", "--quick", "--hidden", 50, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = scripts.result(tmp_path)["metrics"]
+    for part in ("validation", "test"):
+        assert 0 <= metrics[f"{part}_accuracy_of_spike_counts"] <= 1
+        assert 0 <= metrics[f"{part}_accuracy_last_times_shuffled"] <= 1
 
 
 def test_digits_are_learned(scripts, tmp_path):
@@ -106,6 +165,8 @@ def test_a_damaged_checkpoint_is_refused_by_name(scripts, tmp_path):
         ("SL_mnist.py", ("--shift", "-1"), "--shift -1 must be 0 or above"),
         ("SL_mnist.py", ("--preset", "best"), "invalid choice: 'best'"),
         ("SL_small.py", ("--fold", "5"), "invalid choice: 5"),
+        ("SL_small.py", ("--hidden", "5", "0"), "--hidden 0 must be above 0"),
+        ("SL_small.py", ("--dataset", "wine_quality", "--data-root", "/"), "get winequality-red"),
         ("SL_xor.py", ("--repeat", "0"), "--repeat 0 must be above 0"),
         ("SL_TCA.py", ("--train-file", "nowhere.mat"), "nowhere.mat"),
     ],
