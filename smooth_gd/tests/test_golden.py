@@ -13,6 +13,7 @@ import pytest
 
 from smooth_gd.experiments.mnist.network import Network, Parameters
 from smooth_gd.experiments.rnn import rnn, task
+from smooth_gd.experiments.singleneuron import single
 from smooth_gd.experiments.trials import Learning
 from smooth_gd.spikegd.layered import Bounds
 from smooth_gd.spikegd.lif import LIFNeuron
@@ -51,7 +52,7 @@ def test_events_and_gradients(name):
     @jax.jit
     def everything(weights_net, weights_in, x0):
         def loss(*arguments):
-            events = neuron.event(arguments[2], *arguments[:2], spikes_in, T, K)
+            events = neuron.event(arguments[2], *arguments[:2], spikes_in, {"T": T, "K": K})
             return jnp.sum(events.times[first] ** 2), events
 
         return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(weights_net, weights_in, x0)
@@ -71,7 +72,7 @@ def test_events_and_gradients(name):
         x, drive = jnp.asarray(golden["states"][n]), golden["pseudo_input"]
         assert_close(neuron.construct_ratefn(x)(drive), golden["pseudo_rate"])
         for k in (1, 2):
-            assert_close(neuron.t_pseudo(x, drive, k, T), golden[f"t_pseudo_{k}"])
+            assert_close(neuron.t_pseudo(x, drive, k, {"T": T}), golden[f"t_pseudo_{k}"])
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -112,11 +113,11 @@ def test_mnist_network(plain):
 def test_rnn_training():
     golden = load("rnn_training")
     made = task.make_task(7)
-    np.testing.assert_array_equal(made.targets[0], golden["t_target_0"])
-    np.testing.assert_array_equal(made.targets[1], golden["t_target_1"])
-    within = golden["times_in"] <= task.T
-    np.testing.assert_array_equal(made.times_in, golden["times_in"][within])
-    np.testing.assert_array_equal(made.neurons_in, golden["neurons_in"][within])
+    for i, targets in enumerate(made.targets):
+        assert_close(targets, golden[f"t_target_{i}"])
+    within = golden["times_in"] < task.T
+    assert_close(made.spikes_in[0], golden["times_in"][within])
+    np.testing.assert_array_equal(made.spikes_in[1], golden["neurons_in"][within])
 
     neuron = QIFNeuron()
     optimiser = rnn.optimiser(1e-2)
@@ -147,3 +148,17 @@ def test_rnn_runs_as_trials_one_by_one():
     learning.train_epoch()  # 224 events are too few: they grow
     assert learning.K > 240
     np.testing.assert_allclose(learning.history["loss"][:4], golden["loss"], rtol=1e-9)
+
+
+def test_single_training():
+    golden, neuron = load("single_training"), QIFNeuron()
+    fixed = single.fixed_inputs(3)
+    assert_close(fixed.times, golden["times_in"])
+    assert_close(fixed.weights, golden["weights_in"])
+    learning = single.learning_of(neuron, fixed)
+    for _ in range(4):
+        learning.train_epoch()
+    history = learning.history
+    np.testing.assert_allclose(history["loss"], golden["loss"], rtol=TOLERANCE)
+    assert_close(history["times"], golden["t_out"])
+    assert_close(history["learned"][golden["p_trials"]], golden["p"])

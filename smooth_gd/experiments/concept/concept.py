@@ -72,7 +72,11 @@ def first_spike(
     neuron: AbstractIFNeuron = setting.neuron
     spikes_in = times, jnp.arange(2)
     events = neuron.event(
-        jnp.zeros((2, 1)), jnp.zeros((1, 1)), weights[None], spikes_in, setting.T, setting.K
+        jnp.zeros((2, 1)),
+        jnp.zeros((1, 1)),
+        weights[None],
+        spikes_in,
+        {"T": setting.T, "K": setting.K},
     )
     first = first_spikes(events, jnp.arange(1))[0]
     return jnp.where(jnp.isnan(events.times[0]), jnp.nan, first)
@@ -82,7 +86,7 @@ def inputs(
     setting: Setting, what: str, value: Float[Array, ""]
 ) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
     """Weights and times of both inputs where the one that is swept has a value."""
-    w_min = setting.neuron.w_min
+    w_min = setting.neuron.min_I0_to_spike()
     if what == "weight":
         return jnp.stack([value * w_min, jnp.zeros(())]), jnp.array([T_INPUT, jnp.inf])
     weights = jnp.array([setting.excitation * w_min, -w_min])
@@ -140,7 +144,7 @@ def work(args: argparse.Namespace, run: Run) -> None:
             swept = sweep(setting, what, points)
             sweeps[name, what], shown[name, what] = swept, examples(setting, what)
             metrics[f"{name}_largest_jump_by_{what}"] = largest_jump(swept, setting.T)
-        metrics[f"{name}_least_weight"] = float(setting.neuron.w_min)
+        metrics[f"{name}_least_weight"] = float(setting.neuron.min_I0_to_spike())
         metrics[f"{name}_points"] = float(points)
     ends = {name: setting.T for name, setting in SETTINGS.items()}
     figure = run.save_figure(draw_concept(sweeps, shown, ends), "concept")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -45,7 +45,7 @@ class Network:
     """
 
     sizes: tuple[int, ...] = (784, 100, 100, 10)
-    neuron: ThetaNeuron = field(default_factory=ThetaNeuron)
+    neuron: ThetaNeuron = ThetaNeuron(tau=6 / math.pi)
     T: float = 2.0
     Nin_virtual: int = 1
     gamma: float = 1e-2
@@ -68,7 +68,7 @@ class Network:
     @property
     def period(self) -> float:
         """The neurons' period."""
-        return self.neuron.Theta
+        return self.neuron.Theta()
 
     def initial(self, key: Array, dtype: jnp.dtype | type) -> Parameters:
         """Random weights, phases in the middle of the period."""
@@ -122,9 +122,11 @@ class Network:
             weights_in = jnp.zeros((n, self.Nin_virtual), x0.dtype)
             weights_in = weights_in.at[: self.sizes[1]].set(parameters.weights[0] @ is_level.T)
             spikes_in = times_in, jnp.arange(self.Nin_virtual)
-            events = self.neuron.event(x0, weights_net, weights_in, spikes_in, self.T, K)
+            events = self.neuron.event(
+                x0, weights_net, weights_in, spikes_in, {"T": self.T, "K": K}
+            )
             drives = pseudo_drives(self.neuron, events.states[-1], parameters.weights)
-            pseudo = self.neuron.t_pseudo(events.states[-1], drives, 1, self.T)[-outputs:]
+            pseudo = self.neuron.t_pseudo(events.states[-1], drives, 1, {"T": self.T})[-outputs:]
             first = first_spikes(events, jnp.arange(n - outputs, n))
             return jnp.where(jnp.isinf(first), pseudo, first)
 

@@ -20,6 +20,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
+from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
 from smooth_gd.experiments.rnn import task as rnn
@@ -60,9 +61,8 @@ def line_search(
     belief, K = optax.adabelief(lr, b2=0.99), 2 * K
 
     def tried(parameters: rnn.Parameters) -> tuple[Array, list[Array], Array]:
-        events = rnn.simulate_trial(neuron, task, parameters, K)
-        times = rnn.target_times(neuron, task, parameters, events)
-        return jnp.mean(rnn.errors(times, task.targets)), times, events.times[0]
+        loss, times, events = rnn.simulate_trial(neuron, task, parameters, K)
+        return loss, times, events.times[0]
 
     def update(gradient: Any, state: Any, parameters: rnn.Parameters) -> tuple[Any, Any]:
         direction, belief_state = belief.update(gradient, state, parameters)
@@ -72,7 +72,7 @@ def line_search(
         def outcome(factor: Array) -> Array:
             moved = optax.apply_updates(parameters, jax.tree.map(lambda d: factor * d, direction))
             new_loss, new_times, start = tried(moved)
-            allowed = rnn.longest_move(times, new_times) <= LONGEST_MOVE
+            allowed = rnn.longest_move(times, new_times) < LONGEST_MOVE
             # A step to a trial with more than K events counts as one that is not allowed.
             return jnp.where(allowed & ~jnp.isnan(start), new_loss, jnp.inf)
 
@@ -90,6 +90,14 @@ def parse() -> argparse.Namespace:
     )
     add_common_options(parser, "gd_rnn", None, threads=1, devices=DEVICES)
     parser.set_defaults(seed=rnn.PAPER_SEED)
+    parser.add_argument("--task", type=int, help="seed of inputs and targets (default: --seed)")
+    parser.add_argument(
+        "--nudge",
+        type=float,
+        default=0.0,
+        help="spread of the random numbers, by --seed, that weights and states start from "
+        "(default and paper: 0); with 1e-12, runs differ by what rounding decides",
+    )
     parser.add_argument(
         "--epochs",
         type=int,
@@ -103,15 +111,23 @@ def parse() -> argparse.Namespace:
     needs_float64("the recurrent network", args.dtype)
     if args.epochs is None:
         args.epochs = LINE_SEARCH_EPOCHS if args.line_search else EPOCHS
+    if args.task is None:
+        args.task = args.seed
     check_positive(epochs=args.epochs, lr=args.lr)
+    if not 0 <= args.nudge < math.inf:
+        raise UserError(f"--nudge {args.nudge} must be at least 0 and finite")
     return args
 
 
 def name_of(args: argparse.Namespace) -> str:
     """Name of the experiment; a seed that is not the paper's draws another task."""
     words = ["gd_rnn", *(["line-search"] if args.line_search else [])]
-    if args.seed != rnn.PAPER_SEED:
+    if args.task != args.seed:
+        words.append(f"task-{args.task}")
+    elif args.task != rnn.PAPER_SEED:
         words.append("drawn")
+    if args.nudge:
+        words.append(f"nudge-{args.nudge:g}")
     if args.lr != LR:
         words.append(f"lr-{args.lr}")
     return "_".join([*words, "quick"] if args.quick else words)
@@ -120,38 +136,41 @@ def name_of(args: argparse.Namespace) -> str:
 def published(args: argparse.Namespace) -> dict[str, float] | None:
     """The paper's loss, where task, step size and length are the paper's too."""
     full = LINE_SEARCH_EPOCHS if args.line_search else EPOCHS
-    is_paper = args.seed == rnn.PAPER_SEED and args.lr == LR and args.epochs == full
-    if args.quick or not is_paper:
+    is_paper = args.task == rnn.PAPER_SEED and args.lr == LR and args.epochs == full
+    if args.quick or args.nudge or not is_paper:
         return None
     return {"loss_last": 6e-5 if args.line_search else 1.7e-4}
 
 
 def train(args: argparse.Namespace, run: Run) -> None:
     """Train the network, draw the figures, write the result."""
-    neuron, task = QIFNeuron(), rnn.make_task(args.seed)
-    K = len(task.times_in) + 40
+    neuron, task = QIFNeuron(), rnn.make_task(args.task)
+    K = len(task.spikes_in[0]) + 40
 
     def learner(K: int) -> optax.GradientTransformation:
         return line_search(neuron, task, args.lr, K) if args.line_search else optimiser(args.lr)
 
     learning = Learning(
-        lambda parameters, K: rnn.loss(neuron, task, parameters, K), learner, rnn.start(), K
+        lambda parameters, K: rnn.loss(neuron, task, parameters, K),
+        learner,
+        rnn.nudged(rnn.start(), args.nudge, args.seed) if args.nudge else rnn.start(),
+        K,
     )
     epochs = min(args.epochs, 2) if args.quick else args.epochs
     learning.run(run, epochs)
     history, learned = learning.history, learning.parameters
     figure = run.save_figure(draw_learning(history, task, rnn.T), "learning")
-    cut_off = rnn.without_hidden_weights(learned)
+    cut_off = rnn.without_hidden_weights(learned, len(task.targets))
     shown = {
         "before learning": rnn.start(),
         "after learning": learned,
         "after learning, without the weights onto the other neurons": cut_off,
     }
-    simulate = jax.jit(lambda p, K: rnn.simulate_trial(neuron, task, p, K), static_argnums=1)
+    simulate = jax.jit(lambda p, K: rnn.simulate_trial(neuron, task, p, K)[2], static_argnums=1)
     measure = jax.jit(lambda p, K: rnn.loss(neuron, task, p, K)[0], static_argnums=1)
     rasters = {words: simulate(parameters, learning.K) for words, parameters in shown.items()}
     run.save_figure(draw_rasters(rasters, task, rnn.T), "raster")
-    run.save_figure(draw_weights(np.asarray(rnn.full_weights(learned.w))), "weights")
+    run.save_figure(draw_weights(np.asarray(rnn.w_to_weights_net(learned.w))), "weights")
     losses = {words: float(measure(p, learning.K)) for words, p in shown.items()}
     changes = np.diff(history["counts"], axis=0)
     run.finish(

@@ -52,10 +52,14 @@ class Inputs(NamedTuple):
 
 
 def fixed_inputs(seed: int) -> Inputs:
-    """The inputs that do not learn: weights ~ N(0, 1), times ~ U(0, T)."""
-    of_weights, of_times = jax.random.split(jax.random.key(seed))
-    times = jax.random.uniform(of_times, (N_FIXED,), maxval=T)
-    return Inputs(jax.random.normal(of_weights, (N_FIXED,)), times)
+    """The inputs that do not learn: weights ~ N(0, 1), times ~ U(0, T).
+
+    The random numbers are those of JAX's older generator, as in the paper's figure.
+    """
+    with jax.threefry_partitionable(False):
+        _, of_times, of_weights, _ = jax.random.split(jax.random.PRNGKey(seed), 4)
+        times = jax.random.uniform(of_times, (N_FIXED,), minval=0, maxval=T)
+        return Inputs(jax.random.normal(of_weights, (N_FIXED,)), times)
 
 
 def trial_inputs(learned: Inputs, fixed: Inputs) -> tuple[Array, tuple[Array, Int[Array, " n"]]]:
@@ -71,7 +75,7 @@ def loss(
     """Mean squared error of the first two spikes, pseudospikes included."""
     weights, spikes_in = trial_inputs(learned, fixed)
     rest = jnp.zeros((2, 1))
-    events = neuron.event(rest, jnp.zeros((1, 1)), weights, spikes_in, T, K)
+    events = neuron.event(rest, jnp.zeros((1, 1)), weights, spikes_in, {"T": T, "K": K})
     times = times_with_pseudospikes(neuron, events, 0, len(TARGETS), T)
     count = jnp.sum(~events.spike_in & (events.neurons >= 0))
     seen = {"times": times, "ordinary": count, "learned": jnp.stack(learned)}
@@ -81,6 +85,27 @@ def loss(
 def within_trial(learned: Inputs) -> Inputs:
     """Inputs with times in [0, T]."""
     return learned._replace(times=jnp.clip(learned.times, 0, T))
+
+
+def learning_of(
+    neuron: QIFNeuron, fixed: Inputs, lr: float = SETTINGS["lr"], clip: float = SETTINGS["clip"]
+) -> Learning:
+    """Learning from weights 0 and the times `TIMES`.
+
+    Args:
+        neuron: the neuron model.
+        fixed: the inputs that do not learn.
+        lr: step size.
+        clip: largest entry of a gradient.
+    """
+    optimiser = optax.chain(optax.clip(clip), optax.sgd(lr))
+    return Learning(
+        lambda learned, K: loss(neuron, learned, fixed, K),
+        lambda K: optimiser,
+        Inputs(jnp.zeros(len(TIMES)), jnp.asarray(TIMES)),
+        K,
+        within_trial,
+    )
 
 
 def parse() -> argparse.Namespace:
@@ -117,15 +142,7 @@ def first_where(condition: np.ndarray[Any, Any]) -> float | None:
 def train(args: argparse.Namespace, run: Run) -> None:
     """Train the neuron, draw the figures, write the result."""
     neuron, fixed = QIFNeuron(), fixed_inputs(args.seed)
-    start = Inputs(jnp.zeros(len(TIMES)), jnp.asarray(TIMES))
-    optimiser = optax.chain(optax.clip(args.clip), optax.sgd(args.lr))
-    learning = Learning(
-        lambda learned, K: loss(neuron, learned, fixed, K),
-        lambda K: optimiser,
-        start,
-        K,
-        within_trial,
-    )
+    learning = learning_of(neuron, fixed, args.lr, args.clip)
     epochs = min(args.epochs, 3) if args.quick else args.epochs
     learning.run(run, epochs)
     history = learning.history
