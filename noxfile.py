@@ -15,7 +15,13 @@ nox.options.sessions = ["lint", "tests"]
 
 # Papers whose code is here.
 PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity", "smooth_gd")
-TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.2", "pytest-timeout>=2.3", "pytest-xdist>=3.6")
+TEST_TOOLS = (
+    "hypothesis>=6.100",
+    "pytest>=8.2",
+    "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
+    "setuptools>=77",  # a test builds a wheel
+)
 # Libraries that STL-SNN is timed against; nothing else needs them.
 PEERS = ("snntorch==1.0.0", "spikingjelly==2.0.0")
 ENVIRONMENT = {

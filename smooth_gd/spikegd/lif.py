@@ -42,7 +42,7 @@ class LIFNeuron(AbstractIFNeuron):
     def flow_V(self, V: ArrayLike, I: ArrayLike, dt: ArrayLike) -> Array:  # noqa: E741
         """The voltage of `flow`, from voltage V and current I."""
         e = jnp.exp(-jnp.asarray(dt) / self.tau)
-        return V * e + I * (e - e**2)
+        return jnp.asarray(V) * e + jnp.asarray(I) * (e - e**2)
 
     def flow_I(self, I: ArrayLike, dt: ArrayLike) -> Array:  # noqa: E741
         """The current of `flow`."""

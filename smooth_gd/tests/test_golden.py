@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from smooth_gd.experiments.mnist import mnist
 from smooth_gd.experiments.mnist.network import Network, Parameters
 from smooth_gd.experiments.rnn import rnn, task
 from smooth_gd.experiments.singleneuron import single
@@ -151,14 +152,68 @@ def test_rnn_runs_as_trials_one_by_one():
 
 
 def test_single_training():
-    golden, neuron = load("single_training"), QIFNeuron()
+    golden = load("single_training")
     fixed = single.fixed_inputs(3)
     assert_close(fixed.times, golden["times_in"])
     assert_close(fixed.weights, golden["weights_in"])
-    learning = single.learning_of(neuron, fixed)
-    for _ in range(4):
-        learning.train_epoch()
-    history = learning.history
-    np.testing.assert_allclose(history["loss"], golden["loss"], rtol=TOLERANCE)
-    assert_close(history["times"], golden["t_out"])
-    assert_close(history["learned"][golden["p_trials"]], golden["p"])
+    config = {**single.PAPER, "Ntrial": len(golden["loss"])}
+    metrics, examples = single.run(QIFNeuron(), config)
+    np.testing.assert_allclose(metrics["loss"], golden["loss"], rtol=TOLERANCE)
+    assert_close(metrics["t_out"], golden["t_out"])
+    assert_close(metrics["p"][golden["p_trials"]], golden["p"])
+    assert_close(examples["t_out"], golden["t_out"][[0, -1]])
+    assert_close(examples["times_in"][0], np.concatenate([golden["p"][0][1], golden["times_in"]]))
+
+
+def test_rnn_run():
+    golden = load("rnn_training")
+    config = {**task.PAPER, "seed": 7, "Ntrial": 3}
+    metrics, examples = rnn.run(QIFNeuron(), rnn.optimiser(1e-2), config)
+    np.testing.assert_allclose(metrics["loss"], golden["loss"], rtol=TOLERANCE)
+    for trial, key in ((1, "w_1"), (3, "w_3")):
+        assert_close(metrics["p"][trial][0], golden[key])
+    assert_close(metrics["p"][1][1], golden["x0_1"])
+    np.testing.assert_allclose(examples["losses"][1], golden["loss"][3], rtol=TOLERANCE)
+    weights_in = rnn.init_weights(config)
+    _, spikes_in = rnn.init_input(jax.random.PRNGKey(7), config)
+    assert_close(jnp.where(jnp.isinf(spikes_in[0]), 0, spikes_in[0]), finite(golden["times_in"]))
+    np.testing.assert_array_equal(spikes_in[1], golden["neurons_in"])
+    loss, _, _ = rnn.simulatefn(
+        QIFNeuron(), metrics["p"][0], weights_in, spikes_in, metrics["t_targets"], config
+    )
+    np.testing.assert_allclose(loss, golden["loss"][0], rtol=TOLERANCE)
+
+
+def finite(times):
+    return np.where(np.isinf(times), 0, times)
+
+
+@pytest.mark.parametrize("neuron", ["fast", "events"])
+def test_mnist_functions(neuron):
+    golden = load("mnist_network")
+    config = {name: float(golden[name]) for name in ("T", "gamma", "tau", "I0")} | {
+        "K": int(golden["K"]),
+        "Nin_virtual": int(golden["Nin_virtual"]),
+    }
+    config |= {"Nin": 49, "Nhidden": 12, "Nlayer": 3, "Nout": 5, "w_scale": 0.5}
+    model = ThetaNeuron(config["tau"], config["I0"])
+    p = [[jnp.asarray(golden[f"w{i}"]) for i in range(3)], jnp.asarray(golden["phi0"])]
+    inputs, labels = jnp.asarray(golden["input"]), jnp.asarray(golden["labels"])
+
+    @jax.jit
+    def everything(p):
+        if neuron == "fast":
+            return mnist.simulatefn(model, p, inputs, labels, config)
+
+        def trial(one, label):
+            t_outs = mnist.outfn(model, mnist.eventffwd(model, p, one, config), p, config)
+            return mnist.lossfn(t_outs, label, config)
+
+        return tuple(map(jnp.mean, jax.vmap(trial)(inputs, labels)))
+
+    (loss, accuracy), gradient = jax.value_and_grad(everything, has_aux=True)(p)
+    assert_close(loss, golden["loss"])
+    assert accuracy == golden["accuracy"]
+    for i in range(3):
+        assert_close(gradient[0][i], golden[f"grad_w{i}"])
+    assert_close(gradient[1], golden["grad_phi0"])

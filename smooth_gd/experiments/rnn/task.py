@@ -48,11 +48,13 @@ class Task(NamedTuple):
     """What a network is shown and is to do.
 
     Attributes:
+        T: the trial's end.
         spikes_in: times within the trial, and inputs, of the input spikes.
         weights_in: of the inputs.
         targets: of each target neuron, its spike times and the time of `BEYOND`.
     """
 
+    T: float
     spikes_in: tuple[Float[Array, " Kin"], Int[Array, " Kin"]]
     weights_in: Float[Array, "N 2N"]
     targets: tuple[Float[Array, " n"], ...]
@@ -116,7 +118,8 @@ def make_task(seed: int, config: Config = PAPER) -> Task:
     key, (times, neurons) = init_input(jax.random.PRNGKey(seed), config)
     _, targets = init_target(key, config)
     within = times < config["T"]
-    return Task((times[within], neurons[within]), init_weights(config), tuple(targets))
+    spikes_in = times[within], neurons[within]
+    return Task(config["T"], spikes_in, init_weights(config), tuple(targets))
 
 
 # ---------------------------------------------------------------------------------------- model
@@ -214,7 +217,7 @@ def simulate_trial(
     neuron: AbstractPseudoIFNeuron, task: Task, p: Sequence[Array], K: int
 ) -> tuple[Float[Array, ""], list[Float[Array, " n"]], Events]:
     """`simulatefn` of a task, with K events."""
-    config = {**PAPER, "K": K}
+    config = {"T": task.T, "K": K}
     return simulatefn(neuron, p, task.weights_in, task.spikes_in, task.targets, config)
 
 
