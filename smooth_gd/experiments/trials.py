@@ -69,6 +69,8 @@ class Learning:
         parameters: to start from.
         K: number of events to begin with.
         constrain: makes admissible parameters of those that the optimiser gives.
+        of_gradient: what is kept of each trial's gradient, by name.
+        trials: of an epoch.
     """
 
     def __init__(
@@ -78,8 +80,11 @@ class Learning:
         parameters: Any,
         K: int,
         constrain: Callable[[Any], Any] = lambda parameters: parameters,
+        of_gradient: Callable[[Any], Mapping[str, Array]] = lambda gradient: {},
+        trials: int = TRIALS,
     ) -> None:
         self._loss, self._optimiser, self._constrain = loss, optimiser, constrain
+        self._of_gradient, self.trials = of_gradient, trials
         self.K = room_for(K)
         self._most = MOST_GROWTH * self.K
         self.parameters, self.state = parameters, optimiser(self.K).init(parameters)
@@ -96,12 +101,13 @@ class Learning:
             )(parameters)
             updates, state = optimiser.update(gradient, state, parameters)
             parameters = self._constrain(optax.apply_updates(parameters, updates))
+            trial = trial._replace(seen={**trial.seen, **self._of_gradient(gradient)})
             return (parameters, state), (loss, trial)
 
-        return jax.lax.scan(step, (parameters, state), None, length=TRIALS)
+        return jax.lax.scan(step, (parameters, state), None, length=self.trials)
 
     def train_epoch(self) -> dict[str, float]:
-        """`TRIALS` trials; done again with more room if one of them was cut short.
+        """An epoch of trials; done again with more room if one of them was cut short.
 
         Returns:
             Loss of the last trial, and the mean of all.
@@ -137,6 +143,16 @@ class Learning:
             )
         print(f"a trial has more than {self.K} events: trying {room}", flush=True)
         self.K = room
+
+    def learn(self, trials: int) -> dict[str, np.ndarray[Any, Any]]:
+        """The history of so many trials.
+
+        Raises:
+            UserError: as in `train_epoch`.
+        """
+        while len(self.history.get("loss", ())) < trials:
+            self.train_epoch()
+        return {name: values[:trials] for name, values in self.history.items()}
 
     def run(self, run: Run, epochs: int) -> None:
         """Train, with a checkpoint an epoch; goes on where a run has stopped."""

@@ -265,9 +265,9 @@ def present(
         UserError: T is not below the period: between two pulses a neuron could spike twice; or
             shapes do not fit.
     """
-    if not 0 < T < neuron.Theta:
+    if not 0 < T < neuron.Theta():
         raise UserError(
-            f"T = {T} must lie between 0 and the period Theta = {neuron.Theta:.3g} for a "
+            f"T = {T} must lie between 0 and the period Theta = {neuron.Theta():.3g} for a "
             "simulation by layers; use `event` for longer trials"
         )
     n_before = (inputs.codes if isinstance(inputs, Levels) else inputs.counts).shape[1]
@@ -293,10 +293,10 @@ def present(
         hidden.append(spikes)
         spikes, phase = _shown_spikes(neuron, w, phi, spikes, end, room, slots)
         # Behind the trial a neuron's rate is its phase, which the rates before it move by a pulse.
-        pulsed = neuron.H(phase, (pulsed / neuron.Theta) @ w.T)
+        pulsed = neuron.H(phase, (pulsed / neuron.Theta()) @ w.T)
     ordinary = spikes.counts > 0
     return Response(
-        first=jnp.where(ordinary, spikes.times[..., 0], T + neuron.Theta - pulsed),
+        first=jnp.where(ordinary, spikes.times[..., 0], T + neuron.Theta() - pulsed),
         ordinary=ordinary,
         hidden=tuple(hidden),
         wanted_events=jnp.stack([jnp.max(jnp.sum(layer.counts, 1)) for layer in hidden]),

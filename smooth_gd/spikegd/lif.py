@@ -10,9 +10,9 @@ quadratic in e.
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
-from smooth_gd.spikegd.models import AbstractIFNeuron
+from smooth_gd.spikegd.models import AbstractIFNeuron, at_least
 from smooth_gd.spikegd.utils.checks import check_positive
 
 
@@ -35,17 +35,24 @@ class LIFNeuron(AbstractIFNeuron):
     def __post_init__(self) -> None:
         check_positive(tau=self.tau, V_th=self.V_th)
 
-    @property
-    def w_min(self) -> float:
-        """Least weight of a single input that makes a neuron at rest spike."""
+    def min_I0_to_spike(self) -> float:
+        """See `AbstractIFNeuron.min_I0_to_spike`: 4 V_th."""
         return 4 * self.V_th
 
-    def flow(self, x: Float[Array, "2 N"], dt: Float[Array, ""]) -> Float[Array, "2 N"]:
-        """See `AbstractNeuron.flow`."""
-        e = jnp.exp(-dt / self.tau)
-        return jnp.stack([x[0] * e + x[1] * (e - e**2), x[1] * e**2])
+    def flow_V(self, V: ArrayLike, I: ArrayLike, dt: ArrayLike) -> Array:  # noqa: E741
+        """The voltage of `flow`, from voltage V and current I."""
+        e = jnp.exp(-jnp.asarray(dt) / self.tau)
+        return jnp.asarray(V) * e + jnp.asarray(I) * (e - e**2)
 
-    def dt_spike(self, x: Float[Array, "2 N"]) -> Float[Array, " N"]:
+    def flow_I(self, I: ArrayLike, dt: ArrayLike) -> Array:  # noqa: E741
+        """The current of `flow`."""
+        return jnp.asarray(I) * jnp.exp(-2 * jnp.asarray(dt) / self.tau)
+
+    def flow(self, x: Float[Array, "2 *N"], dt: ArrayLike) -> Float[Array, "2 *N"]:
+        """See `AbstractNeuron.flow`."""
+        return jnp.stack([self.flow_V(x[0], x[1], dt), self.flow_I(x[1], dt)])
+
+    def dt_spike(self, x: Float[Array, "2 *N"]) -> Float[Array, "*N"]:
         """See `AbstractNeuron.dt_spike`: the largest root e below 1 of V(e) = V_th."""
         V, current = x
         discriminant = (V + current) ** 2 - 4 * current * self.V_th
@@ -53,5 +60,6 @@ class LIFNeuron(AbstractIFNeuron):
         spikes = (current > 0) & (current > V) & (V + current > 0) & (discriminant > 0)
         V, current = jnp.where(spikes, V, 0), jnp.where(spikes, current, 8 * self.V_th)
         root = jnp.sqrt(jnp.where(spikes, discriminant, 1))
-        e = (V + current + root) / (2 * current)
-        return jnp.where(spikes, -self.tau * jnp.log(jnp.minimum(e, 1)), jnp.inf)
+        dt = -self.tau * jnp.log((V + current + root) / (2 * current))
+        # Two neurons at threshold: one spikes first, the other is past it by a rounding error.
+        return jnp.where(spikes, at_least(0.0, dt), jnp.inf)

@@ -10,18 +10,31 @@ and a pulse do; `AbstractNeuron` simulates networks of it:
             AbstractPseudoPhaseOscNeuron
 
 Arrays are laid out as [state D, neuron N], weights as [postsynaptic, presynaptic]. All functions
-can be differentiated, compiled and mapped by JAX. Times are in the unit of the time constants.
+but `traces` can be differentiated, compiled and mapped by JAX. Times are in the unit of the time
+constants. What a simulation needs to know stands in a dictionary `config`: T, the trial's end; K,
+the number of events that are simulated; dt, the distance of the times of `traces`.
+
+Of events at one time the spikes of the network come first, that of the lowest number before the
+others; then the input spikes, in the order in which they are given. Events at T are not part of
+the trial.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from smooth_gd.spikegd.utils.checks import check_shapes, check_spikes
+from shared.errors import UserError
+from smooth_gd.spikegd.utils.checks import check_config, check_shapes, check_spikes
+
+Config = Mapping[str, Any]
+SpikesIn = tuple[Float[Array, " Kin"], Int[Array, " Kin"]]
+State = tuple[Array, Array, Array, Array]
+"""Of a simulation: time, states of the neurons, times to their next spikes, input spikes shown."""
 
 
 class Events(NamedTuple):
@@ -41,57 +54,110 @@ class Events(NamedTuple):
 
 
 class AbstractNeuron(ABC):
-    """A neuron model without parameters of single neurons."""
+    """A neuron model without parameters of single neurons.
 
-    n_states: ClassVar[int]
+    A subclass states `flow`, `dt_spike` and either `transmit` or, for other networks than those
+    described here, `spike`.
+    """
+
+    n_states: ClassVar[int | None] = None
 
     @abstractmethod
-    def flow(self, x: Float[Array, "D N"], dt: Float[Array, ""]) -> Float[Array, "D N"]:
+    def flow(self, x: Float[Array, "D *N"], dt: ArrayLike) -> Float[Array, "D *N"]:
         """The states a time dt later, without spikes or pulses in between."""
 
     @abstractmethod
-    def dt_spike(self, x: Float[Array, "D N"]) -> Float[Array, " N"]:
+    def dt_spike(self, x: Float[Array, "D *N"]) -> Float[Array, "*N"]:
         """Time to each neuron's next spike if no pulse comes; inf where it never spikes."""
 
-    @abstractmethod
-    def spike(
+    def transmit(
         self, x: Float[Array, "D N"], spiking: Bool[Array, " N"], drive: Float[Array, " N"]
     ) -> Float[Array, "D N"]:
-        """The states after an event: spiking neurons are reset, then each takes its pulse."""
+        """The states after an event: every neuron has taken its pulse, spiking ones are reset."""
+        raise NotImplementedError(f"{type(self).__name__} states neither transmit nor spike")
 
-    @abstractmethod
-    def voltage(self, x: Float[Array, "D N"]) -> Float[Array, " N"]:
+    def next_spikes(self, x: Float[Array, "D N"], left: Float[Array, " N"]) -> Float[Array, " N"]:
+        """Time to each neuron's next spike after an event.
+
+        Args:
+            x: states after the event.
+            left: what is left of the times to the spikes that were expected before it; inf of the
+                neuron that has spiked.
+        """
+        return self.dt_spike(x)
+
+    def voltage(self, x: Float[Array, "D *N"]) -> Float[Array, "*N"]:
         """The membrane potential."""
+        return x[0]
+
+    def spike(
+        self,
+        state: State,
+        weights_net: Float[Array, "N N"],
+        weights_in: Float[Array, "N Nin"],
+        spikes_in: SpikesIn,
+        config: Config,
+    ) -> tuple[State, Events]:
+        """Simulate up to the next event.
+
+        Args:
+            state: of the simulation.
+            weights_net: of the synapses between neurons.
+            weights_in: of the synapses from the inputs.
+            spikes_in: times of the input spikes in order, the last one inf, and their inputs.
+            config: with T.
+
+        Returns:
+            The new state; the event, without an axis K.
+        """
+        T = config["T"]
+        (t, x, dts, shown), (times_in, neurons_in) = state, spikes_in
+        first = jnp.argmin(dts)
+        t_net, t_in = t + dts[first], times_in[shown]
+        is_in = (t_in < t_net) & (t_in < T)
+        is_net = ~is_in & (t_net < T)
+        t_next = jnp.where(is_in, t_in, jnp.where(is_net, t_net, T))
+        dt = jnp.where(is_in, t_in - t, jnp.where(is_net, dts[first], T - t))
+        x = self.flow(x, dt)
+        spiking = is_net & (jnp.arange(x.shape[-1]) == first)
+        drive = jnp.where(is_in, weights_in[:, neurons_in[shown]], weights_net[:, first])
+        x = jnp.where(is_in | is_net, self.transmit(x, spiking, drive), x)
+        dts = self.next_spikes(x, jnp.where(spiking, jnp.inf, at_least(0.0, dts - dt)))
+        who = jnp.where(is_in, neurons_in[shown], jnp.where(is_net, first, -1))
+        return (t_next, x, dts, shown + is_in), Events(t_next, is_in, who, x)
 
     def event(
         self,
         x0: Float[Array, "D N"],
         weights_net: Float[Array, "N N"],
-        weights_in: Float[Array, "N Nin"],
-        spikes_in: tuple[Float[Array, " Kin"], Int[Array, " Kin"]],
-        T: float,
-        K: int,
+        weights_in: Float[Array, "N Nin"] | None,
+        spikes_in: SpikesIn | None,
+        config: Config,
     ) -> Events:
         """Simulate a network for a trial; a feed-forward one is a network with zero weights.
 
         Args:
             x0: states at time 0.
             weights_net: of the synapses between neurons.
-            weights_in: of the synapses from the inputs.
-            spikes_in: times and inputs of the input spikes, in any order; time inf is no spike.
-            T: the trial's end.
-            K: number of events that are simulated, ordinary and input spikes together; one more
-                than happen is enough. See `smooth_gd.spikegd.utils.events.simulate` for a choice
-                by the program.
+            weights_in: of the synapses from the inputs; None is no input.
+            spikes_in: times and inputs of the input spikes, in any order; those at T or later are
+                not reached. None is no input spike.
+            config: with T and K. K counts ordinary and input spikes together; one more than happen
+                is enough. See `smooth_gd.spikegd.utils.events.simulate` for a choice by the
+                program.
 
         Returns:
             The events, K of them.
 
         Raises:
-            UserError: shapes do not fit, or an input spike is NaN, negative or past T.
+            UserError: shapes do not fit, an input spike's time is NaN or negative, or T or K is
+                missing.
         """
-        times_in, neurons_in = spikes_in
+        check_config(config, "T", "K")
+        x0 = jnp.asarray(x0)
         n = jnp.shape(x0)[-1]
+        weights_in = jnp.zeros((n, 1), x0.dtype) if weights_in is None else weights_in
+        times_in, neurons_in = (jnp.zeros(0), jnp.zeros(0, int)) if spikes_in is None else spikes_in
         check_shapes(
             {
                 "x0": (x0, (self.n_states, None)),
@@ -101,37 +167,24 @@ class AbstractNeuron(ABC):
                 "inputs of the input spikes": (neurons_in, jnp.shape(times_in)),
             }
         )
-        check_spikes(times_in, neurons_in, jnp.shape(weights_in)[1], T)
-        order = jnp.argsort(times_in)
-        times_in = jnp.append(jnp.asarray(times_in)[order], jnp.inf)
-        neurons_in = jnp.append(jnp.asarray(neurons_in)[order], 0)
-        # A row a presynaptic neuron or input: an event reads one.
-        rows_net, rows_in = jnp.transpose(weights_net), jnp.transpose(weights_in)
+        check_spikes(times_in, neurons_in, jnp.shape(weights_in)[1])
+        weights_net, weights_in = jnp.asarray(weights_net), jnp.asarray(weights_in)
+        order = jnp.argsort(jnp.asarray(times_in))
+        queue = (
+            jnp.append(jnp.asarray(times_in)[order], jnp.inf),
+            jnp.append(jnp.asarray(neurons_in)[order], 0),
+        )
 
-        def step(
-            carry: tuple[Array, Array, Array], _: None
-        ) -> tuple[tuple[Array, Array, Array], Events]:
-            t, x, shown = carry
-            dts = self.dt_spike(x)
-            first = jnp.argmin(dts)
-            t_net, t_in = t + dts[first], times_in[shown]
-            is_in = (t_in <= t_net) & (t_in <= T)
-            is_net = ~is_in & (t_net <= T)
-            t_next = jnp.where(is_in, t_in, jnp.where(is_net, t_net, T))
-            dt = jnp.where(is_in, t_in - t, jnp.where(is_net, dts[first], T - t))
-            x = self.flow(x, dt)
-            spiking = is_net & (jnp.arange(n) == first)
-            drive = jnp.where(is_in, rows_in[neurons_in[shown]], rows_net[first])
-            x = jnp.where(is_in | is_net, self.spike(x, spiking, drive), x)
-            who = jnp.where(is_in, neurons_in[shown], jnp.where(is_net, first, -1))
-            return (t_next, x, shown + is_in), Events(t_next, is_in, who, x)
+        def step(state: State, _: None) -> tuple[State, Events]:
+            return self.spike(state, weights_net, weights_in, queue, config)
 
-        start = (jnp.zeros((), x0.dtype), x0, jnp.zeros((), int))
-        _, events = jax.lax.scan(step, start, None, length=K)
+        start = (jnp.zeros((), x0.dtype), x0, self.dt_spike(x0), jnp.zeros((), int))
+        _, out = jax.lax.scan(step, start, None, length=config["K"])
+        events = Events(*out)
         complete = events.neurons[-1] == -1
         return events._replace(times=jnp.where(complete, events.times, jnp.nan))
 
-    def traces(
+    def states_at(
         self, x0: Float[Array, "D N"], events: Events, times: Float[Array, " t"]
     ) -> Float[Array, "t D N"]:
         """The states at given times of a trial.
@@ -147,6 +200,41 @@ class AbstractNeuron(ABC):
         moved: Array = jax.vmap(self.flow)(states, times - starts)
         return moved
 
+    def traces(
+        self, x0: Float[Array, "D N"], out: Events | tuple[Array, ...], config: Config
+    ) -> tuple[Float[Array, " t"], Float[Array, "t D N"]]:
+        """The states over a trial, at every event and at steps of dt behind it.
+
+        Args:
+            x0: states at time 0.
+            out: the events of the trial.
+            config: with T and dt.
+
+        Returns:
+            Times and states.
+
+        Raises:
+            UserError: the trial was cut short by K, or T or dt is missing.
+        """
+        check_config(config, "T", "dt")
+        events = Events(*out)
+        if np.isnan(np.asarray(events.times)).any():
+            raise UserError("the trial has more events than were simulated; raise K in config")
+        n = int(jnp.sum(events.neurons >= 0))
+        starts = np.concatenate([[0.0], np.asarray(events.times)[:n]])
+        lengths = np.diff(np.append(starts, config["T"]))
+        steps = np.ceil(lengths / config["dt"]).astype(int)
+        interval = np.repeat(np.arange(n + 1), steps)
+        behind = config["dt"] * np.concatenate([np.arange(count) for count in steps])
+        states = jnp.concatenate([jnp.asarray(x0)[None], events.states[:n]])[interval]
+        moved: Array = jax.vmap(self.flow)(states, jnp.asarray(behind))
+        return jnp.asarray(starts[interval] + behind), moved
+
+
+def at_least(least: float, values: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Values that rounding took below their least, with the slopes of those given."""
+    return values + jax.lax.stop_gradient(jnp.maximum(least - values, 0))
+
 
 class AbstractIFNeuron(AbstractNeuron):
     """An integrate-and-fire neuron with a synaptic current that decays: state (V, I).
@@ -157,15 +245,15 @@ class AbstractIFNeuron(AbstractNeuron):
     n_states = 2
     v_reset: float
 
-    def spike(
+    @abstractmethod
+    def min_I0_to_spike(self) -> float:
+        """Least current at time 0, so least weight of one input, that makes a resting one spike."""
+
+    def transmit(
         self, x: Float[Array, "2 N"], spiking: Bool[Array, " N"], drive: Float[Array, " N"]
     ) -> Float[Array, "2 N"]:
-        """See `AbstractNeuron.spike`."""
+        """See `AbstractNeuron.transmit`."""
         return jnp.stack([jnp.where(spiking, self.v_reset, x[0]), x[1] + drive])
-
-    def voltage(self, x: Float[Array, "2 N"]) -> Float[Array, " N"]:
-        """See `AbstractNeuron.voltage`."""
-        return x[0]
 
 
 class AbstractPseudoNeuron(AbstractNeuron):
@@ -177,96 +265,80 @@ class AbstractPseudoNeuron(AbstractNeuron):
 
     @abstractmethod
     def construct_ratefn(
-        self, x: Float[Array, "D N"]
-    ) -> Callable[[Float[Array, " N"]], Float[Array, " N"]]:
+        self, x: Float[Array, "D *N"]
+    ) -> Callable[[Float[ArrayLike, "*N"]], Float[Array, "*N"]]:
         """A function from the constant input to each neuron's rate after the trial.
 
         Args:
             x: states at the trial's end.
         """
 
+    def linear(self, r: Float[ArrayLike, " M"], w: Float[ArrayLike, "*N M"]) -> Float[Array, "*N"]:
+        """The constant input: the sum of weights w times rates r of the presynaptic neurons."""
+        return jnp.dot(w, r)
+
     @abstractmethod
     def t_pseudo(
-        self, x: Float[Array, "D N"], drive: Float[Array, " N"], k: int | Int[Array, " N"], T: float
-    ) -> Float[Array, " N"]:
+        self,
+        x: Float[Array, "D *N"],
+        input: Float[ArrayLike, "*N"],
+        k: Int[ArrayLike, "*N"],
+        config: Config,
+    ) -> Float[Array, "*N"]:
         """Time of each neuron's k-th pseudospike.
 
         Args:
             x: states at the trial's end.
-            drive: the constant input, sum of weights times rates.
+            input: the constant input, sum of weights times rates.
             k: number of the pseudospike, from 1.
-            T: the trial's end.
+            config: with T.
         """
 
 
 class AbstractPseudoIFNeuron(AbstractIFNeuron, AbstractPseudoNeuron):
     """An integrate-and-fire neuron that after the trial runs on with a constant current."""
 
-    @abstractmethod
-    def pseudo_phase(
-        self, x: Float[Array, "2 N"], drive: Float[Array, " N"]
-    ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
-        """Phase at the trial's end, and period, of the neuron under a constant current."""
-
-    def construct_ratefn(
-        self, x: Float[Array, "2 N"]
-    ) -> Callable[[Float[Array, " N"]], Float[Array, " N"]]:
-        """See `AbstractPseudoNeuron.construct_ratefn`."""
-
-        def rate(drive: Float[Array, " N"]) -> Float[Array, " N"]:
-            phase, period = self.pseudo_phase(x, drive)
-            return phase / period
-
-        return rate
-
-    def t_pseudo(
-        self, x: Float[Array, "2 N"], drive: Float[Array, " N"], k: int | Int[Array, " N"], T: float
-    ) -> Float[Array, " N"]:
-        """See `AbstractPseudoNeuron.t_pseudo`."""
-        phase, period = self.pseudo_phase(x, drive)
-        return T + k * period - phase
-
 
 class AbstractPhaseOscNeuron(AbstractNeuron):
     """A neuron that oscillates by itself, described by its phase; pulses are instantaneous.
 
-    The phase grows at rate 1 and is 0 right after a spike; at `Theta` the neuron spikes.
+    The phase grows at rate 1 and is 0 right after a spike; at `Theta` the neuron spikes. What a
+    neuron sends itself comes before its reset, and so without effect.
     """
 
     n_states = 1
 
-    @property
     @abstractmethod
     def Theta(self) -> float:
         """The period, and so the phase of a spike."""
 
     @abstractmethod
-    def Phi(self, V: Float[Array, " N"]) -> Float[Array, " N"]:
+    def Phi(self, V: Float[Array, "*N"]) -> Float[Array, "*N"]:
         """The phase of a potential: the time from the reset to it."""
 
     @abstractmethod
-    def iPhi(self, phi: Float[Array, " N"]) -> Float[Array, " N"]:
+    def iPhi(self, phi: Float[Array, "*N"]) -> Float[Array, "*N"]:
         """The potential of a phase, the inverse of `Phi`."""
 
     @abstractmethod
-    def H(self, phi: Float[Array, " N"], w: Float[Array, " N"]) -> Float[Array, " N"]:
+    def H(self, phi: Float[ArrayLike, "*N"], w: Float[ArrayLike, "*N"]) -> Float[Array, "*N"]:
         """The phase after a pulse that raises the potential by w: Phi(iPhi(phi) + w)."""
 
-    def flow(self, x: Float[Array, "1 N"], dt: Float[Array, ""]) -> Float[Array, "1 N"]:
+    def flow(self, x: Float[Array, "1 *N"], dt: ArrayLike) -> Float[Array, "1 *N"]:
         """See `AbstractNeuron.flow`."""
         return x + dt
 
-    def dt_spike(self, x: Float[Array, "1 N"]) -> Float[Array, " N"]:
+    def dt_spike(self, x: Float[Array, "1 *N"]) -> Float[Array, "*N"]:
         """See `AbstractNeuron.dt_spike`."""
-        return self.Theta - x[0]
+        return self.Theta() - x[0]
 
-    def spike(
+    def transmit(
         self, x: Float[Array, "1 N"], spiking: Bool[Array, " N"], drive: Float[Array, " N"]
     ) -> Float[Array, "1 N"]:
-        """See `AbstractNeuron.spike`."""
-        return self.H(jnp.where(spiking, 0, x[0]), drive)[None]
+        """See `AbstractNeuron.transmit`."""
+        return jnp.where(spiking, 0, self.H(x[0], drive))[None]
 
-    def voltage(self, x: Float[Array, "1 N"]) -> Float[Array, " N"]:
+    def voltage(self, x: Float[Array, "1 *N"]) -> Float[Array, "*N"]:
         """See `AbstractNeuron.voltage`."""
         return self.iPhi(x[0])
 
@@ -275,13 +347,22 @@ class AbstractPseudoPhaseOscNeuron(AbstractPhaseOscNeuron, AbstractPseudoNeuron)
     """An oscillating neuron that after the trial takes its constant input as a single pulse."""
 
     def construct_ratefn(
-        self, x: Float[Array, "1 N"]
-    ) -> Callable[[Float[Array, " N"]], Float[Array, " N"]]:
+        self, x: Float[Array, "1 *N"]
+    ) -> Callable[[Float[ArrayLike, "*N"]], Float[Array, "*N"]]:
         """See `AbstractPseudoNeuron.construct_ratefn`."""
-        return lambda drive: self.H(x[0], drive) / self.Theta
+
+        def rate(input: Float[ArrayLike, "*N"]) -> Float[Array, "*N"]:
+            return self.H(x[0], input) / self.Theta()
+
+        return rate
 
     def t_pseudo(
-        self, x: Float[Array, "1 N"], drive: Float[Array, " N"], k: int | Int[Array, " N"], T: float
-    ) -> Float[Array, " N"]:
+        self,
+        x: Float[Array, "1 *N"],
+        input: Float[ArrayLike, "*N"],
+        k: Int[ArrayLike, "*N"],
+        config: Config,
+    ) -> Float[Array, "*N"]:
         """See `AbstractPseudoNeuron.t_pseudo`."""
-        return T + k * self.Theta - self.H(x[0], drive)
+        T: float = config["T"]
+        return T + jnp.asarray(k) * self.Theta() - self.H(x[0], input)

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 
 from shared.errors import UserError
 from smooth_gd.spikegd.models import AbstractPseudoPhaseOscNeuron
@@ -42,20 +42,24 @@ class OscLIFNeuron(AbstractPseudoPhaseOscNeuron):
             )
 
     @property
+    def theta(self) -> float:
+        """The same as `Theta()`."""
+        return self.Theta()
+
     def Theta(self) -> float:
         """Period tau log(I0 / (I0 - V_th))."""
         return self.tau * math.log(self.I0 / (self.I0 - self.V_th))
 
-    def Phi(self, V: Float[Array, " N"]) -> Float[Array, " N"]:
+    def Phi(self, V: Float[ArrayLike, "*N"]) -> Float[Array, "*N"]:
         """See `AbstractPhaseOscNeuron.Phi`."""
-        return -self.tau * jnp.log1p(-V / self.I0)
+        return -self.tau * jnp.log1p(-jnp.asarray(V) / self.I0)
 
-    def iPhi(self, phi: Float[Array, " N"]) -> Float[Array, " N"]:
+    def iPhi(self, phi: Float[ArrayLike, "*N"]) -> Float[Array, "*N"]:
         """See `AbstractPhaseOscNeuron.iPhi`."""
-        return -self.I0 * jnp.expm1(-phi / self.tau)
+        return -self.I0 * jnp.expm1(-jnp.asarray(phi) / self.tau)
 
-    def H(self, phi: Float[Array, " N"], w: Float[Array, " N"]) -> Float[Array, " N"]:
+    def H(self, phi: Float[ArrayLike, "*N"], w: Float[ArrayLike, "*N"]) -> Float[Array, "*N"]:
         """See `AbstractPhaseOscNeuron.H`; the potential is cut at the threshold."""
         V = self.iPhi(phi) + w
         reached = self.V_th <= V
-        return jnp.where(reached, self.Theta, self.Phi(jnp.where(reached, 0, V)))
+        return jnp.where(reached, self.Theta(), self.Phi(jnp.where(reached, 0, V)))

@@ -12,20 +12,22 @@ where the usual case distinctions (I > 0, I = 0, |V| above or below sqrt(-I)) me
 spikes where the denominator vanishes.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
-from smooth_gd.spikegd.models import AbstractPseudoIFNeuron
+from smooth_gd.spikegd.models import AbstractPseudoIFNeuron, Config
 from smooth_gd.spikegd.utils.checks import check_positive
 
 _SMALL = 0.01  # arguments below it are summed as series
 _TERMS = 5
 
 
-def _series(y: Float[Array, " N"], coefficients: list[float]) -> Float[Array, " N"]:
+def _series(y: Float[Array, "*N"], coefficients: list[float]) -> Float[Array, "*N"]:
     total = jnp.full_like(y, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         total = total * y + coefficient
@@ -46,8 +48,8 @@ _ARCTAN = [(-1) ** k / (2 * k + 1) for k in range(8)]
 
 
 def _coefficients(
-    current: Float[Array, " N"], s: Float[Array, ""]
-) -> tuple[Float[Array, " N"], Float[Array, " N"], Float[Array, " N"]]:
+    current: Float[Array, "*N"], s: Float[Array, ""]
+) -> tuple[Float[Array, "*N"], Float[Array, "*N"], Float[Array, "*N"]]:
     """C, s S and I s S of the module's formula; where I < 0, all divided by cosh(sqrt(-z)).
 
     A common factor cancels in the flow, and tanh cannot overflow.
@@ -90,22 +92,31 @@ class QIFNeuron(AbstractPseudoIFNeuron):
         """-1 / eps."""
         return -1 / self.eps
 
-    @property
-    def w_min(self) -> float:
-        """Least weight of a single input that makes a neuron at rest spike: pi^2 / 4."""
-        return float(jnp.pi**2 / 4)
+    def min_I0_to_spike(self) -> float:
+        """See `AbstractIFNeuron.min_I0_to_spike`: pi^2 / 4."""
+        return math.pi**2 / 4
 
-    def flow(self, x: Float[Array, "2 N"], dt: Float[Array, ""]) -> Float[Array, "2 N"]:
-        """See `AbstractNeuron.flow`; V stays at 1 / eps where it would grow beyond."""
-        V, current = x
-        e = jnp.exp(-dt / self.tau)
+    def flow_V(self, V: ArrayLike, I: ArrayLike, dt: ArrayLike) -> Array:  # noqa: E741
+        """The voltage of `flow`, from voltage V and current I."""
+        V, current, dt = jnp.asarray(V), jnp.asarray(I), jnp.asarray(dt)
         c, d, current_d = _coefficients(current, -jnp.expm1(-dt / self.tau))
-        above, below = e * (V * c + current_d), c - V * d
+        above, below = jnp.exp(-dt / self.tau) * (V * c + current_d), c - V * d
         spiking = (V > 0) & (below <= self.eps * above)
-        flowed = above / jnp.where(spiking, 1, below)
-        return jnp.stack([jnp.where(spiking, 1 / self.eps, flowed), current * e**2])
+        return jnp.where(spiking, 1 / self.eps, above / jnp.where(spiking, 1, below))
 
-    def dt_spike(self, x: Float[Array, "2 N"]) -> Float[Array, " N"]:
+    def flow_I(self, I: ArrayLike, dt: ArrayLike) -> Array:  # noqa: E741
+        """The current of `flow`."""
+        return jnp.asarray(I) * jnp.exp(-2 * jnp.asarray(dt) / self.tau)
+
+    def flow(self, x: Float[Array, "2 *N"], dt: ArrayLike) -> Float[Array, "2 *N"]:
+        """See `AbstractNeuron.flow`; V stays at 1 / eps where it would grow beyond."""
+        return jnp.stack([self.flow_V(x[0], x[1], dt), self.flow_I(x[1], dt)])
+
+    def next_spikes(self, x: Float[Array, "2 N"], left: Float[Array, " N"]) -> Float[Array, " N"]:
+        """See `AbstractNeuron.next_spikes`; V no longer tells when a neuron at 1 / eps spikes."""
+        return jnp.where(left < self.eps, left, self.dt_spike(x))
+
+    def dt_spike(self, x: Float[Array, "2 *N"]) -> Float[Array, "*N"]:
         """See `AbstractNeuron.dt_spike`: the least s in (0, 1) with V s S(I s^2) = C(I s^2)."""
         V, current = x
         up = V > 0
@@ -126,12 +137,38 @@ class QIFNeuron(AbstractPseudoIFNeuron):
         spikes = (s > 0) & (s < 1)
         return jnp.where(spikes, -self.tau * jnp.log1p(-jnp.where(spikes, s, 0.5)), jnp.inf)
 
-    def pseudo_phase(
-        self, x: Float[Array, "2 N"], drive: Float[Array, " N"]
-    ) -> tuple[Float[Array, " N"], Float[Array, " N"]]:
-        """See `AbstractPseudoIFNeuron.pseudo_phase`: V' = (V - 1/2)^2 + g after the trial."""
-        V, current = x
-        g = self.alpha * jax.nn.softplus((current + drive) / self.alpha)
-        root = jnp.sqrt(g)
-        phase = self.tau * (jnp.arctan((V - 1 / 2) / root) + jnp.pi / 2) / root
-        return phase, self.tau * jnp.pi / root
+    def softplus(self, I_pseudo: ArrayLike) -> Array:
+        """The current g = alpha log(1 + exp(I_pseudo / alpha)) of the pseudodynamics, above 0."""
+        return self.alpha * jax.nn.softplus(jnp.asarray(I_pseudo) / self.alpha)
+
+    def phi_pseudo(self, V: ArrayLike, I_pseudo: ArrayLike) -> Array:
+        """Phase of the voltage V under tau V' = (V - 1/2)^2 + g, from -inf."""
+        root = jnp.sqrt(self.softplus(I_pseudo))
+        return self.tau * (jnp.arctan((jnp.asarray(V) - 1 / 2) / root) + jnp.pi / 2) / root
+
+    def theta_pseudo(self, I_pseudo: ArrayLike) -> Array:
+        """Period of the same dynamics: from -inf to inf."""
+        return self.tau * jnp.pi / jnp.sqrt(self.softplus(I_pseudo))
+
+    def construct_ratefn(
+        self, x: Float[Array, "2 *N"]
+    ) -> Callable[[Float[ArrayLike, "*N"]], Float[Array, "*N"]]:
+        """See `AbstractPseudoNeuron.construct_ratefn`."""
+
+        def rate(input: Float[ArrayLike, "*N"]) -> Float[Array, "*N"]:
+            I_pseudo = x[1] + jnp.asarray(input)
+            return self.phi_pseudo(x[0], I_pseudo) / self.theta_pseudo(I_pseudo)
+
+        return rate
+
+    def t_pseudo(
+        self,
+        x: Float[Array, "2 *N"],
+        input: Float[ArrayLike, "*N"],
+        k: Int[ArrayLike, "*N"],
+        config: Config,
+    ) -> Float[Array, "*N"]:
+        """See `AbstractPseudoNeuron.t_pseudo`."""
+        I_pseudo = x[1] + jnp.asarray(input)
+        T: float = config["T"]
+        return T + jnp.asarray(k) * self.theta_pseudo(I_pseudo) - self.phi_pseudo(x[0], I_pseudo)

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from smooth_gd.experiments.mnist import mnist
 from smooth_gd.experiments.mnist.network import Network, Parameters
 from smooth_gd.experiments.rnn import rnn, task
+from smooth_gd.experiments.singleneuron import single
 from smooth_gd.experiments.trials import Learning
 from smooth_gd.spikegd.layered import Bounds
 from smooth_gd.spikegd.lif import LIFNeuron
@@ -51,7 +53,7 @@ def test_events_and_gradients(name):
     @jax.jit
     def everything(weights_net, weights_in, x0):
         def loss(*arguments):
-            events = neuron.event(arguments[2], *arguments[:2], spikes_in, T, K)
+            events = neuron.event(arguments[2], *arguments[:2], spikes_in, {"T": T, "K": K})
             return jnp.sum(events.times[first] ** 2), events
 
         return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(weights_net, weights_in, x0)
@@ -71,7 +73,7 @@ def test_events_and_gradients(name):
         x, drive = jnp.asarray(golden["states"][n]), golden["pseudo_input"]
         assert_close(neuron.construct_ratefn(x)(drive), golden["pseudo_rate"])
         for k in (1, 2):
-            assert_close(neuron.t_pseudo(x, drive, k, T), golden[f"t_pseudo_{k}"])
+            assert_close(neuron.t_pseudo(x, drive, k, {"T": T}), golden[f"t_pseudo_{k}"])
 
 
 @pytest.mark.parametrize("plain", [True, False])
@@ -112,11 +114,11 @@ def test_mnist_network(plain):
 def test_rnn_training():
     golden = load("rnn_training")
     made = task.make_task(7)
-    np.testing.assert_array_equal(made.targets[0], golden["t_target_0"])
-    np.testing.assert_array_equal(made.targets[1], golden["t_target_1"])
-    within = golden["times_in"] <= task.T
-    np.testing.assert_array_equal(made.times_in, golden["times_in"][within])
-    np.testing.assert_array_equal(made.neurons_in, golden["neurons_in"][within])
+    for i, targets in enumerate(made.targets):
+        assert_close(targets, golden[f"t_target_{i}"])
+    within = golden["times_in"] < task.T
+    assert_close(made.spikes_in[0], golden["times_in"][within])
+    np.testing.assert_array_equal(made.spikes_in[1], golden["neurons_in"][within])
 
     neuron = QIFNeuron()
     optimiser = rnn.optimiser(1e-2)
@@ -147,3 +149,71 @@ def test_rnn_runs_as_trials_one_by_one():
     learning.train_epoch()  # 224 events are too few: they grow
     assert learning.K > 240
     np.testing.assert_allclose(learning.history["loss"][:4], golden["loss"], rtol=1e-9)
+
+
+def test_single_training():
+    golden = load("single_training")
+    fixed = single.fixed_inputs(3)
+    assert_close(fixed.times, golden["times_in"])
+    assert_close(fixed.weights, golden["weights_in"])
+    config = {**single.PAPER, "Ntrial": len(golden["loss"])}
+    metrics, examples = single.run(QIFNeuron(), config)
+    np.testing.assert_allclose(metrics["loss"], golden["loss"], rtol=TOLERANCE)
+    assert_close(metrics["t_out"], golden["t_out"])
+    assert_close(metrics["p"][golden["p_trials"]], golden["p"])
+    assert_close(examples["t_out"], golden["t_out"][[0, -1]])
+    assert_close(examples["times_in"][0], np.concatenate([golden["p"][0][1], golden["times_in"]]))
+
+
+def test_rnn_run():
+    golden = load("rnn_training")
+    config = {**task.PAPER, "seed": 7, "Ntrial": 3}
+    metrics, examples = rnn.run(QIFNeuron(), rnn.optimiser(1e-2), config)
+    np.testing.assert_allclose(metrics["loss"], golden["loss"], rtol=TOLERANCE)
+    for trial, key in ((1, "w_1"), (3, "w_3")):
+        assert_close(metrics["p"][trial][0], golden[key])
+    assert_close(metrics["p"][1][1], golden["x0_1"])
+    np.testing.assert_allclose(examples["losses"][1], golden["loss"][3], rtol=TOLERANCE)
+    weights_in = rnn.init_weights(config)
+    _, spikes_in = rnn.init_input(jax.random.PRNGKey(7), config)
+    assert_close(jnp.where(jnp.isinf(spikes_in[0]), 0, spikes_in[0]), finite(golden["times_in"]))
+    np.testing.assert_array_equal(spikes_in[1], golden["neurons_in"])
+    loss, _, _ = rnn.simulatefn(
+        QIFNeuron(), metrics["p"][0], weights_in, spikes_in, metrics["t_targets"], config
+    )
+    np.testing.assert_allclose(loss, golden["loss"][0], rtol=TOLERANCE)
+
+
+def finite(times):
+    return np.where(np.isinf(times), 0, times)
+
+
+@pytest.mark.parametrize("neuron", ["fast", "events"])
+def test_mnist_functions(neuron):
+    golden = load("mnist_network")
+    config = {name: float(golden[name]) for name in ("T", "gamma", "tau", "I0")} | {
+        "K": int(golden["K"]),
+        "Nin_virtual": int(golden["Nin_virtual"]),
+    }
+    config |= {"Nin": 49, "Nhidden": 12, "Nlayer": 3, "Nout": 5, "w_scale": 0.5}
+    model = ThetaNeuron(config["tau"], config["I0"])
+    p = [[jnp.asarray(golden[f"w{i}"]) for i in range(3)], jnp.asarray(golden["phi0"])]
+    inputs, labels = jnp.asarray(golden["input"]), jnp.asarray(golden["labels"])
+
+    @jax.jit
+    def everything(p):
+        if neuron == "fast":
+            return mnist.simulatefn(model, p, inputs, labels, config)
+
+        def trial(one, label):
+            t_outs = mnist.outfn(model, mnist.eventffwd(model, p, one, config), p, config)
+            return mnist.lossfn(t_outs, label, config)
+
+        return tuple(map(jnp.mean, jax.vmap(trial)(inputs, labels)))
+
+    (loss, accuracy), gradient = jax.value_and_grad(everything, has_aux=True)(p)
+    assert_close(loss, golden["loss"])
+    assert accuracy == golden["accuracy"]
+    for i in range(3):
+        assert_close(gradient[0][i], golden[f"grad_w{i}"])
+    assert_close(gradient[1], golden["grad_phi0"])

@@ -82,7 +82,7 @@ def test_float32_is_as_exact_as_it_can_be():
 
 
 def test_inputs_at_times_of_their_own():
-    neuron, T, rng = ThetaNeuron(), 2.0, np.random.default_rng(0)
+    neuron, T, rng = ThetaNeuron(6 / np.pi), 2.0, np.random.default_rng(0)
     weights = tuple(rng.normal(0.5, 1.5, shape) for shape in ((5, 4), (3, 5)))
     phases = tuple(rng.uniform(0, 6, n) for n in (5, 3))
     times = np.where(rng.random((6, 4)) < 0.8, rng.uniform(0, T, (6, 4)), np.inf)
@@ -95,9 +95,11 @@ def test_inputs_at_times_of_their_own():
 
     @jax.jit
     def plain(times):
-        events = neuron.event(x0, weights_net, weights_in, (times, jnp.arange(4)), T, 32)
+        events = neuron.event(
+            x0, weights_net, weights_in, (times, jnp.arange(4)), {"T": T, "K": 32}
+        )
         drives = pseudo_drives(neuron, events.states[-1], weights)
-        pseudo = neuron.t_pseudo(events.states[-1], drives, 1, T)[-3:]
+        pseudo = neuron.t_pseudo(events.states[-1], drives, 1, {"T": T})[-3:]
         first = first_spikes(events, jnp.arange(5, 8))
         return jnp.where(jnp.isinf(first), pseudo, first)
 

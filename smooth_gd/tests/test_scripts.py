@@ -38,18 +38,18 @@ def test_quick_concept(scripts, tmp_path):
 
 
 def test_quick_single(scripts, undisturbed):
-    scripts.assert_finished(undisturbed, ["learning", "trials"])
+    scripts.assert_finished(undisturbed, ["single", "learning"])
     rows = scripts.rows(undisturbed)
     assert rows[-1]["loss"] < rows[0]["mean_loss"]
 
 
 def test_quick_rnn(scripts, tmp_path):
-    result = finished(scripts, tmp_path, ["learning", "raster", "weights"], RNN)
+    result = finished(scripts, tmp_path, ["learning", "changes", "weights"], RNN)
     assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"] / 2
 
 
 def test_quick_rnn_with_a_line_search(scripts, tmp_path):
-    figures = ["learning", "raster", "weights"]
+    figures = ["learning", "changes", "weights"]
     result = finished(scripts, tmp_path, figures, RNN, "--line-search")
     assert result["experiment"] == "gd_rnn_line-search_quick"
     assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"] / 2
@@ -70,6 +70,8 @@ def parsed(program, monkeypatch, *options):
         (single, ("--lr", "0.2", "--clip", "0.1"), "gd_single_lr-0.2_clip-0.1"),
         (rnn, ("--seed", "7", "--lr", "0.01"), "gd_rnn"),
         (rnn, ("--seed", "0"), "gd_rnn_drawn"),
+        (rnn, ("--task", "7", "--nudge", "1e-12", "--seed", "0"), "gd_rnn_task-7_nudge-1e-12"),
+        (rnn, ("--nudge", "0.5"), "gd_rnn_nudge-0.5"),
         (rnn, ("--line-search", "--seed", "1", "--lr", "0.02"), "gd_rnn_line-search_drawn_lr-0.02"),
     ],
 )
@@ -84,6 +86,8 @@ def test_names_tell_runs_apart(monkeypatch, program, options, name):
         (("--line-search",), 6e-5),
         (("--lr", "0.02"), None),
         (("--seed", "0"), None),
+        (("--seed", "0", "--task", "7"), 1.7e-4),
+        (("--nudge", "1e-12"), None),
         (("--epochs", "50"), None),
         (("--epochs", "100", "--line-search"), None),
         (("--quick",), None),
@@ -96,7 +100,9 @@ def test_the_published_loss_is_that_of_the_paper_s_setting(monkeypatch, options,
 
 def test_quick_mnist_and_a_run_that_is_stopped(scripts, tmp_path):
     options = ("--hidden", 20)
-    result = finished(scripts, tmp_path / "one", ["curves", "activity", "raster"], MNIST, *options)
+    result = finished(
+        scripts, tmp_path / "one", ["curves", "activity", "raster", "example"], MNIST, *options
+    )
     assert result["experiment"] == "gd_mnist_20_quick"
     rows = scripts.rows(tmp_path / "one")
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
@@ -149,6 +155,7 @@ def test_options_that_cannot_be_had_are_refused(scripts, tmp_path, script, optio
         (single, ("--dtype", "float32"), "the single neuron needs --dtype float64"),
         (rnn, ("--dtype", "float32"), "the recurrent network needs --dtype float64"),
         (rnn, ("--epochs", 0), "--epochs 0 must be above 0"),
+        (rnn, ("--nudge", -1), "--nudge -1.0 must be at least 0 and finite"),
         (rnn, ("--lr", "nan"), "--lr nan must be above 0 and finite"),
         (mnist, ("--flip", 1), "--flip 1.0 must be at least 0 and below 1"),
         (mnist, ("--lr", 0), "--lr 0.0 must be above 0"),

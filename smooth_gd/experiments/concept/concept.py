@@ -10,30 +10,53 @@ the LIF neuron jump in the middle of it.
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float, Int
 
+from shared.errors import UserError
 from shared.options import add_common_options, script
 from shared.run import Run, carry_out
-from smooth_gd.experiments.concept.figures import Sweep, draw_concept
+from smooth_gd.experiments.concept.figures import (
+    draw_concept,
+    idx_to_color,
+    plot_current,
+    plot_gradients,
+    plot_spikes,
+    plot_spiketimes,
+    plot_voltage,
+)
 from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
 from smooth_gd.spikegd.lif import LIFNeuron
-from smooth_gd.spikegd.models import AbstractIFNeuron
+from smooth_gd.spikegd.models import AbstractIFNeuron, Config, Events
 from smooth_gd.spikegd.qif import QIFNeuron
+from smooth_gd.spikegd.utils import plotting
 from smooth_gd.spikegd.utils.checks import needs_float64
-from smooth_gd.spikegd.utils.events import simulate, voltages
 from smooth_gd.spikegd.utils.network import first_spikes
+
+__all__ = [
+    "idx_to_color",
+    "plot_current",
+    "plot_gradients",
+    "plot_spikes",
+    "plot_spiketimes",
+    "plot_voltage",
+    "run",
+    "vary_t",
+    "vary_w",
+]
 
 EXPERIMENT = "gd_concept"
 T_INPUT = 0.5
-DT = 0.01
 QUICK_POINTS = 2000
-CHUNK = 10_000  # points of a sweep in one program
+CHUNK = 10_000  # points of a grid that are computed at once
+Results = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -46,8 +69,9 @@ class Setting:
         K: number of events simulated.
         weights: examples of the excitatory weight, in units of the least one that makes a spike.
         excitation: weight beside the inhibitory input, in the same unit.
-        times: examples of the inhibitory input's time.
-        points: of a sweep.
+        times: examples of the inhibitory input's time, in units of the time of the spike that the
+            excitatory input alone makes.
+        points: of a grid.
     """
 
     neuron: QIFNeuron | LIFNeuron
@@ -58,71 +82,141 @@ class Setting:
     times: tuple[float, ...]
     points: int
 
+    @property
+    def config(self) -> Config:
+        """T, K and dt."""
+        return {"T": self.T, "K": self.K, "dt": 0.01}
+
 
 SETTINGS = {
     "QIF": Setting(QIFNeuron(), 4.0, 4, (0.95, 1.15, 1.5), 1.5, (0.5, 0.62, 1.4), 100_000),
     "LIF": Setting(LIFNeuron(), 3.0, 5, (0.95, 1.15, 1.4), 1.4, (0.8, 1.5, 3.0), 500_000),
 }
+# Of the figure, to two digits.
+PUBLISHED = {
+    "QIF_inhibition_1": 1.10,
+    "QIF_inhibition_2": 1.36,
+    "QIF_inhibition_3": 3.07,
+    "LIF_inhibition_1": 0.61,
+    "LIF_inhibition_2": 1.15,
+    "LIF_inhibition_3": 2.30,
+}
 
 
-def first_spike(
-    setting: Setting, weights: Float[Array, "2"], times: Float[Array, "2"]
-) -> Float[Array, ""]:
-    """Time of the first spike under an excitatory and an inhibitory input; inf without one."""
-    neuron: AbstractIFNeuron = setting.neuron
-    spikes_in = times, jnp.arange(2)
-    events = neuron.event(
-        jnp.zeros((2, 1)), jnp.zeros((1, 1)), weights[None], spikes_in, setting.T, setting.K
-    )
-    first = first_spikes(events, jnp.arange(1))[0]
-    return jnp.where(jnp.isnan(events.times[0]), jnp.nan, first)
+def run(
+    neuron: AbstractIFNeuron,
+    spikes_in: tuple[Float[ArrayLike, " Kin"], Int[ArrayLike, " Kin"]],
+    weights_in: Float[ArrayLike, "1 Nin"],
+    p_grid: Float[ArrayLike, " n"],
+    p_ex: Float[ArrayLike, " m"],
+    vary: str,
+    config: Config,
+) -> tuple[Results, Results]:
+    """Vary a weight or a time of a single resting neuron's input.
 
+    Args:
+        neuron: the neuron model.
+        spikes_in: times and inputs of the input spikes.
+        weights_in: of the inputs.
+        p_grid: values at which the first spike and its slope are computed.
+        p_ex: values at which the states over the trial are computed, too.
+        vary: "weight", of input 0, or "time", of input spike 0.
+        config: with T, K and dt.
 
-def inputs(
-    setting: Setting, what: str, value: Float[Array, ""]
-) -> tuple[Float[Array, "2"], Float[Array, "2"]]:
-    """Weights and times of both inputs where the one that is swept has a value."""
-    w_min = setting.neuron.w_min
-    if what == "weight":
-        return jnp.stack([value * w_min, jnp.zeros(())]), jnp.array([T_INPUT, jnp.inf])
-    weights = jnp.array([setting.excitation * w_min, -w_min])
-    return weights, jnp.stack([jnp.asarray(T_INPUT), value])
+    Returns:
+        Dictionaries of the grid and of the examples: the values "p", the first spikes "spiketimes"
+        (inf without one, NaN where K is too small), their slopes "grads"; of the examples "traces",
+        times and states of each.
 
-
-def sweep(setting: Setting, what: str, points: int) -> Sweep:
-    """First spike and its slope over the swept weight (0 to 2) or time (0 to T)."""
-    last = 2.0 if what == "weight" else setting.T
-    grid = np.linspace(0, last, points)
-
-    def spike(value: Array) -> Array:
-        return first_spike(setting, *inputs(setting, what, value))
-
-    both = jax.jit(jax.vmap(jax.value_and_grad(spike)))
-    found = [both(jnp.asarray(part)) for part in np.split(grid, max(points // CHUNK, 1))]
-    times, slopes = (np.concatenate([np.asarray(f[i]) for f in found]) for i in (0, 1))
-    assert not np.isnan(times).any(), f"K = {setting.K} is too small"
-    return Sweep(grid, times, np.where(np.isfinite(times), slopes, np.nan))
-
-
-def examples(setting: Setting, what: str) -> list[tuple[float, Any, Any]]:
-    """The examples' swept values, with grid of times and voltages."""
-    grid = jnp.arange(0, setting.T, DT)
+    Raises:
+        UserError: vary is neither, or config lacks something.
+    """
+    if vary not in ("weight", "time"):
+        raise UserError(f"vary must be 'weight' or 'time', not {vary!r}")
+    weights, times = jnp.asarray(weights_in), jnp.asarray(spikes_in[0])
     rest = jnp.zeros((2, 1))
-    found = []
-    for value in setting.weights if what == "weight" else setting.times:
-        weights, times = inputs(setting, what, jnp.asarray(value))
-        spikes_in = times, jnp.arange(2)
-        events = simulate(
-            setting.neuron, rest, jnp.zeros((1, 1)), weights[None], spikes_in, setting.T
-        )
-        voltage = voltages(setting.neuron, rest, events, grid)[:, 0]
-        found.append((value, np.asarray(grid), np.asarray(voltage)))
-    return found
+
+    def spike(p: Array) -> tuple[Array, Events]:
+        w = weights.at[0, 0].set(p) if vary == "weight" else weights
+        t = times.at[0].set(p) if vary == "time" else times
+        events = neuron.event(rest, jnp.zeros((1, 1)), w, (t, jnp.asarray(spikes_in[1])), config)
+        first = first_spikes(events, jnp.arange(1))[0]
+        return jnp.where(jnp.isnan(events.times[0]), jnp.nan, first), events
+
+    both = jax.value_and_grad(spike, has_aux=True)
+
+    @jax.jit
+    def over(values: Array) -> tuple[Array, Array]:
+        def one(p: Array) -> tuple[Array, Array]:
+            (time, _), slope = both(p)
+            return time, slope
+
+        found: tuple[Array, Array] = jax.lax.map(one, values, batch_size=CHUNK)
+        return found
+
+    found: list[Any] = [jax.jit(both)(p) for p in jnp.asarray(p_ex)]
+    examples = {
+        "p": jnp.asarray(p_ex),
+        "spiketimes": jnp.stack([time for (time, _), _ in found]),
+        "grads": jnp.stack([slope for _, slope in found]),
+        "traces": [neuron.traces(rest, events, config) for (_, events), _ in found],
+    }
+    spiketimes, grads = over(jnp.asarray(p_grid))
+    return {"p": jnp.asarray(p_grid), "spiketimes": spiketimes, "grads": grads}, examples
 
 
-def largest_jump(swept: Sweep, T: float) -> float:
+def vary_w(
+    neuron: AbstractIFNeuron,
+    w_ex_relative: Float[ArrayLike, " m"] | Sequence[float],
+    config: Config,
+    Nvar: int = 100_000,
+) -> tuple[Results, Results]:
+    """`run` over the weight of an excitatory input at `T_INPUT`, from 0 to twice the least.
+
+    Args:
+        neuron: the neuron model.
+        w_ex_relative: the examples' weights, in units of the least that makes a spike.
+        config: with T, K and dt.
+        Nvar: steps of the grid.
+    """
+    least = neuron.min_I0_to_spike()
+    grid = jnp.linspace(0, 2 * least, Nvar + 1)
+    spikes_in = jnp.array([T_INPUT]), jnp.array([0])
+    examples = least * jnp.asarray(w_ex_relative)
+    return run(neuron, spikes_in, jnp.zeros((1, 1)), grid, examples, "weight", config)
+
+
+def vary_t(
+    neuron: AbstractIFNeuron,
+    t_ex_relative: Float[ArrayLike, " m"] | Sequence[float],
+    config: Config,
+    w_exc_relative: float = 1.5,
+    Nvar: int = 100_000,
+) -> tuple[Results, Results]:
+    """`run` over the time of an inhibitory input of minus the least weight, from 0 to T.
+
+    Args:
+        neuron: the neuron model.
+        t_ex_relative: the examples' times, in units of the time of the spike that the excitatory
+            input makes alone.
+        config: with T, K and dt.
+        w_exc_relative: weight of the excitatory input at `T_INPUT`, in units of the least.
+        Nvar: steps of the grid.
+    """
+    least = neuron.min_I0_to_spike()
+    excitation = w_exc_relative * least
+    alone = T_INPUT + neuron.dt_spike(jnp.array([0.0, excitation]))
+    spikes_in = jnp.array([0.0, T_INPUT]), jnp.array([0, 1])
+    weights_in = jnp.array([[-least, excitation]])
+    grid = jnp.linspace(0, config["T"], Nvar + 1)
+    examples = alone * jnp.asarray(t_ex_relative)
+    return run(neuron, spikes_in, weights_in, grid, examples, "time", config)
+
+
+def largest_jump(grid: Results, T: float) -> float:
     """Largest change of the first spike's time between neighbours; it is T without a spike."""
-    return float(np.abs(np.diff(np.where(np.isfinite(swept.spikes), swept.spikes, T))).max())
+    spikes = np.asarray(grid["spiketimes"])
+    return float(np.abs(np.diff(np.where(np.isfinite(spikes), spikes, T))).max())
 
 
 def name_of(args: argparse.Namespace) -> str:
@@ -130,27 +224,39 @@ def name_of(args: argparse.Namespace) -> str:
     return f"{EXPERIMENT}_quick" if args.quick else EXPERIMENT
 
 
-def work(args: argparse.Namespace, run: Run) -> None:
-    """Sweep, draw, and write the result."""
-    sweeps, shown = {}, {}
+def work(args: argparse.Namespace, folder: Run) -> None:
+    """Vary, draw, and write the result.
+
+    Args:
+        args: of the command line.
+        folder: of the run.
+    """
+    grids, shown = {}, {}
     metrics: dict[str, float | None] = {}
     for name, setting in SETTINGS.items():
         points = QUICK_POINTS if args.quick else setting.points
-        for what in ("weight", "time"):
-            swept = sweep(setting, what, points)
-            sweeps[name, what], shown[name, what] = swept, examples(setting, what)
-            metrics[f"{name}_largest_jump_by_{what}"] = largest_jump(swept, setting.T)
-        metrics[f"{name}_least_weight"] = float(setting.neuron.w_min)
+        neuron, config = setting.neuron, setting.config
+        by_weight = vary_w(neuron, setting.weights, config, points)
+        by_time = vary_t(neuron, setting.times, config, setting.excitation, points)
+        for what, (grid, examples) in (("weight", by_weight), ("time", by_time)):
+            assert not np.isnan(np.asarray(grid["spiketimes"])).any(), f"K = {setting.K}"
+            grids[name, what], shown[name, what] = grid, examples
+            metrics[f"{name}_largest_jump_by_{what}"] = largest_jump(grid, setting.T)
+        for number, time in enumerate(by_time[1]["p"], 1):
+            metrics[f"{name}_inhibition_{number}"] = float(time)
+        metrics[f"{name}_least_weight"] = float(neuron.min_I0_to_spike())
         metrics[f"{name}_points"] = float(points)
-    ends = {name: setting.T for name, setting in SETTINGS.items()}
-    figure = run.save_figure(draw_concept(sweeps, shown, ends), "concept")
-    run.log(1, {name: value for name, value in metrics.items() if value is not None}, show=False)
-    run.finish(
+    configs = {name: setting.config for name, setting in SETTINGS.items()}
+    with plt.style.context(plotting.STYLE):
+        figure = folder.save_figure(draw_concept(grids, shown, configs), "concept")
+    folder.log(1, {k: value for k, value in metrics.items() if value is not None}, show=False)
+    folder.finish(
         experiment=name_of(args),
         paper="smooth_gd",
         dataset="none",
         epochs=1,
         metrics=metrics,
+        published=None if args.quick else PUBLISHED,
         figure=figure,
     )
 
@@ -171,7 +277,7 @@ def main() -> None:
     """Draw the figure, or show the result that is there."""
     args = parse()
     device = prepare(args)
-    carry_out(args, name_of(args), described(device), lambda run: work(args, run))
+    carry_out(args, name_of(args), described(device), lambda folder: work(args, folder))
 
 
 if __name__ == "__main__":

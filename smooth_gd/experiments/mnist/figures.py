@@ -1,6 +1,8 @@
 """Figure 4: learning curves, activity, and the spikes of a sample before and after learning."""
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from smooth_gd.spikegd.layered import Response
+from smooth_gd.spikegd.models import Config
+from smooth_gd.spikegd.utils import plotting
+from smooth_gd.spikegd.utils.plotting import formatter, petroff10
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], initial: Mapping[str, float]) -> Figure:
@@ -89,3 +94,90 @@ def _outputs(axes: Axes, response: Response, label: int) -> None:
         axes.plot(first[own & ordinary], neurons[own & ordinary], "o", color=color, label=words)
         axes.plot(first[own & ~ordinary], neurons[own & ~ordinary], "o", mfc="none", color=color)
     axes.set_ylim(-1, len(first))
+
+
+def plot_spikes(ax: Axes, example: Mapping[str, Any], config: Config) -> None:
+    """Spikes of all neurons in one trial, layer upon layer (panel a).
+
+    Args:
+        ax: where it is drawn.
+        example: that `run_example` returns.
+        config: with T, Nhidden, Nlayer, Nout.
+    """
+    T, width, n_hidden = config["T"], config["Nhidden"], config["Nlayer"] - 1
+    n = n_hidden * width + config["Nout"]
+    rows = [row if len(row) else [np.nan] for row in example["spiketimes"]]
+    ax.eventplot(rows, colors="black", linewidths=0.5, linelengths=2)
+    for layer in range(n_hidden + 1):
+        bottom, shaded = layer * width - 0.5, layer % 2
+        words = f"hidden layer {layer + 1}" if layer < n_hidden else "output"
+        if shaded:
+            top = bottom + (width if layer < n_hidden else config["Nout"])
+            ax.axhspan(bottom, top, color="black", alpha=0.2, zorder=0)
+        color = "white" if shaded else "lightgray"
+        ax.text(T, bottom, words, ha="right", va="bottom", color=color, zorder=1)
+    ends = [0, *(layer * width - 1 for layer in range(1, n_hidden + 1)), n - 1]
+    ax.set_yticks(ends, [str(end + 1) for end in ends])
+    ax.set(xlim=(0, T), xticks=[0, T], ylim=(-1, n), xlabel="time $t$", ylabel="neuron")
+
+
+def plot_error(ax: Axes, metrics: Mapping[str, Any], config: Config) -> None:
+    """Test error over epochs, mean and standard deviation over networks (panel c).
+
+    Args:
+        ax: where it is drawn.
+        metrics: that `run` returns, stacked [networks, epochs + 1].
+        config: of the networks.
+    """
+    for name, words, color in (("acc_ord", "ordinary spikes only", "C0"), ("acc", "all", "C1")):
+        error = 1 - np.asarray(metrics[name])
+        mean, spread, epochs = error.mean(0), error.std(0), np.arange(1, error.shape[1] + 1)
+        ax.plot(epochs, mean, color=color, label=words)
+        ax.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.3)
+    ax.legend()
+    ax.set(xscale="log", yscale="log", ylim=(0.01, 1), xlabel="epochs + 1", ylabel="test error")
+    ax.xaxis.set_major_formatter(formatter)
+    ax.yaxis.set_major_formatter(formatter)
+
+
+def plot_traces(ax: Axes, example: Mapping[str, Any], config: Config) -> None:
+    """Potentials of the output neurons in one trial (panel b); config has T and Nout."""
+    times, potentials = np.asarray(example["trace_ts"]), np.asarray(example["trace_Vs"])
+    ax.axhline(0, color="gray", alpha=0.3, zorder=-1)
+    ax.plot([-0.1, -0.1], [0, 1], color="black", clip_on=False)  # the length of 1
+    for i in range(config["Nout"]):
+        color = petroff10[i % len(petroff10)]
+        ax.plot(times, potentials[:, i - config["Nout"]], color=color)
+        ax.text(i % 5 * 0.15, -4 - i // 5 * 3, str(i), color=color)
+    plotting.only_time(ax, config["T"], "time $t$")
+    ax.set(ylim=(-8, 8), ylabel="potential $V$")
+
+
+def draw_example(
+    examples: Sequence[Mapping[str, Any]], metrics: Mapping[str, Any], config: Config
+) -> Figure:
+    """The figure's panels, to be drawn in `plotting.STYLE`.
+
+    Args:
+        examples: that `run_example` returns, before learning and behind it.
+        metrics: see `plot_error`.
+        config: of the network, with Nepochs.
+    """
+    figure = plt.figure(figsize=plotting.cm2inch(16, 10))
+    rows = figure.add_gridspec(2, 3, hspace=0.4, wspace=0.4)
+    left, middle = (figure.add_subplot(rows[:, i]) for i in (0, 1))
+    for ax, example, epoch in zip((left, middle), examples, (0, config["Nepochs"]), strict=True):
+        plot_spikes(ax, example, config)
+        ax.set_title(f"epoch {epoch}")
+    middle.set(ylabel="", yticklabels=[])
+    width = math.isqrt(len(example["input"]))
+    if width**2 == len(example["input"]):
+        inset = left.inset_axes((0.02, 0.02, 0.3, 0.15))
+        inset.imshow(np.reshape(example["input"], (width, width)), cmap="gray")
+        inset.set(xticks=[], yticks=[])
+    above, below = (figure.add_subplot(rows[i, 2]) for i in (0, 1))
+    plot_traces(above, examples[1], config)
+    plot_error(below, metrics, config)
+    for ax, label in ((left, "(a)"), (above, "(b)"), (below, "(c)")):
+        plotting.panel_label(figure, ax, label, x=-0.4, y=0.05)
+    return figure

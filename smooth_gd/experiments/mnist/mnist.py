@@ -13,22 +13,70 @@ Training is on the whole training set, and the result is the last epoch's: nothi
 
 import argparse
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 
 from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
-from smooth_gd.experiments.mnist.figures import draw_activity, draw_curves, draw_raster
+from smooth_gd.experiments.mnist.figures import (
+    draw_activity,
+    draw_curves,
+    draw_example,
+    draw_raster,
+    plot_error,
+    plot_spikes,
+    plot_traces,
+)
+from smooth_gd.experiments.mnist.model import (
+    eventffwd,
+    init_phi0,
+    init_weights,
+    lossfn,
+    outfn,
+    transform_image,
+)
 from smooth_gd.experiments.mnist.network import Network, Parameters, layers_of
-from smooth_gd.experiments.mnist.tasks import IMAGES, POINTS, load
+from smooth_gd.experiments.mnist.runs import (
+    example_of,
+    load_data,
+    p_of,
+    probefn,
+    run,
+    run_example,
+    simulatefn,
+    transform_dataset,
+)
+from smooth_gd.experiments.mnist.tasks import IMAGES, POINTS, QUICK_SAMPLES, load
 from smooth_gd.experiments.mnist.training import State, Task, Trainer
 from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
 from smooth_gd.experiments.trials import numbered, restored
 from smooth_gd.spikegd.layered import Bounds, Response
+from smooth_gd.spikegd.utils import plotting
+from smooth_gd.spikegd.utils.events import room_for
+
+__all__ = [
+    "eventffwd",
+    "init_phi0",
+    "init_weights",
+    "load_data",
+    "lossfn",
+    "outfn",
+    "plot_error",
+    "plot_spikes",
+    "plot_traces",
+    "probefn",
+    "run",
+    "run_example",
+    "simulatefn",
+    "transform_dataset",
+    "transform_image",
+]
 
 PAPER = Network()
 SETTINGS = {"batch_size": 1000, "lr": 4e-3, "flip": 0.02}
@@ -160,7 +208,7 @@ def response_to(
     return response
 
 
-def train(args: argparse.Namespace, run: Run, device: Any) -> None:
+def train(args: argparse.Namespace, folder: Run, device: Any) -> None:
     """Train and test one network.
 
     Raises:
@@ -173,12 +221,14 @@ def train(args: argparse.Namespace, run: Run, device: Any) -> None:
         gamma=args.gamma,
         spread=args.spread,
     )
-    task, network = load(args.dataset, args.data_root, network, args.flip, args.quick)
+    task, network = load(
+        args.dataset, args.data_root, network, args.flip, QUICK_SAMPLES if args.quick else None
+    )
     batch_size = min(args.batch_size, 200) if args.quick else args.batch_size
     trainer = Trainer(network, task, batch_size, args.lr, args.seed, device)
     untrained = trainer.initial(args.dtype)
     state, epoch = untrained, 0
-    if saved := run.load():
+    if saved := folder.load():
         epoch, content = saved
         state = trainer.placed(restored(untrained, content))
         trainer.bounds = Bounds(*map(tuple, content["bounds"]))
@@ -186,10 +236,10 @@ def train(args: argparse.Namespace, run: Run, device: Any) -> None:
     for number in range(epoch + 1, epochs + 1):
         state, row = trainer.train_epoch(state, number)
         tested = trainer.evaluate(state.parameters, task.test)
-        run.log(number, row | {f"test_{name}": value for name, value in tested.items()})
-        run.save(number, saved_state(state, trainer.bounds))
+        folder.log(number, row | {f"test_{name}": value for name, value in tested.items()})
+        folder.save(number, saved_state(state, trainer.bounds))
     initial = trainer.evaluate(untrained.parameters, task.test)
-    finish(args, run, trainer, (untrained, state), initial, epochs)
+    finish(args, folder, trainer, (untrained, state), initial, epochs)
 
 
 def saved_state(state: State, bounds: Bounds) -> dict[str, Any]:
@@ -197,23 +247,65 @@ def saved_state(state: State, bounds: Bounds) -> dict[str, Any]:
     return {"network": numbered(state), "bounds": list(map(list, bounds))}
 
 
+def examples_of(
+    trainer: Trainer, states: tuple[State, State], epochs: int
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The first test sample before and after learning, for panels a and b, and a configuration.
+
+    Hidden layers have one size.
+    """
+    network, part = trainer.network, trainer.task.test
+    config = {
+        "T": network.T,
+        "K": room_for(sum(trainer.bounds.events) + network.sizes[-1] + network.Nin_virtual + 1),
+        "dt": 0.001,
+        "Nin_virtual": network.Nin_virtual,
+        "Nhidden": network.sizes[1],
+        "Nlayer": len(network.sizes) - 1,
+        "Nout": network.sizes[-1],
+        "Nepochs": epochs,
+    }
+    examples = []
+    for state in states:
+        p = p_of(jax.tree.map(np.asarray, state.parameters))
+        inputs, label = part.inputs[0], int(part.labels[0])
+        examples.append(example_of(p, network.neuron, inputs, label, config))
+    return examples, config
+
+
+def errors_of(
+    rows: Sequence[Mapping[str, float]], initial: Mapping[str, float]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The accuracies of one network as `plot_error` wants them."""
+    names = {"acc": "accuracy", "acc_ord": "accuracy_ordinary"}
+    return {
+        name: np.array([[initial[own], *(row[f"test_{own}"] for row in rows)]])
+        for name, own in names.items()
+    }
+
+
 def finish(
     args: argparse.Namespace,
-    run: Run,
+    folder: Run,
     trainer: Trainer,
     states: tuple[State, State],
     initial: dict[str, float],
     epochs: int,
 ) -> None:
     """Draw the figures and write the result; states are the untrained one and the last."""
-    rows, task = run.metrics(), trainer.task
-    curves = run.save_figure(draw_curves(rows, initial), "curves")
-    run.save_figure(draw_activity(rows, initial), "activity")
+    rows, task = folder.metrics(), trainer.task
+    curves = folder.save_figure(draw_curves(rows, initial), "curves")
+    folder.save_figure(draw_activity(rows, initial), "activity")
     before, after = (
         response_to(trainer.network, task, state.parameters, 0, trainer.bounds) for state in states
     )
     label = int(task.test.labels[0])
-    run.save_figure(draw_raster(before, after, label, trainer.network.T), "raster")
+    folder.save_figure(draw_raster(before, after, label, trainer.network.T), "raster")
+    if args.dataset in IMAGES and len(set(args.hidden)) == 1:
+        examples, config = examples_of(trainer, states, epochs)
+        networks = errors_of(rows, initial)
+        with plt.style.context(plotting.STYLE):
+            folder.save_figure(draw_example(examples, networks, config), "example")
     metrics: dict[str, float | None] = {
         f"{name}_last": value for name, value in rows[-1].items() if name != "epoch"
     }
@@ -221,7 +313,7 @@ def finish(
     metrics["events_bound"] = max(trainer.bounds.events)
     print(f"compilation took {trainer.compile_seconds:.1f} s")
     is_paper = name_of(args) == "gd_mnist" and task.name == "mnist" and epochs == 100
-    run.finish(
+    folder.finish(
         experiment=name_of(args),
         paper="smooth_gd",
         dataset=task.name,
@@ -237,7 +329,7 @@ def main() -> None:
     args = parse()
     check(args)
     device = prepare(args)
-    carry_out(args, name_of(args), described(device), lambda run: train(args, run, device))
+    carry_out(args, name_of(args), described(device), lambda folder: train(args, folder, device))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -10,10 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from smooth_gd.experiments.mnist.model import (
+    eventffwd,
+    level_times,
+    outfn,
+    time_loss,
+    transform_image,
+)
 from smooth_gd.spikegd.layered import Bounds, Levels, Response, Spikes, present
 from smooth_gd.spikegd.theta import ThetaNeuron
 from smooth_gd.spikegd.utils.checks import check_positive
-from smooth_gd.spikegd.utils.network import feedforward_weights, first_spikes, pseudo_drives
 
 
 class Parameters(NamedTuple):
@@ -26,6 +32,9 @@ class Parameters(NamedTuple):
 
     weights: tuple[Float[Array, "N Nbefore"], ...]
     phases: tuple[Float[Array, " N"], ...]
+
+
+PAPER_NEURON = ThetaNeuron(tau=6 / math.pi)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Network:
     """
 
     sizes: tuple[int, ...] = (784, 100, 100, 10)
-    neuron: ThetaNeuron = field(default_factory=ThetaNeuron)
+    neuron: ThetaNeuron = PAPER_NEURON
     T: float = 2.0
     Nin_virtual: int = 1
     gamma: float = 1e-2
@@ -58,17 +67,13 @@ class Network:
 
     @property
     def times_in(self) -> tuple[float, ...]:
-        """T log(x / (x - .01)) for the levels x = 1, (n - 1) / n, ..., 1 / n of brightness.
-
-        It is the time to threshold .01 of a leaky neuron driven by x.
-        """
-        levels = (1 - i / self.Nin_virtual for i in range(self.Nin_virtual))
-        return tuple(self.T * math.log(x / (x - 0.01)) for x in levels)
+        """Times at which inputs can spike."""
+        return level_times(self.Nin_virtual, self.T)
 
     @property
     def period(self) -> float:
         """The neurons' period."""
-        return self.neuron.Theta
+        return self.neuron.Theta()
 
     def initial(self, key: Array, dtype: jnp.dtype | type) -> Parameters:
         """Random weights, phases in the middle of the period."""
@@ -81,13 +86,8 @@ class Network:
         return Parameters(tuple(weights), phases)
 
     def codes(self, images: UInt8[np.ndarray, "n ..."]) -> UInt8[np.ndarray, "n pixels"]:
-        """Place of each pixel's spike time, `Nin_virtual` where it does not spike.
-
-        The 256 grey values are cut into Nin_virtual + 1 equal ranges; with one time, pixels from
-        128 on spike.
-        """
-        level = images.reshape(len(images), -1).astype(np.uint16) * (self.Nin_virtual + 1) // 256
-        return (self.Nin_virtual - level).astype(np.uint8)
+        """Place of each pixel's spike time, `Nin_virtual` or more where it does not spike."""
+        return transform_image(images, {"Nin_virtual": self.Nin_virtual}).astype(np.uint8)
 
     def respond(self, parameters: Parameters, inputs: Levels | Spikes, bounds: Bounds) -> Response:
         """Show a batch of inputs, layer by layer."""
@@ -100,10 +100,8 @@ class Network:
     def loss(
         self, first: Float[Array, "batch out"], labels: Int[Array, " batch"]
     ) -> Float[Array, " batch"]:
-        """-log softmax(-t)[label] + gamma (exp(t_label / T) - 1) of the first spikes' times t."""
-        of_label = jnp.take_along_axis(first, labels[:, None], axis=1)[:, 0]
-        log_share = -of_label - jax.nn.logsumexp(-first, axis=1)
-        return -log_share + self.gamma * jnp.expm1(of_label / self.T)
+        """`time_loss` of the first spikes' times."""
+        return time_loss(first, labels, self.T, self.gamma)
 
     def plain_first(
         self, parameters: Parameters, codes: Int[Array, "batch pixels"], K: int
@@ -112,21 +110,11 @@ class Network:
 
         NaN for trials with K or more events.
         """
-        weights_net = feedforward_weights(parameters.weights)
-        x0 = jnp.concatenate(parameters.phases)[None]
-        n, outputs = weights_net.shape[0], self.sizes[-1]
-        times_in = jnp.asarray(self.times_in, x0.dtype)
+        config = {"T": self.T, "K": K, "Nin_virtual": self.Nin_virtual}
+        p = [parameters.weights, jnp.concatenate(parameters.phases)]
 
         def trial(codes: Array) -> Array:
-            is_level = (codes == jnp.arange(self.Nin_virtual)[:, None]).astype(x0.dtype)
-            weights_in = jnp.zeros((n, self.Nin_virtual), x0.dtype)
-            weights_in = weights_in.at[: self.sizes[1]].set(parameters.weights[0] @ is_level.T)
-            spikes_in = times_in, jnp.arange(self.Nin_virtual)
-            events = self.neuron.event(x0, weights_net, weights_in, spikes_in, self.T, K)
-            drives = pseudo_drives(self.neuron, events.states[-1], parameters.weights)
-            pseudo = self.neuron.t_pseudo(events.states[-1], drives, 1, self.T)[-outputs:]
-            first = first_spikes(events, jnp.arange(n - outputs, n))
-            return jnp.where(jnp.isinf(first), pseudo, first)
+            return outfn(self.neuron, eventffwd(self.neuron, p, codes, config), p, config)
 
         return jax.vmap(trial)(codes)
 

@@ -21,7 +21,7 @@ _EARLIEST, _LATEST = 0.01, 0.5  # spike times of coordinates 0 and 1, as shares 
 
 
 def load(
-    name: str, root: Path | None, network: Network, flip: float, quick: bool
+    name: str, root: Path | None, network: Network, flip: float, samples: int | None = None
 ) -> tuple[Task, Network]:
     """The task, and the network with as many inputs and outputs as it has.
 
@@ -30,14 +30,14 @@ def load(
         root: of the data sets.
         network: whose hidden layers are kept.
         flip: probability that an input of an image is turned over in training.
-        quick: few samples only.
+        samples: of each part that are kept; None for all.
 
     Raises:
         UserError: the data cannot be had.
     """
     data = datasets.load(name, root, validation=0, fallback=True)
-    if quick:
-        data = data.first(QUICK_SAMPLES)
+    if samples is not None:
+        data = data.first(samples)
     n_inputs = 5 if name in POINTS else int(np.prod(data.train.inputs.shape[1:]))
     network = dataclasses.replace(network, sizes=(n_inputs, *network.sizes[1:-1], data.n_classes))
     make = _points if name in POINTS else _images

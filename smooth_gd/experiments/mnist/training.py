@@ -18,7 +18,8 @@ from smooth_gd.spikegd.layered import Bounds, Levels, Response, Spikes
 from smooth_gd.spikegd.utils.events import Sized, room_for
 from smooth_gd.spikegd.utils.parallel import Chunks
 
-EPOCHS_OF_DECAY = 100  # the step size falls by 1 / e in so many epochs
+EPOCHS_OF_DECAY = 100.0  # the step size falls by 1 / e in so many epochs
+BETAS = (0.9, 0.999)
 
 
 class Part(NamedTuple):
@@ -74,18 +75,28 @@ class Trainer:
         lr: step size of AdaBelief at the start.
         seed: of the order of samples and of their disturbance.
         device: where it runs.
+        epochs_of_decay: in which the step size falls by 1 / e.
+        betas: of AdaBelief.
     """
 
     def __init__(
-        self, network: Network, task: Task, batch_size: int, lr: float, seed: int, device: Any
+        self,
+        network: Network,
+        task: Task,
+        batch_size: int,
+        lr: float,
+        seed: int,
+        device: Any,
+        epochs_of_decay: float = EPOCHS_OF_DECAY,
+        betas: tuple[float, float] = BETAS,
     ) -> None:
         self.network, self.task, self.seed = network, task, seed
         n = len(task.train.labels)
         if not 0 < batch_size <= n:
             raise UserError(f"--batch-size {batch_size} must lie between 1 and {n} samples")
         self.steps = n // batch_size
-        schedule = optax.exponential_decay(lr, EPOCHS_OF_DECAY * self.steps, 1 / math.e)
-        self.optimiser = optax.adabelief(schedule)
+        schedule = optax.exponential_decay(lr, int(epochs_of_decay * self.steps), 1 / math.e)
+        self.optimiser = optax.adabelief(schedule, b1=betas[0], b2=betas[1])
         self.chunks = Chunks(batch_size, device)
         hidden = network.sizes[1:-1]
         self.bounds = Bounds(tuple(room_for(n * 2 // 3) for n in hidden), (1,) * len(hidden))
@@ -99,7 +110,10 @@ class Trainer:
 
     def initial(self, dtype: str) -> State:
         """Where training starts."""
-        parameters = self.network.initial(jax.random.key(self.seed), jnp.dtype(dtype))
+        return self.started(self.network.initial(jax.random.key(self.seed), jnp.dtype(dtype)))
+
+    def started(self, parameters: Parameters) -> State:
+        """Where training from given parameters starts."""
         return self.placed(State(parameters, self.optimiser.init(parameters)))
 
     def placed(self, state: State) -> State:
@@ -189,14 +203,14 @@ class Trainer:
         key = jax.random.fold_in(jax.random.key(self.seed), epoch)
         part, size = self.task.train, self.chunks.size
         order = np.random.default_rng((self.seed, epoch)).permutation(len(part.labels))
-        seen = []
+        done = []
         for i in progress(range(self.steps), self.steps, "train"):
             chosen = order[i * size : (i + 1) * size]
             state, *found = self.step(
                 state, part.inputs[chosen], part.labels[chosen], jax.random.fold_in(key, i)
             )
-            seen.append(found)
-        loss, accuracy = np.mean(seen, axis=0)
+            done.append(found)
+        loss, accuracy = np.mean(done, axis=0)
         return state, {"train_loss": float(loss), "train_accuracy": float(accuracy)}
 
     # -- testing
@@ -206,7 +220,7 @@ class Trainer:
     ) -> tuple[dict[str, Array], Array, Array]:
         def of_chunk(parameters: Parameters, inputs: Array, labels: Array) -> Any:
             response = self.network.respond(parameters, self.task.shown(inputs), bounds)
-            found = _seen(self.network, response, labels)
+            found = seen(self.network, response, labels)
             return found, response.wanted_events, response.wanted_slots
 
         found, events, slots = self.chunks.map(of_chunk, parameters, (inputs, labels))
@@ -246,8 +260,13 @@ class Trainer:
         return result
 
 
-def _seen(network: Network, response: Response, labels: Array) -> dict[str, Array]:
-    """Sums over a chunk's trials; label -1 is no trial."""
+def seen(network: Network, response: Response, labels: Array) -> dict[str, Array]:
+    """Sums over a batch's trials; label -1 is no trial.
+
+    Returns:
+        With pseudospikes and, marked "_ordinary", without: accuracy, loss; and of each hidden
+        neuron its spikes in_trial and until_first, the first output spike.
+    """
     valid, known = labels >= 0, jnp.maximum(labels, 0)
     ordinary = jnp.where(response.ordinary, response.first, network.T)
     end = jnp.min(ordinary, axis=1)

@@ -12,22 +12,63 @@ An epoch is 100 trials.
 
 import argparse
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike, Float
 
+from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
 from smooth_gd.experiments.rnn import task as rnn
-from smooth_gd.experiments.rnn.figures import draw_learning, draw_rasters, draw_weights
+from smooth_gd.experiments.rnn.figures import (
+    draw_changes,
+    draw_learning,
+    draw_weights,
+    idx_to_color,
+    plot_loss,
+    plot_spikes,
+    plot_spikescomparison,
+    plot_times,
+)
+from smooth_gd.experiments.rnn.task import (
+    init_input,
+    init_target,
+    init_weights,
+    lossfn,
+    outfn,
+    simulatefn,
+    w_to_weights_net,
+    weights_net_to_w,
+)
 from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
-from smooth_gd.experiments.trials import TRIALS, Learning
+from smooth_gd.experiments.trials import TRIALS, Learning, Trial
+from smooth_gd.spikegd.models import AbstractPseudoIFNeuron, Config
 from smooth_gd.spikegd.qif import QIFNeuron
-from smooth_gd.spikegd.utils.checks import needs_float64
+from smooth_gd.spikegd.utils import plotting
+from smooth_gd.spikegd.utils.checks import check_config, needs_float64
+
+__all__ = [
+    "idx_to_color",
+    "init_input",
+    "init_target",
+    "init_weights",
+    "lossfn",
+    "outfn",
+    "plot_loss",
+    "plot_spikes",
+    "plot_spikescomparison",
+    "plot_times",
+    "run",
+    "simulatefn",
+    "w_to_weights_net",
+    "weights_net_to_w",
+]
 
 EPOCHS, LINE_SEARCH_EPOCHS = 100, 200
 LR, TRIALS_OF_DECAY = 1e-2, 2000
@@ -42,42 +83,109 @@ def optimiser(lr: float) -> optax.GradientTransformation:
     return made
 
 
-def line_search(
-    neuron: QIFNeuron, task: rnn.Task, lr: float, K: int
-) -> optax.GradientTransformation:
-    """AdaBelief's direction, with the best of `FACTORS` times lr as step.
+def run(
+    neuron: AbstractPseudoIFNeuron,
+    optim: optax.GradientTransformation,
+    config: Config,
+    mode: str = "normal",
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train a recurrent network until its target neurons spike at their targets.
 
-    Best is the least loss among the steps that move no spike of a target neuron by more than
-    `LONGEST_MOVE`; without such a step, the shortest is taken. Standing still would be final: the
-    direction grows while gradients repeat.
+    Args:
+        neuron: the neuron model.
+        optim: the optimiser.
+        config: as `task.PAPER`, with seed and Ntrial; with mode "grid" also grid, the factors of a
+            step, and dt_max, how far a spike of a target neuron may move. K is the number of
+            events to begin with.
+        mode: "normal", or "grid" for a step of the best length.
+
+    Returns:
+        What happened in trials 0 to Ntrial: "p", weights and states before it, "t_out", the spike
+        times of each target neuron, "loss"; and "t_targets". And of the first trial, the last, and
+        the last without weights onto neurons that are no target neurons: "outs", "t_outs".
+
+    Raises:
+        UserError: mode is neither, or config lacks something.
+    """
+    if mode not in ("normal", "grid"):
+        raise UserError(f"mode must be 'normal' or 'grid', not {mode!r}")
+    check_config(
+        config, *rnn.PAPER, "seed", "Ntrial", *(("grid", "dt_max") if mode == "grid" else ())
+    )
+    task = rnn.make_task(config["seed"], config)
+
+    def learner(K: int) -> optax.GradientTransformation:
+        if mode == "normal":
+            return optim
+        return line_search(neuron, task, optim, K, config["grid"], config["dt_max"])
+
+    def loss(p: rnn.Parameters, K: int) -> tuple[Array, Trial]:
+        value, trial = rnn.loss(neuron, task, p, K)
+        return value, trial._replace(seen={**trial.seen, "w": p.w, "x0": p.x0})
+
+    learning = Learning(loss, learner, rnn.start(config["N"]), config["K"])
+    history = learning.learn(config["Ntrial"] + 1)
+    metrics = metrics_of(history, task)
+    metrics["p"] = [list(p) for p in zip(history["w"], history["x0"], strict=True)]
+    last = rnn.Parameters(*map(jnp.asarray, metrics["p"][-1]))
+    return metrics, examples_of(neuron, task, last, learning.K)
+
+
+def metrics_of(history: dict[str, np.ndarray[Any, Any]], task: rnn.Task) -> dict[str, Any]:
+    """The history of learning under the names of `run`, but for "p"."""
+    times = [history[f"times_{i}"] for i in range(len(task.targets))]
+    t_out = [list(trial) for trial in zip(*times, strict=True)]
+    return {"t_out": t_out, "loss": history["loss"], "t_targets": list(task.targets)}
+
+
+def examples_of(
+    neuron: AbstractPseudoIFNeuron, task: rnn.Task, learned: rnn.Parameters, K: int
+) -> dict[str, Any]:
+    """Trials of three networks under the names of `run`, and their losses as "losses"."""
+    n, cut_off = learned.w.shape[0], rnn.without_hidden_weights(learned, len(task.targets))
+    simulate = jax.jit(lambda p: rnn.simulate_trial(neuron, task, p, K))
+    found = [simulate(p) for p in (rnn.start(n), learned, cut_off)]
+    losses, t_outs, outs = map(list, zip(*found, strict=True))
+    return {"outs": outs, "t_outs": t_outs, "losses": losses, "t_targets": list(task.targets)}
+
+
+def line_search(
+    neuron: AbstractPseudoIFNeuron,
+    task: rnn.Task,
+    belief: optax.GradientTransformation,
+    K: int,
+    factors: Float[ArrayLike, " n"] | Sequence[float] = FACTORS,
+    longest_move: float = LONGEST_MOVE,
+) -> optax.GradientTransformation:
+    """An optimiser's direction, with the best of some factors.
+
+    Best is the least loss among the steps that move every spike of a target neuron by less than
+    `longest_move`; without such a step, the first factor is taken. Standing still would be final:
+    the direction grows while gradients repeat.
 
     Args:
         neuron: of the network.
         task: what it learns.
-        lr: step size that the factors multiply.
+        belief: gives the direction.
         K: number of events of the present trial; the trials behind a step may have twice as many.
+        factors: of a step.
+        longest_move: of a spike.
     """
-    belief, K = optax.adabelief(lr, b2=0.99), 2 * K
-
-    def tried(parameters: rnn.Parameters) -> tuple[Array, list[Array], Array]:
-        events = rnn.simulate_trial(neuron, task, parameters, K)
-        times = rnn.target_times(neuron, task, parameters, events)
-        return jnp.mean(rnn.errors(times, task.targets)), times, events.times[0]
+    K = 2 * K
 
     def update(gradient: Any, state: Any, parameters: rnn.Parameters) -> tuple[Any, Any]:
         direction, belief_state = belief.update(gradient, state, parameters)
-        _, times, _ = tried(parameters)
-        factors = jnp.asarray(FACTORS)
+        _, times, _ = rnn.simulate_trial(neuron, task, parameters, K)
 
         def outcome(factor: Array) -> Array:
             moved = optax.apply_updates(parameters, jax.tree.map(lambda d: factor * d, direction))
-            new_loss, new_times, start = tried(moved)
-            allowed = rnn.longest_move(times, new_times) <= LONGEST_MOVE
+            loss, new_times, events = rnn.simulate_trial(neuron, task, moved, K)
+            allowed = rnn.longest_move(times, new_times) < longest_move
             # A step to a trial with more than K events counts as one that is not allowed.
-            return jnp.where(allowed & ~jnp.isnan(start), new_loss, jnp.inf)
+            return jnp.where(allowed & ~jnp.isnan(events.times[0]), loss, jnp.inf)
 
-        losses = jax.vmap(outcome)(factors)
-        factor = factors[jnp.argmin(losses)]  # the first, and shortest, of equals
+        tried = jnp.asarray(factors)
+        factor = tried[jnp.argmin(jax.vmap(outcome)(tried))]  # the first of equals
         return jax.tree.map(lambda d: factor * d, direction), belief_state
 
     return optax.GradientTransformation(belief.init, update)
@@ -90,6 +198,14 @@ def parse() -> argparse.Namespace:
     )
     add_common_options(parser, "gd_rnn", None, threads=1, devices=DEVICES)
     parser.set_defaults(seed=rnn.PAPER_SEED)
+    parser.add_argument("--task", type=int, help="seed of inputs and targets (default: --seed)")
+    parser.add_argument(
+        "--nudge",
+        type=float,
+        default=0.0,
+        help="spread of the random numbers, by --seed, that weights and states start from "
+        "(default and paper: 0); with 1e-12, runs differ by what rounding decides",
+    )
     parser.add_argument(
         "--epochs",
         type=int,
@@ -103,15 +219,23 @@ def parse() -> argparse.Namespace:
     needs_float64("the recurrent network", args.dtype)
     if args.epochs is None:
         args.epochs = LINE_SEARCH_EPOCHS if args.line_search else EPOCHS
+    if args.task is None:
+        args.task = args.seed
     check_positive(epochs=args.epochs, lr=args.lr)
+    if not 0 <= args.nudge < math.inf:
+        raise UserError(f"--nudge {args.nudge} must be at least 0 and finite")
     return args
 
 
 def name_of(args: argparse.Namespace) -> str:
     """Name of the experiment; a seed that is not the paper's draws another task."""
     words = ["gd_rnn", *(["line-search"] if args.line_search else [])]
-    if args.seed != rnn.PAPER_SEED:
+    if args.task != args.seed:
+        words.append(f"task-{args.task}")
+    elif args.task != rnn.PAPER_SEED:
         words.append("drawn")
+    if args.nudge:
+        words.append(f"nudge-{args.nudge:g}")
     if args.lr != LR:
         words.append(f"lr-{args.lr}")
     return "_".join([*words, "quick"] if args.quick else words)
@@ -120,51 +244,54 @@ def name_of(args: argparse.Namespace) -> str:
 def published(args: argparse.Namespace) -> dict[str, float] | None:
     """The paper's loss, where task, step size and length are the paper's too."""
     full = LINE_SEARCH_EPOCHS if args.line_search else EPOCHS
-    is_paper = args.seed == rnn.PAPER_SEED and args.lr == LR and args.epochs == full
-    if args.quick or not is_paper:
+    is_paper = args.task == rnn.PAPER_SEED and args.lr == LR and args.epochs == full
+    if args.quick or args.nudge or not is_paper:
         return None
     return {"loss_last": 6e-5 if args.line_search else 1.7e-4}
 
 
-def train(args: argparse.Namespace, run: Run) -> None:
-    """Train the network, draw the figures, write the result."""
-    neuron, task = QIFNeuron(), rnn.make_task(args.seed)
-    K = len(task.times_in) + 40
+def train(args: argparse.Namespace, folder: Run) -> None:
+    """Train the network, draw the figures, write the result.
+
+    Args:
+        args: of the command line.
+        folder: of the run.
+    """
+    neuron, task = QIFNeuron(), rnn.make_task(args.task)
+    K = len(task.spikes_in[0]) + 40
 
     def learner(K: int) -> optax.GradientTransformation:
-        return line_search(neuron, task, args.lr, K) if args.line_search else optimiser(args.lr)
+        if args.line_search:
+            return line_search(neuron, task, optax.adabelief(args.lr, b2=0.99), K)
+        return optimiser(args.lr)
 
     learning = Learning(
-        lambda parameters, K: rnn.loss(neuron, task, parameters, K), learner, rnn.start(), K
+        lambda parameters, K: rnn.loss(neuron, task, parameters, K),
+        learner,
+        rnn.nudged(rnn.start(), args.nudge, args.seed) if args.nudge else rnn.start(),
+        K,
     )
     epochs = min(args.epochs, 2) if args.quick else args.epochs
-    learning.run(run, epochs)
+    learning.run(folder, epochs)
     history, learned = learning.history, learning.parameters
-    figure = run.save_figure(draw_learning(history, task, rnn.T), "learning")
-    cut_off = rnn.without_hidden_weights(learned)
-    shown = {
-        "before learning": rnn.start(),
-        "after learning": learned,
-        "after learning, without the weights onto the other neurons": cut_off,
-    }
-    simulate = jax.jit(lambda p, K: rnn.simulate_trial(neuron, task, p, K), static_argnums=1)
-    measure = jax.jit(lambda p, K: rnn.loss(neuron, task, p, K)[0], static_argnums=1)
-    rasters = {words: simulate(parameters, learning.K) for words, parameters in shown.items()}
-    run.save_figure(draw_rasters(rasters, task, rnn.T), "raster")
-    run.save_figure(draw_weights(np.asarray(rnn.full_weights(learned.w))), "weights")
-    losses = {words: float(measure(p, learning.K)) for words, p in shown.items()}
+    config = {**rnn.PAPER, "Ntrial": epochs * TRIALS}
+    examples = examples_of(neuron, task, learned, learning.K)
+    with plt.style.context(plotting.STYLE):
+        drawn = draw_learning(metrics_of(history, task), examples, config)
+        figure = folder.save_figure(drawn, "learning")
+    folder.save_figure(draw_changes(history["counts"]), "changes")
+    folder.save_figure(draw_weights(np.asarray(rnn.w_to_weights_net(learned.w))), "weights")
+    _, after, cut_off = map(float, examples["losses"])
     changes = np.diff(history["counts"], axis=0)
-    run.finish(
+    folder.finish(
         experiment=name_of(args),
         paper="smooth_gd",
         dataset="made",
         epochs=epochs,
         metrics={
             "loss_first": float(history["loss"][0]),
-            "loss_last": losses["after learning"],
-            "loss_without_weights_onto_others": losses[
-                "after learning, without the weights onto the other neurons"
-            ],
+            "loss_last": after,
+            "loss_without_weights_onto_others": cut_off,
             "largest_error_of_a_time": largest_error(history, task),
             "spikes_added": float(changes[changes > 0].sum()),
             "spikes_removed": float(-changes[changes < 0].sum()),
@@ -189,7 +316,7 @@ def main() -> None:
     """Train the network, or show the result of the run that is there."""
     args = parse()
     device = prepare(args)
-    carry_out(args, name_of(args), described(device), lambda run: train(args, run))
+    carry_out(args, name_of(args), described(device), lambda folder: train(args, folder))
 
 
 if __name__ == "__main__":

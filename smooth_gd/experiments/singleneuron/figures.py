@@ -1,60 +1,143 @@
-"""Figure 2: spike times over trials, and the voltage in some of them."""
+"""Figure 2: a trial before and after learning, spike times over trials, gradients.
 
-from collections.abc import Mapping, Sequence
+What is drawn are the dictionaries that `single.run` returns. A unit of time is 10 ms.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpecBase
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+from smooth_gd.spikegd.models import Config
+from smooth_gd.spikegd.utils import plotting
+from smooth_gd.spikegd.utils.plotting import (
+    cmap_blues,
+    cmap_oranges,
+    cmap_purples,
+    idx_to_color,
+    panel_label,
+)
+
+Arrays = Mapping[str, Any]
+MS = 10.0  # of a unit of time
 
 
-def draw_learning(history: Arrays, targets: Sequence[float], T: float) -> Figure:
-    """Spike times, number of ordinary spikes, learned inputs, and loss over trials."""
-    figure, rows = plt.subplots(4, 1, figsize=(7, 8), sharex=True, layout="constrained")
-    trials = np.arange(1, len(history["loss"]) + 1)
-    times, count = history["times"], history["ordinary"]
-    for k, target in enumerate(targets):
-        is_ordinary = count > k
-        spike = np.where(is_ordinary, times[:, k], np.nan)
-        pseudo = np.where(is_ordinary, np.nan, times[:, k])
-        rows[0].plot(trials, spike, color=f"C{k}", label=f"spike {k + 1}")
-        rows[0].plot(trials, pseudo, ":", color=f"C{k}", label=f"pseudospike {k + 1}")
-        rows[0].axhline(target, color=f"C{k}", linewidth=0.7, alpha=0.6)
-    rows[0].axhline(T, color="grey", linestyle="--", linewidth=0.8)
-    rows[0].set(ylabel="spike time")
-    rows[0].legend(fontsize=7, ncols=2)
-    rows[1].plot(trials, count, drawstyle="steps-post", color="black")
-    rows[1].set(ylabel="ordinary spikes", yticks=range(int(count.max()) + 1))
-    for i in range(history["learned"].shape[2]):
-        rows[2].plot(
-            trials, history["learned"][:, 0, i], color=f"C{i + 2}", label=f"weight {i + 1}"
-        )
-        rows[2].plot(
-            trials, history["learned"][:, 1, i], "--", color=f"C{i + 2}", label=f"time {i + 1}"
-        )
-    rows[2].set(ylabel="learned inputs")
-    rows[2].legend(fontsize=7, ncols=2)
-    rows[3].plot(trials, history["loss"], color="black")
-    rows[3].set(ylabel="loss", yscale="log", xlabel="trial")
+def plot_dynamics(
+    fig: Figure,
+    gs: GridSpecBase,
+    examples: Arrays,
+    i_ex: int,
+    config: Config,
+    labels: bool = True,
+) -> None:
+    """Output spikes, voltage, current and input spikes of an example (panel b).
+
+    Args:
+        fig: where it is drawn.
+        gs: of twelve rows.
+        examples: that `run` returns.
+        i_ex: 0 before learning, 1 behind it.
+        config: with T, Ntrial, Ntrain, t_targets.
+        labels: whether axes are named.
+    """
+    T, trained = MS * config["T"], config["Ntrain"]
+    targets = MS * np.asarray(config["t_targets"])
+    times, states = (np.asarray(x) for x in examples["traces"][i_ex])
+    output = fig.add_subplot(gs[:2])
+    for i, time in enumerate(MS * np.asarray(examples["t_out"][i_ex])):
+        output.eventplot([time], lineoffsets=0, colors=[idx_to_color(cmap_blues, i, len(targets))])
+    output.eventplot(targets, lineoffsets=0, colors="C4", zorder=0)
+    output.set_title(f"trial {(0, config['Ntrial'])[i_ex]}")
+    output.set_xlim(0, T)
+    output.set_axis_off()
+    curves = ((2, 7, 0, (-7, 8), (0, 1), "potential $V$"), (7, 10, 1, (-3, 6), (0,), "current $I$"))
+    for top, bottom, which, limits, levels, words in curves:
+        axes = fig.add_subplot(gs[top:bottom])
+        axes.plot(MS * times, states[:, which], color="C0")
+        axes.plot([-2, -2], [0, 1], color="black", clip_on=False)  # the length of 1
+        for level in levels:
+            axes.axhline(level, color="gray", alpha=0.3)
+        axes.set(xlim=(0, T), ylim=limits, xticks=[], yticks=[])
+        axes.spines[["left", "bottom"]].set_visible(False)
+        if labels:
+            axes.set_ylabel(words)
+    inputs = fig.add_subplot(gs[10:])
+    times_in = MS * np.asarray(examples["times_in"][i_ex])
+    inputs.eventplot(times_in[trained:], lineoffsets=0, colors="black")
+    for i, time in enumerate(times_in[:trained]):
+        color = idx_to_color(cmap_oranges, i, trained)
+        inputs.eventplot([time], lineoffsets=0, colors=[color], zorder=10)
+    plotting.only_time(inputs, T, "time (ms)")
+
+
+def plot_spiketimes(ax: Axes, metrics: Arrays, config: Config) -> None:
+    """Output spikes, pseudospikes in the shade, and trained input times over trials (panel c)."""
+    T, trials, trained = MS * config["T"], config["Ntrial"], config["Ntrain"]
+    outputs, inputs = MS * np.asarray(metrics["t_out"]), MS * np.asarray(metrics["p"])[:, 1]
+    for times, cmap in ((outputs, cmap_blues), (inputs, cmap_oranges)):
+        for i, one in enumerate(times.T):
+            ax.plot(one, color=idx_to_color(cmap, i, trained))
+    targets = MS * np.asarray(config["t_targets"])
+    ax.scatter(np.full(len(targets), trials), targets, color="C4", s=10, zorder=10, clip_on=False)
+    plotting.shade_behind(ax, T, trials)
+    ax.text(0.4 * trials, 1.15 * T, "pseudospikes", color="white", zorder=11)
+    ax.set(xticks=[0, trials], yticks=[0, T], xlim=(0, trials), ylim=(0, 1.1 * outputs[0, -1]))
+    ax.set(xlabel="trials", ylabel="spike time (ms)")
+
+
+def plot_gradients(ax: Axes, metrics: Arrays, config: Config) -> None:
+    """The loss's gradients over the way that the output spikes have gone (panel d).
+
+    Each is divided by its largest absolute value.
+    """
+    way = plotting.arc_length(MS * np.asarray(metrics["t_out"]))
+    gradients, n = np.asarray(metrics["grad"]), config["Ntrain"]
+    for row, cmap, words in ((1, cmap_oranges, "t"), (0, cmap_purples, "w")):
+        for i in range(n):
+            slope = gradients[:, row, i]
+            ax.plot(
+                way,
+                slope / (np.abs(slope).max() or 1.0),
+                color=idx_to_color(cmap, i, n),
+                zorder=2 + row,
+                label=rf"$\partial L / \partial {words}_{i + 1}$",
+            )
+    ax.legend(labelcolor="linecolor", handlelength=0, labelspacing=0)
+    ax.set(ylim=(-1.1, 1.1), xlabel="way of the spike times (ms)", ylabel="normalised gradient")
+
+
+def draw_single(metrics: Arrays, examples: Arrays, config: Config) -> Figure:
+    """All panels, to be drawn in `plotting.STYLE`."""
+    figure = plt.figure(figsize=plotting.cm2inch(15, 13))
+    rows = figure.add_gridspec(2, 1, height_ratios=[2, 1], hspace=0.35)
+    top, bottom = (rows[i].subgridspec(1, 2, wspace=0.35) for i in (0, 1))
+    for i in (0, 1):
+        part = top[i].subgridspec(12, 1, hspace=1.0)
+        plot_dynamics(figure, part, examples, i, config, labels=i == 0)
+    panel_label(figure, figure.axes[0], "(b)", x=-0.3, y=0.1)
+    for place, draw, label in ((0, plot_spiketimes, "(c)"), (1, plot_gradients, "(d)")):
+        axes = figure.add_subplot(bottom[place])
+        draw(axes, metrics, config)
+        panel_label(figure, axes, label, x=-0.4)
     return figure
 
 
-def draw_trials(shown: Sequence[tuple[str, Arrays]], targets: Sequence[float], T: float) -> Figure:
-    """Voltage, spikes (with those after the trial), and inputs of some trials."""
-    figure, rows = plt.subplots(
-        len(shown), 1, figsize=(7, 1.7 * len(shown)), sharex=True, layout="constrained"
-    )
-    for axes, (words, trial) in zip(np.atleast_1d(rows), shown, strict=True):
-        axes.plot(trial["time"], np.clip(trial["voltage"], -5, 5), color="black", linewidth=0.9)
-        for time, weight in zip(trial["times_in"], trial["weights"], strict=True):
-            axes.plot([time, time], [-6, -6 + weight], color="C0" if weight > 0 else "C3")
-        for k, (time, target) in enumerate(zip(trial["spikes"], targets, strict=True)):
-            axes.plot(time, 5.5, "v", color=f"C{k}", mfc=f"C{k}" if time <= T else "none")
-            axes.axvline(target, color=f"C{k}", linewidth=0.7, alpha=0.6)
-        axes.axvline(T, color="grey", linestyle="--", linewidth=0.8)
-        axes.set(ylabel="V", ylim=(-8.5, 6.5), title=words)
-        axes.title.set_fontsize(9)
-    np.atleast_1d(rows)[-1].set_xlabel("time (10 ms)")
+def draw_learning(history: Arrays, config: Config) -> Figure:
+    """Number of ordinary spikes, trained inputs, and loss over trials."""
+    figure, rows = plt.subplots(4, 1, figsize=(7, 7), sharex=True, layout="constrained")
+    trials = np.arange(1, len(history["loss"]) + 1)
+    count, learned = history["ordinary"], history["learned"]
+    rows[0].plot(trials, count, drawstyle="steps-post", color="black")
+    rows[0].set(ylabel="ordinary spikes", yticks=range(int(count.max()) + 1))
+    for row, words in ((0, "weight"), (1, "time")):
+        for i in range(learned.shape[2]):
+            rows[1 + row].plot(trials, learned[:, row, i], color=f"C{i}", label=f"input {i + 1}")
+        rows[1 + row].set(ylabel=f"trained {words}s")
+        rows[1 + row].legend(fontsize=7)
+    rows[3].plot(trials, history["loss"], color="black")
+    rows[3].set(ylabel="loss", yscale="log", xlabel="trial")
     return figure

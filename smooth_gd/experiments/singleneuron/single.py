@@ -13,35 +13,58 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
+from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
 from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
-from smooth_gd.experiments.singleneuron.figures import draw_learning, draw_trials
-from smooth_gd.experiments.trials import Learning, Trial
-from smooth_gd.spikegd.models import Events
+from smooth_gd.experiments.singleneuron.figures import (
+    draw_learning,
+    draw_single,
+    plot_dynamics,
+    plot_gradients,
+    plot_spiketimes,
+)
+from smooth_gd.experiments.trials import TRIALS, Learning, Trial
+from smooth_gd.spikegd.models import AbstractPseudoIFNeuron, Config, Events
 from smooth_gd.spikegd.qif import QIFNeuron
-from smooth_gd.spikegd.utils.checks import needs_float64
-from smooth_gd.spikegd.utils.events import simulate, voltages
+from smooth_gd.spikegd.utils import plotting
+from smooth_gd.spikegd.utils.checks import check_config, needs_float64
 from smooth_gd.spikegd.utils.network import times_with_pseudospikes
+from smooth_gd.spikegd.utils.plotting import idx_to_color
+
+__all__ = ["idx_to_color", "plot_dynamics", "plot_gradients", "plot_spiketimes", "run"]
 
 EXPERIMENT = "gd_single"
-SEED, EPOCHS, K = 3, 30, 25
-SETTINGS = {"lr": 0.1, "clip": 0.02}
+EPOCHS = 30
+PAPER: dict[str, Any] = {
+    "seed": 3,
+    "Nin": 22,
+    "Ntrain": 2,
+    "T": 10.0,
+    "K": 25,
+    "dt": 0.01,
+    "t_targets": (2.5, 7.5),
+    "Ntrial": EPOCHS * TRIALS,
+    "lr": 0.1,
+}
+CLIP = 0.02  # largest entry of a gradient
+TIMES = (1.0, 9.0)  # of the trained inputs at first
+SETTINGS = {"lr": PAPER["lr"], "clip": CLIP}
 
-# Numbers of trials are read off the paper's figure.
+# Trials are counted from 1.
 PUBLISHED = {
     "first_pseudospike": 10.7,
     "second_pseudospike": 11.9,
-    "trial_of_first_ordinary_spike": 300,
-    "trial_of_second_ordinary_spike": 1900,
-    "trial_on_target": 2700,
+    "trial_of_first_ordinary_spike": 317,
+    "trial_of_second_ordinary_spike": 1769,
+    "trial_on_target": 2701,
 }
-T, TARGETS, TOLERANCE = 10.0, (2.5, 7.5), 0.1
-N_FIXED, TIMES = 20, (1.0, 9.0)
+TOLERANCE = 0.1
 
 
 class Inputs(NamedTuple):
@@ -51,11 +74,20 @@ class Inputs(NamedTuple):
     times: Float[Array, " n"]
 
 
-def fixed_inputs(seed: int) -> Inputs:
-    """The inputs that do not learn: weights ~ N(0, 1), times ~ U(0, T)."""
-    of_weights, of_times = jax.random.split(jax.random.key(seed))
-    times = jax.random.uniform(of_times, (N_FIXED,), maxval=T)
-    return Inputs(jax.random.normal(of_weights, (N_FIXED,)), times)
+def fixed_inputs(seed: int, config: Config = PAPER) -> Inputs:
+    """The inputs that do not learn: weights ~ N(0, 1), times ~ U(0, T).
+
+    The random numbers are those of JAX's older generator, as in the paper's figure.
+
+    Args:
+        seed: of the draws.
+        config: with Nin, Ntrain, T.
+    """
+    shape = (config["Nin"] - config["Ntrain"],)
+    with jax.threefry_partitionable(False):
+        _, of_times, of_weights, _ = jax.random.split(jax.random.PRNGKey(seed), 4)
+        times = jax.random.uniform(of_times, shape, minval=0, maxval=config["T"])
+        return Inputs(jax.random.normal(of_weights, shape), times)
 
 
 def trial_inputs(learned: Inputs, fixed: Inputs) -> tuple[Array, tuple[Array, Int[Array, " n"]]]:
@@ -65,22 +97,107 @@ def trial_inputs(learned: Inputs, fixed: Inputs) -> tuple[Array, tuple[Array, In
     return weights, (times, jnp.arange(times.shape[0]))
 
 
-def loss(
-    neuron: QIFNeuron, learned: Inputs, fixed: Inputs, K: int
-) -> tuple[Float[Array, ""], Trial]:
-    """Mean squared error of the first two spikes, pseudospikes included."""
+def simulate_trial(
+    neuron: AbstractPseudoIFNeuron, learned: Inputs, fixed: Inputs, config: Config
+) -> tuple[Float[Array, " n"], Events]:
+    """A trial: times of the first spikes, pseudospikes included, and events.
+
+    Args:
+        neuron: the neuron model.
+        learned: inputs that learn.
+        fixed: inputs that do not.
+        config: with T, K, t_targets, which say how many spikes are looked at.
+    """
     weights, spikes_in = trial_inputs(learned, fixed)
     rest = jnp.zeros((2, 1))
-    events = neuron.event(rest, jnp.zeros((1, 1)), weights, spikes_in, T, K)
-    times = times_with_pseudospikes(neuron, events, 0, len(TARGETS), T)
+    events = neuron.event(rest, jnp.zeros((1, 1)), weights, spikes_in, config)
+    n = len(config["t_targets"])
+    return times_with_pseudospikes(neuron, events, 0, n, config["T"]), events
+
+
+def loss(
+    neuron: AbstractPseudoIFNeuron, learned: Inputs, fixed: Inputs, config: Config
+) -> tuple[Float[Array, ""], Trial]:
+    """Mean squared error of the first spikes, and what is kept of the trial."""
+    times, events = simulate_trial(neuron, learned, fixed, config)
     count = jnp.sum(~events.spike_in & (events.neurons >= 0))
     seen = {"times": times, "ordinary": count, "learned": jnp.stack(learned)}
-    return jnp.mean((times - jnp.asarray(TARGETS)) ** 2), Trial(~jnp.isnan(events.times[0]), seen)
+    error = jnp.mean((times - jnp.asarray(config["t_targets"])) ** 2)
+    return error, Trial(~jnp.isnan(events.times[0]), seen)
 
 
-def within_trial(learned: Inputs) -> Inputs:
-    """Inputs with times in [0, T]."""
-    return learned._replace(times=jnp.clip(learned.times, 0, T))
+def learning_of(
+    neuron: AbstractPseudoIFNeuron, fixed: Inputs, config: Config = PAPER, clip: float = CLIP
+) -> Learning:
+    """Learning from weights 0 and the times `TIMES`; trained times stay in the trial.
+
+    Args:
+        neuron: the neuron model.
+        fixed: the inputs that do not learn.
+        config: with T, K, t_targets, lr.
+        clip: largest entry of a gradient.
+    """
+
+    def within_trial(learned: Inputs) -> Inputs:
+        return learned._replace(times=jnp.clip(learned.times, 0, config["T"]))
+
+    optimiser = optax.chain(optax.clip(clip), optax.sgd(config["lr"]))
+    return Learning(
+        lambda learned, K: loss(neuron, learned, fixed, {**config, "K": K}),
+        lambda K: optimiser,
+        Inputs(jnp.zeros(len(TIMES)), jnp.asarray(TIMES)),
+        config["K"],
+        within_trial,
+        lambda gradient: {"gradient": jnp.stack(gradient)},
+    )
+
+
+def metrics_of(history: dict[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+    """The history of learning under the names of `run`."""
+    names = {"p": "learned", "t_out": "times", "loss": "loss", "grad": "gradient"}
+    return {name: jnp.asarray(history[own]) for name, own in names.items()}
+
+
+def examples_of(
+    neuron: AbstractPseudoIFNeuron, fixed: Inputs, metrics: dict[str, Any], config: Config
+) -> dict[str, Any]:
+    """The first and the last trial, under the names of `run`."""
+    found: dict[str, list[Any]] = {"p": [], "times_in": [], "t_out": [], "traces": []}
+    for i in (0, -1):
+        learned = Inputs(*metrics["p"][i])
+        times, events = simulate_trial(neuron, learned, fixed, config)
+        found["p"].append(metrics["p"][i])
+        found["times_in"].append(jnp.concatenate([learned.times, fixed.times]))
+        found["t_out"].append(times)
+        found["traces"].append(neuron.traces(jnp.zeros((2, 1)), events, config))
+    stacked = {name: jnp.stack(found[name]) for name in ("p", "times_in", "t_out")}
+    return {**stacked, "traces": found["traces"]}
+
+
+def run(neuron: AbstractPseudoIFNeuron, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Train weights and times of two inputs until the neuron spikes at its targets.
+
+    Args:
+        neuron: the neuron model.
+        config: as `PAPER`. K is the number of events to begin with.
+
+    Returns:
+        What happened in each trial: "p" [trials, 2, Ntrain], weights and times before it, "t_out"
+        [trials, targets], "loss", and "grad" as p. And of the first and the last trial: "p",
+        "times_in", "t_out", and "traces", times and states.
+
+    Raises:
+        UserError: config lacks something, or Ntrain is not 2.
+    """
+    check_config(config, *PAPER)
+    if config["Ntrain"] != len(TIMES):
+        raise UserError(
+            f"Ntrain = {config['Ntrain']} must be {len(TIMES)}: inputs at 1 and 9 learn"
+        )
+    fixed = fixed_inputs(config["seed"], config)
+    learning = learning_of(neuron, fixed, config)
+    metrics = metrics_of(learning.learn(config["Ntrial"]))
+    return metrics, examples_of(neuron, fixed, metrics, {**config, "K": learning.K})
 
 
 def parse() -> argparse.Namespace:
@@ -89,7 +206,7 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_common_options(parser, EXPERIMENT, EPOCHS, threads=1, devices=DEVICES)
-    parser.set_defaults(seed=SEED)
+    parser.set_defaults(seed=PAPER["seed"])
     add_dtype_option(parser, "float64")
     parser.add_argument("--lr", type=float, help="step size (paper: 0.1)")
     parser.add_argument("--clip", type=float, help="largest entry of a gradient (paper: 0.02)")
@@ -114,72 +231,51 @@ def first_where(condition: np.ndarray[Any, Any]) -> float | None:
     return float(first) if first <= len(condition) else None
 
 
-def train(args: argparse.Namespace, run: Run) -> None:
-    """Train the neuron, draw the figures, write the result."""
+def train(args: argparse.Namespace, folder: Run) -> None:
+    """Train the neuron, draw the figures, write the result.
+
+    Args:
+        args: of the command line.
+        folder: of the run.
+    """
     neuron, fixed = QIFNeuron(), fixed_inputs(args.seed)
-    start = Inputs(jnp.zeros(len(TIMES)), jnp.asarray(TIMES))
-    optimiser = optax.chain(optax.clip(args.clip), optax.sgd(args.lr))
-    learning = Learning(
-        lambda learned, K: loss(neuron, learned, fixed, K),
-        lambda K: optimiser,
-        start,
-        K,
-        within_trial,
-    )
     epochs = min(args.epochs, 3) if args.quick else args.epochs
-    learning.run(run, epochs)
-    history = learning.history
-    name = run.save_figure(draw_learning(history, TARGETS, T), "learning")
-    shown = [(words, of_trial(neuron, history, fixed, i)) for i, words in chosen_trials(history)]
-    run.save_figure(draw_trials(shown, TARGETS, T), "trials")
-    times, count = history["times"], history["ordinary"]
-    near = np.all(np.abs(times - np.array(TARGETS)) < TOLERANCE, axis=1)
-    changes = np.diff(count)
-    is_paper = name_of(args) == EXPERIMENT and args.seed == SEED and epochs == EPOCHS
-    run.finish(
+    config = {**PAPER, "lr": args.lr, "Ntrial": epochs * TRIALS}
+    learning = learning_of(neuron, fixed, config, args.clip)
+    learning.run(folder, epochs)
+    history, config = learning.history, {**config, "K": learning.K}
+    metrics = metrics_of(history)
+    examples = examples_of(neuron, fixed, metrics, config)
+    with plt.style.context(plotting.STYLE):
+        name = folder.save_figure(draw_single(metrics, examples, config), "single")
+    folder.save_figure(draw_learning(history, config), "learning")
+    is_paper = name_of(args) == EXPERIMENT and args.seed == PAPER["seed"] and epochs == EPOCHS
+    folder.finish(
         experiment=name_of(args),
         paper="smooth_gd",
         dataset="made",
         epochs=epochs,
-        metrics={
-            "loss_last": float(history["loss"][-1]),
-            "first_pseudospike": float(times[0, 0]),
-            "second_pseudospike": float(times[0, 1]),
-            "trial_of_first_ordinary_spike": first_where(count >= 1),
-            "trial_of_second_ordinary_spike": first_where(count >= 2),
-            "trial_on_target": first_where(near),
-            "spikes_added": float(changes[changes > 0].sum()),
-            "spikes_removed": float(-changes[changes < 0].sum()),
-            "trials": float(len(count)),
-        },
+        metrics=numbers_of(history),
         published=PUBLISHED if is_paper else None,
         figure=name,
     )
 
 
-def chosen_trials(history: dict[str, np.ndarray[Any, Any]]) -> list[tuple[int, str]]:
-    """The first trial, those in which a spike became ordinary, and the last."""
-    count = history["ordinary"]
-    new = [i for n in (1, 2) if (i := int(np.argmax(count >= n))) > 0]
-    places = [0, *new, len(count) - 1]
-    return [(i, f"trial {i + 1}") for i in dict.fromkeys(places)]
-
-
-def of_trial(
-    neuron: QIFNeuron, history: dict[str, np.ndarray[Any, Any]], fixed: Inputs, i: int
-) -> dict[str, np.ndarray[Any, Any]]:
-    """Voltage and inputs of trial i, for the figure."""
-    learned = Inputs(*jnp.asarray(history["learned"][i]))
-    weights, spikes_in = trial_inputs(learned, fixed)
-    rest = jnp.zeros((2, 1))
-    events: Events = simulate(neuron, rest, jnp.zeros((1, 1)), weights, spikes_in, T)
-    grid = jnp.linspace(0, T, 2000)
+def numbers_of(history: dict[str, np.ndarray[Any, Any]]) -> dict[str, float | None]:
+    """What is reported of the trials."""
+    times, count = history["times"], history["ordinary"]
+    near = np.all(np.abs(times - np.array(PAPER["t_targets"])) < TOLERANCE, axis=1)
+    changes = np.diff(count)
     return {
-        "time": np.asarray(grid),
-        "voltage": np.asarray(voltages(neuron, rest, events, grid)[:, 0]),
-        "times_in": np.asarray(spikes_in[0]),
-        "weights": np.asarray(weights[0]),
-        "spikes": history["times"][i],
+        "loss_last": float(history["loss"][-1]),
+        "first_pseudospike": float(times[0, 0]),
+        "second_pseudospike": float(times[0, 1]),
+        "trial_of_first_ordinary_spike": first_where(count >= 1),
+        "trial_of_second_ordinary_spike": first_where(count >= 2),
+        "trial_on_target": first_where(near),
+        "spikes_added": float(changes[changes > 0].sum()),
+        "spikes_removed": float(-changes[changes < 0].sum()),
+        "trials": float(len(count)),
     }
 
 
@@ -187,7 +283,7 @@ def main() -> None:
     """Train the neuron, or show the result of the run that is there."""
     args = parse()
     device = prepare(args)
-    carry_out(args, name_of(args), described(device), lambda run: train(args, run))
+    carry_out(args, name_of(args), described(device), lambda folder: train(args, folder))
 
 
 if __name__ == "__main__":

@@ -37,8 +37,21 @@ def check_shapes(arrays: Mapping[str, tuple[Any, tuple[int | None, ...]]]) -> No
             raise UserError(f"{name} must have shape ({words}), not {tuple(found)}")
 
 
+def check_config(config: Mapping[str, Any], *names: str) -> None:
+    """Refuse a configuration without what a function reads of it.
+
+    Raises:
+        UserError: a name is missing.
+    """
+    missing = [name for name in names if name not in config]
+    if missing:
+        raise UserError(
+            f"config lacks {', '.join(missing)}; it has {', '.join(config) or 'nothing'}"
+        )
+
+
 def check_spikes(
-    times: Float[ArrayLike, " Kin"], neurons: Int[ArrayLike, " Kin"], n_inputs: int, T: float
+    times: Float[ArrayLike, " Kin"], neurons: Int[ArrayLike, " Kin"], n_inputs: int
 ) -> None:
     """Refuse input spikes that cannot be shown; unsorted ones are sorted by the simulation.
 
@@ -48,10 +61,9 @@ def check_spikes(
         times: of the input spikes; inf stands for a spike that is not there.
         neurons: the input each comes from.
         n_inputs: number of inputs.
-        T: the trial's end.
 
     Raises:
-        UserError: a time is NaN, negative, or finite and past T, or an input does not exist.
+        UserError: a time is NaN or negative, or an input does not exist.
     """
     if isinstance(times, jax.core.Tracer) or isinstance(neurons, jax.core.Tracer):
         return
@@ -60,12 +72,6 @@ def check_spikes(
         raise UserError("an input spike's time is NaN; leave that spike out, or give it time inf")
     if (t < 0).any():
         raise UserError(f"an input spike comes at {t.min()}, before the trial starts at 0")
-    late = t[np.isfinite(t) & (t > T)]
-    if late.size:
-        raise UserError(
-            f"an input spike comes at {late[0]}, past the trial's end T = {T}; leave it out, give "
-            "it time inf, or raise T"
-        )
     shown = n[np.isfinite(t)]
     if shown.size and not (shown.min() >= 0 and shown.max() < n_inputs):
         raise UserError(f"input spikes come from inputs 0 to {n_inputs - 1}, not {shown.max()}")

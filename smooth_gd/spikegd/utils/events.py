@@ -71,7 +71,7 @@ def _events(
     T: float,
     K: int,
 ) -> Events:
-    return neuron.event(x0, weights_net, weights_in, spikes_in, T, K)
+    return neuron.event(x0, weights_net, weights_in, spikes_in, {"T": T, "K": K})
 
 
 @partial(jax.jit, static_argnums=0)
@@ -79,7 +79,7 @@ def voltages(
     neuron: AbstractNeuron, x0: Float[Array, "D N"], events: Events, times: Float[Array, " t"]
 ) -> Float[Array, "t N"]:
     """Membrane potentials of all neurons at given times of a trial."""
-    found: Array = jax.vmap(neuron.voltage)(neuron.traces(x0, events, times))
+    found: Array = jax.vmap(neuron.voltage)(neuron.states_at(x0, events, times))
     return found
 
 
@@ -106,7 +106,7 @@ def simulate(
     Raises:
         UserError: as in `AbstractNeuron.event`, or the network runs away.
     """
-    check_spikes(*spikes_in, jnp.shape(weights_in)[1], T)
+    check_spikes(*spikes_in, jnp.shape(weights_in)[1])
     K = room_for(K)
     while True:
         events: Events = _events(neuron, x0, weights_net, weights_in, spikes_in, T, K)

@@ -89,6 +89,6 @@ def times_with_pseudospikes(
     number = jnp.arange(1, n + 1)
     x = events.states[-1][:, of : of + 1]
     after = jnp.maximum(number - count, 1)
-    pseudo = neuron.t_pseudo(x, jnp.reshape(jnp.asarray(drive, x.dtype), 1), after, T)
+    pseudo = neuron.t_pseudo(x, jnp.reshape(jnp.asarray(drive, x.dtype), 1), after, {"T": T})
     is_ordinary = number <= count
     return jnp.where(is_ordinary, jnp.where(is_ordinary, ordinary, 0), pseudo)
