@@ -18,6 +18,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, cast
 
@@ -737,4 +738,5 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
     if args.quick:
         data = data.first(QUICK_SAMPLES)
     name = run_name(args, experiment, data.name)
-    carry_out(args, name, device, lambda run: train(args, experiment, name, run, data, device))
+    do = partial(train, args, experiment, name, data=data, device=device)
+    carry_out(args, name, device, do, data.fingerprint)

@@ -7,6 +7,7 @@ settings, its data set and its rule.
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -318,4 +319,5 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
     words = [name, *(["bernoulli"] if args.encoding == "bernoulli" else [])]
     words += [constants] if constants != "source" else []
     name = "_".join([*words, *(["quick"] if args.quick else [])])
-    carry_out(args, name, device, lambda run: train(args, experiment, name, run, data, device))
+    do = partial(train, args, experiment, name, data=data, device=device)
+    carry_out(args, name, device, do, data.fingerprint)

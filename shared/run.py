@@ -83,7 +83,7 @@ class Result:
         published: the paper's numbers under the same names, or None where none can be confirmed.
         options: every option that says what is computed.
         data: name, number of samples and checksum of what was trained and tested on; None where
-            the script made it from the seed.
+            the script does not tell, such as one that makes its data from the seed.
         command: the command that gives the result again, in any folder.
         commit: commit of the code, with "+" where it was changed since; None outside of git.
         versions: python's and the libraries' versions.
@@ -350,7 +350,8 @@ class Run:
         config: every option of the run, JSON values and paths.
         device: the device it runs on, for the records.
         data: name, number of samples and checksum of what it trains and tests on, such as
-            `shared.datasets.fingerprint` gives; None where it makes its data from the seed.
+            `shared.datasets.fingerprint` gives; None where they are not compared, such as data
+            made from the seed.
         can_grow: whether a run of more epochs begins as this one, epoch by epoch: no step size
             depends on its length. A finished run then goes on where more are asked for.
 
@@ -763,7 +764,7 @@ class Run:
 def _described(data: Mapping[str, Any] | None) -> str:
     """A fingerprint in words."""
     if data is None:
-        return "data made from the seed"
+        return "data that are not told"
     return f"{data['name']} ({data['samples']} samples, checksum {data['checksum']})"
 
 

@@ -15,6 +15,7 @@ import argparse
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -393,7 +394,8 @@ def MNIST_train(sn: int = 60000, bs: int = 128, data_set: str = "mnist") -> None
     first = datasets.Split(data.train.inputs[:sn], data.train.labels[:sn])
     data = replace(data, train=first)
     name = name_of(args, data.name)
-    carry_out(args, name, device, lambda run: train(args, name, run, data, device))
+    do = partial(train, args, name, data=data, device=device)
+    carry_out(args, name, device, do, data.fingerprint)
 
 
 def MNIST_test(
@@ -438,7 +440,8 @@ def main() -> None:
         return
     data = load(args)
     name = name_of(args, data.name)
-    carry_out(args, name, device, lambda run: train(args, name, run, data, device))
+    do = partial(train, args, name, data=data, device=device)
+    carry_out(args, name, device, do, data.fingerprint)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ own name, and nothing is chosen by it.
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, get_args
 
 import matplotlib.pyplot as plt
@@ -465,7 +466,8 @@ def main() -> None:
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
     data = load(args)
     name = experiment(args, data.name)
-    carry_out(args, name, device, lambda run: train(args, name, run, data, device))
+    do = partial(train, args, name, data=data, device=device)
+    carry_out(args, name, device, do, data.fingerprint)
 
 
 if __name__ == "__main__":

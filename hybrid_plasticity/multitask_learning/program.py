@@ -7,6 +7,7 @@ methods that are its own.
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -273,7 +274,8 @@ def run_experiment(methods: Sequence[Method], description: str | None) -> None:
     if args.quick:
         data = data.first(QUICK_SAMPLES)
         args.tasks, args.epochs = min(args.tasks, QUICK_TASKS), min(args.epochs, 1)
-    carry_out(args, name, device, lambda run: train(args, method, name, run, data, device))
+    do = partial(train, args, method, name, data=data, device=device)
+    carry_out(args, name, device, do, data.fingerprint)
 
 
 def _options(methods: Sequence[Method], description: str | None) -> argparse.Namespace:
