@@ -170,11 +170,11 @@ class LIF(nn.Module):
         Raises:
             ValueError: they do not fit it.
         """
-        own = self.thresh.shape
-        pairs = zip(own, shape, strict=False)
-        if len(own) != len(shape) or any(n not in (1, size) for n, size in pairs):
-            raise ValueError(f"thresholds {tuple(own)} do not fit neurons {tuple(shape)}")
-        return self.thresh.expand(*shape)
+        try:
+            return self.thresh.expand(*shape)
+        except RuntimeError as error:
+            own = tuple(self.thresh.shape)
+            raise ValueError(f"thresholds {own} do not fit neurons {tuple(shape)}") from error
 
     @torch.no_grad()
     def keep_above_floor(self) -> None:

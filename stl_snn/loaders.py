@@ -47,7 +47,8 @@ def get_model_and_dataset(args: argparse.Namespace) -> Parts:
 
     Args:
         args: data ("mnist" or "fashion_mnist"); gpu: the network goes to CUDA; tl: thresholds learn
-            too; data_root where data lie elsewhere than in the default folder.
+            too, which `train.parse` calls learning "stl"; data_root where data lie elsewhere than
+            in the default folder.
 
     Raises:
         UserError: the data set is another, or the device is not there.
@@ -59,8 +60,8 @@ def get_model_and_dataset(args: argparse.Namespace) -> Parts:
             "fashion_mnist, or train it with train.py"
         )
     setting = SETTINGS[args.data]()
-    model = MNIST(train=args.tl)
-    if args.gpu:
+    model = MNIST(train=getattr(args, "tl", getattr(args, "learning", "stl") == "stl"))
+    if getattr(args, "gpu", getattr(args, "device", "") == "cuda"):
         model.to(torch_device("cuda"))
     images = datasets.load(args.data, getattr(args, "data_root", None), validation=0)
     optimizer = torch.optim.Adam(

@@ -1,10 +1,13 @@
 """MNIST's settings under their published names; `param.py` holds them, and those of all sets."""
 
+from dataclasses import dataclass
+
 from stl_snn.param import MNIST
 
 
+@dataclass(frozen=True)
 class mnist:
-    """The settings of the published program.
+    """The settings of the published program; to change them, edit `param.py`.
 
     Attributes:
         batch_size: images a step of the optimiser.
@@ -20,18 +23,18 @@ class mnist:
         hete_thresh: standard deviation of the initial thresholds, in hundredths.
     """
 
-    batch_size = MNIST.batch_size
-    gama = MNIST.lr_decay
-    lr = MNIST.lr
-    epoch = MNIST.epochs
+    batch_size: int = MNIST.batch_size
+    gama: float = MNIST.lr_decay
+    lr: float = MNIST.lr
+    epoch: int = MNIST.epochs
 
-    tau = MNIST.tau
-    time_step = MNIST.steps
-    num_classes = 10
-    alpha = MNIST.alpha
-    init_thresh = MNIST.theta
-    train_thresh = True
-    hete_thresh = 100 * MNIST.spread
+    tau: float = MNIST.tau
+    time_step: int = MNIST.steps
+    num_classes: int = 10
+    alpha: float = MNIST.alpha
+    init_thresh: float = MNIST.theta
+    train_thresh: bool = True
+    hete_thresh: float = 100 * MNIST.spread
 
 
 mnist_para = mnist()

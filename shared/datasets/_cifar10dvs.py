@@ -59,11 +59,11 @@ def load_cifar10_dvs(
 
     """
     folder = data_root(root) / "CIFAR10DVS"
-    if all(os.path.exists(folder / f"{name}.zip") for name in ZIPS):
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.aedat*")]
+    read = _from_folder(folder)
+    # tonic leaves archives of its own, of the official names, beside what it has unpacked.
+    if not names and all(os.path.exists(folder / f"{name}.zip") for name in ZIPS):
         names, read = _zipped(folder)
-    else:
-        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.aedat*")]
-        read = _from_folder(folder)
     if not names:
         raise DatasetMissingError(
             f"CIFAR10-DVS was not found: {folder} has neither the ten official archives "

@@ -205,9 +205,17 @@ def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="do not fit neurons of shape"):
         fused(torch.zeros(2, 3, 4), torch.zeros(5))
     neurons = func.LIF(True, torch.ones(1, 4, 4))
-    for shape in ((3, 4), (3, 5, 4), (3, 4, 4, 4)):
+    for shape in ((3, 4), (3, 5, 4), (3, 4, 4, 5)):
         with pytest.raises(ValueError, match=r"thresholds \(1, 4, 4\) do not fit neurons \(3, "):
             neurons(torch.zeros(2, 3, *shape))
+
+
+@pytest.mark.parametrize("own", [(), (1,), (4, 4), (3, 4, 4)])
+def test_thresholds_are_broadcast(own):
+    current = 3 * torch.rand(2, 5, 3, 4, 4)
+    shared = func.LIF(True, torch.full(own, 1.5), heterogeneity=0)
+    each = func.LIF(True, torch.full((3, 4, 4), 1.5), heterogeneity=0)
+    assert torch.equal(shared(current), each(current))
 
 
 @pytest.mark.parametrize(
