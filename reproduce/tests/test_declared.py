@@ -5,6 +5,7 @@ import pytest
 
 from reproduce.__main__ import BEGIN, END, front_table, listing, page
 from reproduce.declared import read, read_all
+from reproduce.verdicts import runs_of
 from shared.errors import UserError
 from shared.report import load_results, with_table
 from shared.run import REPOSITORY
@@ -111,6 +112,8 @@ def test_the_papers_declarations_are_of_scripts_and_results_that_exist():
     for reproduction in read_all():
         for row in reproduction.row:
             assert (REPOSITORY / reproduction.paper / row.script).is_file(), row.name
-        metrics = {name for content in results["metrics"] for name in content}
         for claim in reproduction.claim:
-            assert {side.metric for side in claim.sides} <= metrics, claim.name
+            for side in claim.sides:
+                runs = runs_of(reproduction.rows[side.row], results)
+                for metrics in runs["metrics"]:
+                    assert side.metric in metrics, f"{claim.name}: {side.row} has no {side.metric}"
