@@ -33,7 +33,7 @@ from brp_snn.figures import draw_curves
 from brp_snn.lisnn import nmnist
 from brp_snn.lisnn.LISNN import N_CLASSES, LateralNetwork
 from brp_snn.lisnn.noise_data import KINDS, LEVELS, Noise, check_level, noisy
-from brp_snn.setup import EVALUATION_SEED
+from brp_snn.setup import evaluation_stream
 from shared import datasets
 from shared.device import prepare
 from shared.errors import UserError
@@ -150,7 +150,7 @@ def squared_error(
 def evaluate(network: LateralNetwork, part: Part, steps: int) -> dict[str, float]:
     """Loss and accuracy on a part, with the same random draws in every call."""
     device = part.labels.device
-    generator = torch.Generator(device).manual_seed(EVALUATION_SEED)
+    generator = evaluation_stream(device)
     totals = torch.zeros(2, device=device)
     batches = torch.split(torch.arange(len(part), device=device), EVALUATION_BATCH)
     for batch in progress(batches, len(batches), "test"):

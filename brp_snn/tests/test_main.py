@@ -10,6 +10,7 @@ from brp_snn import compare
 from brp_snn.function import MODES
 from brp_snn.gesture import CAMERAS
 from brp_snn.main import (
+    angle_stream,
     complete,
     defaults_of,
     main,
@@ -20,7 +21,15 @@ from brp_snn.main import (
     without_validation,
 )
 from brp_snn.models import NetworkBuilder, RateNetwork
-from brp_snn.setup import Data, Input, Part, Source, load
+from brp_snn.setup import (
+    EVALUATION_SEED,
+    Data,
+    Input,
+    Part,
+    Source,
+    evaluation_stream,
+    load,
+)
 from brp_snn.train import OPTIMIZERS, Presentation, Task
 from shared.datasets import Dataset, EventPart, Events, EventSet, Split
 from shared.errors import UserError
@@ -168,6 +177,31 @@ def test_gestures_that_are_not_there_are_one_sentence(scripts, tmp_path):
     )
     scripts.assert_refused(done, "DVS Gesture was not found")
     assert "put the archives there" in done.stderr
+
+
+@pytest.mark.parametrize("seed", [0, 42, 2**32 - 1, EVALUATION_SEED])
+def test_weights_and_the_thresholds_of_tests_and_angles_do_not_correlate(seed):
+    torch.manual_seed(seed)
+    weights = NetworkBuilder("FC_300_FC_10", (1, 28, 28)).blocks[0].weight.detach().flatten()
+
+    def correlation(stream):  # the largest of the first numbers, wherever the weights begin
+        draws = torch.rand(len(weights), generator=stream)
+        n = len(weights) - 20
+        shifted = [torch.stack([weights[:n], draws[i : i + n]]) for i in range(20)]
+        return max(abs(float(torch.corrcoef(pair)[0, 1])) for pair in shifted)
+
+    cpu = torch.device("cpu")
+    for stream in (evaluation_stream(cpu), angle_stream(seed, cpu)):
+        assert correlation(stream) < 6 / len(weights) ** 0.5
+    assert correlation(torch.Generator().manual_seed(seed)) > 0.99  # it sees what must not be
+
+
+def test_tests_draw_the_same_thresholds_in_all_runs():
+    first = []
+    for seed in (0, 7):
+        torch.manual_seed(seed)
+        first.append(torch.rand(5, generator=evaluation_stream(torch.device("cpu"))))
+    assert torch.equal(*first)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
