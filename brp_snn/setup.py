@@ -27,7 +27,10 @@ from brp_snn.synth_dataset_gen import FOLDER, generate
 from brp_snn.tidigits import (
     BANDS,
     PUBLISHED_FOLDER,
+    SEED,
+    SHARE,
     Scaling,
+    drawn,
     features,
     split_by_speaker,
     split_random,
@@ -365,7 +368,8 @@ class Tidigits(TensorDataset):
     """A part of TIDigits, by the published name: features [1, frames, bands] with their labels.
 
     Args:
-        train_or_test: "train", "valid" or "test".
+        train_or_test: "train", seven tenths of the recordings; "valid", the same again, as
+            published; or "test", the others.
         input_channel: 1; accepted for the published call's sake.
         n_bands: number of bands.
         n_frames: number of frames.
@@ -390,8 +394,8 @@ class Tidigits(TensorDataset):
         folder: Path = PUBLISHED_FOLDER,
     ) -> None:
         speech = datasets.load_tidigits(folder=folder)
-        parts = dict(zip(("train", "valid", "test"), split_random(speech.labels), strict=True))
-        chosen = parts[train_or_test]
+        rest, test = drawn(speech.labels, SHARE, SEED)
+        chosen = {"train": rest, "valid": rest, "test": test}[train_or_test]
         found = features(speech, bands=n_bands, frames=n_frames)[chosen].swapaxes(2, 3)
         self.x_values, self.y_values = (
             torch.from_numpy(np.ascontiguousarray(part)) for part in (found, speech.labels[chosen])

@@ -4,6 +4,7 @@ import argparse
 import math
 import shutil
 import signal
+import struct
 from types import SimpleNamespace
 
 import numpy as np
@@ -318,17 +319,23 @@ def test_noisy_sets_are_written(scripts, tmp_path):
     scripts.assert_refused(refused, "cannot be written")
 
 
-def test_mnist_is_read_by_the_published_function(scripts):
-    root = scripts.data_root()
-    if not (root / "MNIST").is_dir():
-        with pytest.raises(datasets.DatasetMissingError):
-            noise_data.load_mnist(root / "nowhere")
-        return
-    images, labels = noise_data.load_mnist(root, kind="test")
-    assert images.shape == (10_000, 784)
-    assert labels[:4].tolist() == [7, 2, 1, 0]
-    with pytest.raises(ValueError, match="not 'valid'"):
-        noise_data.load_mnist(root, kind="valid")
+def test_mnist_is_read_by_the_published_function(tmp_path):
+    made = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    header = struct.pack(">IIII", 0x803, 5, 28, 28)
+    (tmp_path / "test-images-idx3-ubyte").write_bytes(header + made.tobytes())
+    labels_path = tmp_path / "test-labels-idx1-ubyte"
+    labels_path.write_bytes(struct.pack(">II", 0x801, 5) + bytes(range(5)))
+    images, labels = noise_data.load_mnist(str(tmp_path), kind="test")
+    np.testing.assert_array_equal(images, made.reshape(5, 784))
+    assert labels.tolist() == [0, 1, 2, 3, 4]
+    with pytest.raises(UserError, match="train-images-idx3-ubyte cannot be read"):
+        noise_data.load_mnist(tmp_path)
+    labels_path.write_bytes(struct.pack(">II", 0x801, 4) + bytes(4))
+    with pytest.raises(UserError, match="5 images, but 4 labels, of 'test'"):
+        noise_data.load_mnist(tmp_path, "test")
+    labels_path.write_bytes(b"none")
+    with pytest.raises(UserError, match="is not an IDX file"):
+        noise_data.load_mnist(tmp_path, "test")
 
 
 # ---------------------------------------------------------------------------------------- frames
@@ -378,6 +385,14 @@ def test_recordings_are_read_by_the_published_classes(tmp_path):
         nmnist.read2Dspikes(tmp_path / "13.bin")
     with pytest.raises(UserError, match="no table"):
         nmnist.nmnist(tmp_path, tmp_path / "Test.txt", 1.0, 20)
+
+
+def test_the_darkest_polarity_of_a_published_event_is_0():
+    found = nmnist.event([1, 2, 1], [0, 3, 0], [1, -1, 1], [0.0, 0.4, 2.6])
+    assert found.p.tolist() == [2, 0, 2]
+    assert found.toSpikeArray().nonzero()[0].tolist() == [0, 2, 2]
+    one = nmnist.event([1], [0], [1], [0.0]).toSpikeTensor(np.zeros((2, 1, 2, 1), np.uint8))
+    assert one[:, 0, 1, 0].tolist() == [1, 0]
 
 
 def test_frames_are_shown_as_they_are_and_images_at_random():
