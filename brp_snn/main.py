@@ -273,7 +273,9 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
         help="share of the training set that is held out; 0 trains on all of it, and no epoch is "
         "selected (0.1; paper: 0)",
     )
-    units = parser.add_argument_group("units and input, not with --rate but for the activations")
+    units = parser.add_argument_group(
+        "units and input; with --rate the activations, and the window of frames"
+    )
     units.add_argument(
         "--spike_window",
         "--spike-window",

@@ -149,7 +149,9 @@ def _geometry(
 
 def _each(value: int | Sequence[int] | None, like: tuple[int, ...]) -> tuple[int, ...] | None:
     """A number for every axis."""
-    return (value,) * len(like) if isinstance(value, int) else value and tuple(value)
+    if isinstance(value, int):
+        return (value,) * len(like)
+    return None if value is None else tuple(value)
 
 
 def _check_same(name: str, given: object, own: object) -> None:
