@@ -129,7 +129,12 @@ class FeedbackAlignment(Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, feedback: Tensor, stride: int, padding: int
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        feedback: Tensor,
+        stride: int | tuple[int, ...],
+        padding: int | tuple[int, ...],
     ) -> Tensor:
         """The map of `weight`; stride and padding act on convolutions only."""
         ctx.save_for_backward(x, weight, feedback)

@@ -25,6 +25,7 @@ Neuroscience 15:629892 (2021) (DRTP, and the published accuracies of rate networ
 
 import argparse
 import copy
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -34,7 +35,16 @@ import torch
 from brp_snn.angles import angles
 from brp_snn.figures import draw_angles, draw_curves
 from brp_snn.function import MODES
-from brp_snn.models import GRAMMAR, Act, Init, Network, NetworkBuilder, Neuron, RateNetwork
+from brp_snn.models import (
+    GRAMMAR,
+    Act,
+    Init,
+    Network,
+    NetworkBuilder,
+    Neuron,
+    RateNetwork,
+    parse_topology,
+)
 from brp_snn.setup import LOADERS, SPLITS, Data, Input, Part, Source, load
 from brp_snn.tidigits import SCALINGS
 from brp_snn.train import LOSSES, OPTIMIZERS, Presentation, Task
@@ -42,6 +52,9 @@ from shared.device import prepare
 from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
+
+ACTS: dict[str, Act] = {"conv_act": "tanh", "hidden_act": "tanh", "output_act": "sigmoid"}
+"""Activations of units without spikes, by option."""
 
 # Options that stand in an experiment's name where they differ from the default; others do always.
 NAMED = (
@@ -58,14 +71,18 @@ NAMED = (
     "decay",
     "randKill",
     "scaling",
-    "conv_act",
-    "hidden_act",
-    "output_act",
+    *ACTS,
 )
+WINDOW = 20
+SPIKING = {"thresh": 0.5, "lens": 0.5, "decay": 0.2, "randKill": 1.0}
+"""Options of spiking units and of their input, with the paper's values."""
+
 SPOKEN = ("tidigits", "fsdd")
+FRAMED = (*SPOKEN, "dvsgesture", "nmnist")
 NOT_CLASSES = ("nettalk", "regression_synth")
-QUICK_SAMPLES = 300
+QUICK_SAMPLES, QUICK_EPOCHS = 300, 2
 ANGLE_SAMPLES = 200
+ANGLE_SEED = 0xA261_E000  # not 0 in the 32 bits of a seed that torch looks at on the CPU
 
 IMAGES = "CONV_32_5_1_2_FC_1000_FC_10"
 COLOURS = "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_10"
@@ -109,17 +126,17 @@ def _accuracies(*errors: float) -> dict[str, float]:
 
 
 # Test errors of rate networks that DRTP's paper gives (mean over its trials), as accuracies: by
-# what was loaded, topology, and whether convolutions are frozen.
+# data set, topology, and whether convolutions are frozen.
 PUBLISHED_RATE: dict[tuple[str, str, bool], dict[str, float]] = {
-    ("mnist", "FC_500_FC_10", False): _accuracies(1.72, 1.92, 2.59, 4.58),
-    ("mnist", "FC_1000_FC_10", False): _accuracies(1.76, 1.90, 2.12, 4.03),
-    ("mnist", "FC_500_FC_500_FC_10", False): _accuracies(1.62, 1.95, 4.35, 4.57),
-    ("mnist", "FC_1000_FC_1000_FC_10", False): _accuracies(1.67, 1.90, 3.46, 4.04),
-    ("mnist", IMAGES, True): _accuracies(1.31, 1.55, 1.66, 1.87),
-    ("mnist", IMAGES, False): _accuracies(0.99, 1.38, 2.38, 1.81),
-    ("cifar10", "FC_1000_FC_10", False): _accuracies(47.58, 48.56, 48.45, 52.99),
-    ("cifar10", DEEP, True): _accuracies(30.13, 30.28, 30.40, 32.69),
-    ("cifar10", DEEP, False): _accuracies(27.45, 29.84, 32.06, 35.45),
+    ("MNIST", "FC_500_FC_10", False): _accuracies(1.72, 1.92, 2.59, 4.58),
+    ("MNIST", "FC_1000_FC_10", False): _accuracies(1.76, 1.90, 2.12, 4.03),
+    ("MNIST", "FC_500_FC_500_FC_10", False): _accuracies(1.62, 1.95, 4.35, 4.57),
+    ("MNIST", "FC_1000_FC_1000_FC_10", False): _accuracies(1.67, 1.90, 3.46, 4.04),
+    ("MNIST", IMAGES, True): _accuracies(1.31, 1.55, 1.66, 1.87),
+    ("MNIST", IMAGES, False): _accuracies(0.99, 1.38, 2.38, 1.81),
+    ("CIFAR10aug", "FC_1000_FC_10", False): _accuracies(47.58, 48.56, 48.45, 52.99),
+    ("CIFAR10aug", DEEP, True): _accuracies(30.13, 30.28, 30.40, 32.69),
+    ("CIFAR10aug", DEEP, False): _accuracies(27.45, 29.84, 32.06, 35.45),
     ("classification_synth", "FC_500_FC_10", False): {
         "shallow": 0.9043,
         "sDFA": 0.9593,
@@ -127,23 +144,35 @@ PUBLISHED_RATE: dict[tuple[str, str, bool], dict[str, float]] = {
     },
 }
 
-PUBLISHED_EPOCHS = {"mnist": 100, "cifar10": 200, "classification_synth": 500}
-"""Their length; all were trained on the whole training set."""
+PUBLISHED_RUNS = {
+    "MNIST": ("mnist", 100),
+    "CIFAR10aug": ("cifar10", 200),
+    "classification_synth": ("classification_synth", 500),
+}
+"""What must have been loaded for them, and their length, by data set. The lengths are the default
+and the example command of DRTP's program, whose CIFAR-10 is the mirrored one, and the paper's of
+the synthetic task. All were trained on the whole training set."""
 
 
-def published(args: argparse.Namespace, loaded: str) -> dict[str, float] | None:
+def published(
+    args: argparse.Namespace, plain: argparse.Namespace, loaded: str
+) -> dict[str, float] | None:
     """The published accuracy of a run's configuration and length, where there is one.
 
     Args:
         args: the options.
+        plain: the program's defaults for that data set.
         loaded: the data set that was loaded, which can be a stand-in.
     """
-    if not args.rate or args.quick:
+    if not args.rate or args.quick or args.validation:
         return None
-    if args.validation or args.epochs != PUBLISHED_EPOCHS.get(loaded):
+    if (loaded, args.epochs) != PUBLISHED_RUNS.get(args.dataset):
+        return None
+    others = (name for name in NAMED if name != "validation")
+    if any(getattr(args, name) != getattr(plain, name) for name in others):
         return None
     mode = "DRTP" if args.train_mode == "BRP" else args.train_mode
-    table = PUBLISHED_RATE.get((loaded, args.topology, args.freeze_conv_layers), {})
+    table = PUBLISHED_RATE.get((args.dataset, args.topology, args.freeze_conv_layers), {})
     return {"test_accuracy_last": table[mode]} if mode in table else None
 
 
@@ -244,44 +273,50 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
         help="share of the training set that is held out; 0 trains on all of it, and no epoch is "
         "selected (0.1; paper: 0)",
     )
-    units = parser.add_argument_group("units and input, not with --rate but for the activations")
+    units = parser.add_argument_group(
+        "units and input; with --rate the activations, and the window of frames"
+    )
     units.add_argument(
         "--spike_window",
         "--spike-window",
         type=int,
-        default=20,
+        default=WINDOW,
         help="time steps: the first bands of spoken digits and frames of gestures, the frames that "
         "N-MNIST is cut into (paper: 20)",
     )
-    units.add_argument("--thresh", type=float, default=0.5, help="threshold (paper: 0.5)")
-    units.add_argument(
-        "--lens", type=float, default=0.5, help="half width of the surrogate (paper: 0.5)"
-    )
-    units.add_argument(
-        "--decay", type=float, default=0.2, help="potential left after a step (paper: 0.2)"
-    )
-    units.add_argument(
-        "--randKill",
-        type=float,
-        default=1.0,
-        help="x[t] = 1 where value > U(0, 1) * randKill; not used for N-MNIST (paper: 1, and 0.1 "
-        "in a comment)",
-    )
-    for option, default in (("conv", "tanh"), ("hidden", "tanh"), ("output", "sigmoid")):
+    for option, words in (
+        ("thresh", "threshold (paper: 0.5)"),
+        ("lens", "half width of the surrogate (paper: 0.5)"),
+        ("decay", "potential left after a step (paper: 0.2)"),
+        (
+            "randKill",
+            "x[t] = 1 where value > U(0, 1) * randKill; not used for N-MNIST (paper: 1, and 0.1 in "
+            "a comment)",
+        ),
+    ):
+        units.add_argument(f"--{option}", type=float, default=SPIKING[option], help=words)
+    for option, default in ACTS.items():
+        layers = option.partition("_")[0]
         units.add_argument(
-            f"--{option}-act",
+            f"--{layers}-act",
             choices=get_args(Act),
             default=default,
-            help=f"activation of {option} units with --rate; a spiking unit's activation is its "
+            help=f"activation of {layers} units with --rate; a spiking unit's activation is its "
             f"spike ({default})",
         )
-    parser.add_argument("--codename", help="a word behind the name of the run and its folder")
+    parser.add_argument(
+        "--codename",
+        help="a word behind the name of the run and its folder, of letters, digits, '-', '_', '.'",
+    )
     parser.set_defaults(**defaults)
     return parser
 
 
 def complete(args: argparse.Namespace, hidden: str | None = None) -> argparse.Namespace:
     """The options with what was not given filled in from the data set's setting.
+
+    Activations of a spiking network are told to be idle and left out: DRTP's own example command
+    gives one.
 
     Args:
         args: the options.
@@ -295,6 +330,11 @@ def complete(args: argparse.Namespace, hidden: str | None = None) -> argparse.Na
     args.epochs = setting.epochs if args.epochs is None else args.epochs
     in_unit_range = args.rate and args.dataset != "regression_synth"
     args.loss = args.loss or ("BCE" if in_unit_range else "MSE")
+    given = [name for name, default in ACTS.items() if getattr(args, name) != default]
+    if given and not args.rate:
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        print(f"{words}: activations act with --rate only; a spiking unit's is its spike")
+        vars(args).update(ACTS)
     return args
 
 
@@ -331,6 +371,36 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(f"--scaling {args.scaling} is of spoken digits, not of {args.dataset}")
     if args.loss == "CE" and args.dataset in NOT_CLASSES:
         raise UserError(f"--loss CE is of classes, which {args.dataset} has not: take MSE or BCE")
+    if args.codename and not re.fullmatch(r"[A-Za-z0-9._-]+", args.codename):
+        raise UserError(
+            f"--codename {args.codename!r} may hold letters, digits, '-', '_', '.' only"
+        )
+    check_idle(args)
+
+
+def check_idle(args: argparse.Namespace) -> None:
+    """Refuse options that would change a run's name and nothing else.
+
+    Raises:
+        UserError: one of them is not at its default.
+    """
+    for name, default in SPIKING.items():
+        if args.rate and getattr(args, name) != default:
+            raise UserError(f"--{name} is of spiking units: leave out it or --rate")
+    if args.spike_window != WINDOW and args.rate and args.dataset not in FRAMED:
+        raise UserError(
+            f"--spike_window is of spiking units and of frames, which {args.dataset} has not: "
+            "leave out it or --rate"
+        )
+    if args.randKill != SPIKING["randKill"] and args.dataset == "nmnist":
+        raise UserError("--randKill is not used for nmnist, whose frames are spikes: leave it out")
+    if args.nettalk is not None and args.dataset != "nettalk":
+        raise UserError(f"--nettalk is the file of --dataset nettalk, not of {args.dataset}")
+    kinds = {layer.kind for layer in parse_topology(args.topology)}
+    if args.freeze_conv_layers and kinds == {"FC"}:
+        raise UserError(
+            f"--freeze-conv-layers: {args.topology} has no convolution to freeze; leave it out"
+        )
 
 
 def make_network(args: argparse.Namespace, data: Data) -> Network:
@@ -382,7 +452,7 @@ def name_of(args: argparse.Namespace, plain: argparse.Namespace) -> str:
     words += ["held-out-speakers"] if args.split == "speaker" else []
     if args.topology != SETTINGS[args.dataset].topology:
         words.append(args.topology.replace("_", "-"))
-    if args.spike_window != 20 and not args.rate:
+    if args.spike_window != WINDOW:
         words.append(f"T{args.spike_window}")
     words += ["frozen"] if args.freeze_conv_layers else []
     for name in NAMED:
@@ -399,18 +469,34 @@ def without_validation(data: Data) -> Data:
     return replace(data, train=merged, validation=data.validation.first(0))
 
 
+def angle_stream(seed: int, device: torch.device) -> torch.Generator:
+    """The random thresholds of a run's angles: the weights come from the seed itself."""
+    return torch.Generator(device).manual_seed(seed ^ ANGLE_SEED)
+
+
 def gradient_angles(task: Task, args: argparse.Namespace) -> dict[str, float]:
     """Angle of each layer's gradient to BP's on the first training samples, in degrees."""
     part = task.data.train.first(ANGLE_SAMPLES)
-    generator = torch.Generator(part.targets.device).manual_seed(args.seed)
-    shown = Input(task.data, part.inputs, args.randKill, False, generator)
+    stream = angle_stream(args.seed, part.targets.device)
+    shown = Input(task.data, part.inputs, args.randKill, False, stream)
     spikes = shown(0, shown.steps(args.spike_window))
     found = angles(task.network, spikes, part.targets, task.loss)
     return {f"angle_{i}": value for i, value in enumerate(found[:-1], 1) if value == value}
 
 
-def run_trial(args: argparse.Namespace, name: str, run: Run, device: torch.device) -> None:
-    """Train and test one network, under that name of the experiment.
+def run_trial(
+    args: argparse.Namespace,
+    plain: argparse.Namespace,
+    run: Run,
+    device: torch.device,
+) -> None:
+    """Train and test one network.
+
+    Args:
+        args: the options.
+        plain: the program's defaults for that data set.
+        run: the run.
+        device: the device.
 
     Raises:
         UserError: data or network cannot be had as asked.
@@ -441,7 +527,7 @@ def run_trial(args: argparse.Namespace, name: str, run: Run, device: torch.devic
     }
     if device.type == "cuda":  # dropout and mirroring draw from it
         parts["cuda"] = torch.cuda.default_generators[device.index]
-    epochs = 2 if args.quick else args.epochs
+    epochs = min(args.epochs, QUICK_EPOCHS) if args.quick else args.epochs
     for epoch in range(run.restore(**parts) + 1, epochs + 1):
         row = task.train_epoch(args.batch_size)
         if len(data.validation):
@@ -457,12 +543,12 @@ def run_trial(args: argparse.Namespace, name: str, run: Run, device: torch.devic
     if any(name.startswith("angle_") for name in rows[-1]):
         run.save_figure(draw_angles(rows, title), "angles")
     run.finish(
-        experiment=name,
+        experiment=name_of(args, plain),
         paper="brp_snn",
         dataset=data.name,
         epochs=epochs,
         metrics=summary(rows),
-        published=published(args, data.name),
+        published=published(args, plain, data.name),
         figure=curves,
     )
 
@@ -497,13 +583,14 @@ def main(
     parser = make_parser(description, **defaults)
     args = complete(parser.parse_args(), hidden)
     check(args)
-    name = name_of(args, defaults_of(parser, args, hidden))
+    plain = defaults_of(parser, args, hidden)
+    name = name_of(args, plain)
     for trial in range(args.trials):
         own = copy.copy(args)
         own.trials, own.seed = 1, args.seed + trial
         own.out = args.out / f"seed{own.seed}" if args.out and args.trials > 1 else args.out
         device = prepare(own.device, own.seed, own.threads, own.deterministic)
-        carry_out(own, name, device, lambda run: run_trial(own, name, run, device))  # noqa: B023
+        carry_out(own, name, device, lambda run: run_trial(own, plain, run, device))  # noqa: B023
 
 
 if __name__ == "__main__":

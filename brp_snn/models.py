@@ -242,7 +242,11 @@ class Block(nn.Module):
     def _wrapped(
         self, operator: nn.Linear | nn.Conv1d | nn.Conv2d, teaching: Teaching
     ) -> nn.Module:
-        return FA_wrapper(operator, teaching.feedback_stream) if self.fed_back else operator
+        return (
+            FA_wrapper(operator, feedback_stream=teaching.feedback_stream)
+            if self.fed_back
+            else operator
+        )
 
     @property
     def weight(self) -> nn.Parameter:

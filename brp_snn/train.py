@@ -12,7 +12,7 @@ from torch.nn import functional
 from brp_snn import layerwise
 from brp_snn.models import Network, RateNetwork
 from brp_snn.nettalk import code_scores
-from brp_snn.setup import EVALUATION_SEED, Data, Input, Part
+from brp_snn.setup import Data, Input, Part, evaluation_stream
 from shared.errors import UserError
 from shared.run import progress
 
@@ -143,7 +143,7 @@ class Task:
     def outputs(self, part: Part, batch_size: int) -> Float[Tensor, "n outputs"]:
         """The readouts for all samples of a part, with the same random draws in every call."""
         self.network.eval()
-        generator = torch.Generator(part.targets.device).manual_seed(EVALUATION_SEED)
+        generator = evaluation_stream(part.targets.device)
         batches = torch.split(part.inputs, batch_size)
         found = [self.answer(batch, generator) for batch in progress(batches, len(batches), "test")]
         return torch.cat(found)

@@ -66,7 +66,8 @@ class event:
 
     Args:
         xEvent, yEvent: column and row of each.
-        pEvent: 1 where it became brighter, 0 where darker.
+        pEvent: a number where it became brighter, a smaller one where darker; the smallest there is
+            counts as 0.
         tEvent: time of each, in units of a bin.
     """
 
@@ -74,6 +75,8 @@ class event:
         self, xEvent: ArrayLike, yEvent: ArrayLike, pEvent: ArrayLike, tEvent: ArrayLike
     ) -> None:
         self.x, self.y, self.p = (np.asarray(part, np.int64) for part in (xEvent, yEvent, pEvent))
+        if self.p.size:
+            self.p = self.p - self.p.min()
         self.t = np.asarray(tEvent, np.float64)
 
     def toSpikeTensor(

@@ -82,21 +82,30 @@ def noisy(
 def load_mnist(
     path: str | Path, kind: str = "train"
 ) -> tuple[UInt8[NDArray[np.uint8], "n 784"], Int[NDArray[np.integer], " n"]]:
-    """Images and labels of MNIST.
+    """Images and labels of a part of MNIST, from unpacked files.
 
     Args:
-        path: the data root that holds it, as in `shared.datasets.load`.
-        kind: "train" or "test".
+        path: folder of `{kind}-images-idx3-ubyte` and `{kind}-labels-idx1-ubyte`.
+        kind: what the files' names begin with: "train", and "t10k" or, renamed, "test".
 
     Raises:
-        DatasetMissingError: MNIST is not there and could not be fetched.
-        DatasetError: a file is damaged.
-        ValueError: there is no such part.
+        UserError: a file cannot be read, or holds something else.
     """
-    if kind not in ("train", "test"):
-        raise ValueError(f"MNIST has the parts train and test, not {kind!r}")
-    part = getattr(datasets.load("mnist", path, validation=0), kind)
-    return part.inputs.reshape(len(part), -1), part.labels
+    images, labels = (
+        _parsed(Path(path) / f"{kind}-{what}-idx{ndim}-ubyte", ndim)
+        for what, ndim in (("images", 3), ("labels", 1))
+    )
+    if len(images) != len(labels):
+        raise UserError(f"{path} has {len(images)} images, but {len(labels)} labels, of {kind!r}")
+    return images.reshape(len(images), -1), labels
+
+
+def _parsed(path: Path, ndim: int) -> NDArray[np.uint8]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    return datasets.parse_idx(content, f"{path}", ndim=ndim)
 
 
 def write(

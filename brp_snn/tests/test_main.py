@@ -10,6 +10,8 @@ from brp_snn import compare
 from brp_snn.function import MODES
 from brp_snn.gesture import CAMERAS
 from brp_snn.main import (
+    angle_stream,
+    check,
     complete,
     defaults_of,
     main,
@@ -20,7 +22,15 @@ from brp_snn.main import (
     without_validation,
 )
 from brp_snn.models import NetworkBuilder, RateNetwork
-from brp_snn.setup import Data, Input, Part, Source, load
+from brp_snn.setup import (
+    EVALUATION_SEED,
+    Data,
+    Input,
+    Part,
+    Source,
+    evaluation_stream,
+    load,
+)
 from brp_snn.train import OPTIMIZERS, Presentation, Task
 from shared.datasets import Dataset, EventPart, Events, EventSet, Split
 from shared.errors import UserError
@@ -170,6 +180,31 @@ def test_gestures_that_are_not_there_are_one_sentence(scripts, tmp_path):
     assert "put the archives there" in done.stderr
 
 
+@pytest.mark.parametrize("seed", [0, 42, 2**32 - 1, EVALUATION_SEED])
+def test_weights_and_the_thresholds_of_tests_and_angles_do_not_correlate(seed):
+    torch.manual_seed(seed)
+    weights = NetworkBuilder("FC_300_FC_10", (1, 28, 28)).blocks[0].weight.detach().flatten()
+
+    def correlation(stream):  # the largest of the first numbers, wherever the weights begin
+        draws = torch.rand(len(weights), generator=stream)
+        n = len(weights) - 20
+        shifted = [torch.stack([weights[:n], draws[i : i + n]]) for i in range(20)]
+        return max(abs(float(torch.corrcoef(pair)[0, 1])) for pair in shifted)
+
+    cpu = torch.device("cpu")
+    for stream in (evaluation_stream(cpu), angle_stream(seed, cpu)):
+        assert correlation(stream) < 6 / len(weights) ** 0.5
+    assert correlation(torch.Generator().manual_seed(seed)) > 0.99  # it sees what must not be
+
+
+def test_tests_draw_the_same_thresholds_in_all_runs():
+    first = []
+    for seed in (0, 7):
+        torch.manual_seed(seed)
+        first.append(torch.rand(5, generator=evaluation_stream(torch.device("cpu"))))
+    assert torch.equal(*first)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, number):
     scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
@@ -204,6 +239,15 @@ def test_the_seed_decides(scripts, undisturbed, tmp_path):
         (("--dataset", "regression_synth", "--loss", "CE"), "take MSE or BCE"),
         (("--split", "speaker"), "MNIST has no speakers"),
         (("--scaling", "log-l2"), "--scaling log-l2 is of spoken digits, not of MNIST"),
+        (("--rate", "--thresh", "0.4"), "--thresh is of spiking units: leave out it or --rate"),
+        (("--rate", "--lens", "0.4"), "--lens is of spiking units"),
+        (("--rate", "--decay", "0.4"), "--decay is of spiking units"),
+        (("--rate", "--randKill", "0.1"), "--randKill is of spiking units"),
+        (("--rate", "--spike_window", "9"), "of frames, which MNIST has not: leave out it or"),
+        (("--dataset", "nmnist", "--randKill", "0.1"), "--randKill is not used for nmnist"),
+        (("--freeze-conv-layers", *NETWORK), "FC_40_FC_10 has no convolution to freeze"),
+        (("--nettalk", "some.mat"), "--nettalk is the file of --dataset nettalk, not of MNIST"),
+        (("--codename", "a/../b"), "--codename 'a/../b' may hold letters, digits, '-', '_', '.'"),
         (("--device", "cuda:99"), "--device cuda:99"),
         (("--dataset", "ImageNet"), "invalid choice: 'ImageNet'"),
     ],
@@ -227,7 +271,12 @@ def test_learning_that_explodes_is_reported(scripts, tmp_path, rate):
     [
         ([], "brp_mnist_BRP"),
         (["--quick"], "brp_mnist_BRP_quick"),
-        (["--rate", "--train-mode", "FA", "--spike_window", "9"], "brp_mnist_rate_FA"),
+        (
+            ["--rate", "--train-mode", "FA", "--hidden-act", "relu"],
+            "brp_mnist_rate_FA_hidden-act-relu",
+        ),
+        (["--dataset", "fsdd", "--rate", "--spike_window", "9"], "brp_fsdd_rate_BRP_T9"),
+        (["--output-act", "none"], "brp_mnist_BRP"),  # without effect
         (["--lr", "0.01", "--fc-zero-init"], "brp_mnist_BRP_lr-0.01_fc-zero-init-True"),
         (["--dataset", "classification_synth", "--lr", "5e-4"], "brp_classification_synth_BRP"),
         (["--freeze-conv-layers", "--spike-window", "9"], "brp_mnist_BRP_T9_frozen"),
@@ -298,22 +347,62 @@ def test_a_linear_output_under_cross_entropy_projects_its_softmax(words, expecte
     [
         ("", "mnist", 0.9597),
         ("", "mnist5k", None),
-        ("--epochs 200", "cifar10", 0.4701),
-        ("--epochs 100", "cifar10", None),
+        ("--epochs 200 --dataset CIFAR10aug", "cifar10", 0.4701),
+        ("--epochs 100 --dataset CIFAR10aug", "cifar10", None),
+        ("--epochs 200 --dataset CIFAR10", "cifar10", None),
         ("--epochs 20", "mnist", None),
         ("--validation 0.1", "mnist", None),
         ("--quick", "mnist", None),
+        ("--codename again --test-batch-size 9", "mnist", 0.9597),
+        ("--lr 1e-3", "mnist", None),
+        ("--optimizer NAG", "mnist", None),
+        ("--dropout 0.05", "mnist", None),
+        ("--init he", "mnist", None),
+        ("--fc-zero-init", "mnist", None),
+        ("--loss MSE", "mnist", None),
+        ("--batch-size 100", "mnist", None),
+        ("--hidden-act relu", "mnist", None),
+        ("--output-act tanh --loss MSE", "mnist", None),
     ],
 )
 def test_published_numbers_stand_beside_runs_of_their_kind_and_length(options, loaded, expected):
     words = "--rate --topology FC_1000_FC_10 --validation 0 " + options
-    args = complete(make_parser().parse_args(words.split()))
-    assert published(args, loaded) == (expected and {"test_accuracy_last": expected})
+    found = published(*args_and_defaults(words), loaded)
+    assert found == (expected and {"test_accuracy_last": expected})
+
+
+def args_and_defaults(words):
+    parser = make_parser()
+    args = complete(parser.parse_args(words.split()))
+    return args, defaults_of(parser, args)
 
 
 def test_nothing_published_stands_beside_spiking_networks():
-    args = complete(make_parser().parse_args(["--validation", "0"]))
-    assert published(args, "mnist") is None
+    assert published(*args_and_defaults("--validation 0"), "mnist") is None
+
+
+DRTPS_COMMAND = (
+    "--dataset CIFAR10aug --train-mode DRTP --epochs 200 --freeze-conv-layers --dropout 0.05 "
+    "--topology CONV_64_3_1_1_CONV_256_3_1_1_FC_2000_FC_10 --loss CE --output-act none --lr 5e-4"
+)
+
+
+@pytest.mark.parametrize("rate", [False, True])
+def test_the_example_command_of_drtps_program_is_accepted(rate, capsys):
+    args = args_and_defaults(DRTPS_COMMAND + " --rate" * rate)[0]
+    check(args)
+    assert args.output_act == ("none" if rate else "sigmoid")
+    note = "--output-act: activations act with --rate only; a spiking unit's is its spike\n"
+    assert capsys.readouterr().out == ("" if rate else note)
+
+
+def test_a_quick_run_of_one_epoch_with_an_idle_activation(scripts, tmp_path):
+    options = ("--quick", "--epochs", 1, "--output-act", "none", *NETWORK)
+    done = scripts.call(main, *options, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("activations act with --rate only") == 1
+    assert scripts.assert_finished(tmp_path, ["curves"])["epochs"] == len(scripts.rows(tmp_path))
+    assert len(scripts.rows(tmp_path)) == 1
 
 
 def test_modes_are_compared(scripts, tmp_path):

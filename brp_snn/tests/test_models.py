@@ -15,7 +15,7 @@ from brp_snn.models import (
     mem_update,
     parse_topology,
 )
-from brp_snn.module import TrainingHook
+from brp_snn.module import FA_wrapper, TrainingHook
 from shared.errors import UserError
 
 
@@ -144,6 +144,65 @@ def test_a_signal_that_is_not_there_is_missed(mode, labels, y, words):
 def test_feedback_of_another_size_than_the_targets_is_refused():
     with pytest.raises(ValueError, match="must start with label_features 3"):
         TrainingHook(3, (2, 5), "DFA")
+
+
+@pytest.mark.parametrize("mode", ["BP", "FA", "shallow"])
+def test_the_shape_of_feedback_is_looked_at_where_there_is_any(mode):
+    hook = TrainingHook(label_features=10, dim_hook=None, train_mode=mode)
+    assert hook.fixed_fb_weights is None
+    activity = torch.ones(2, 3, requires_grad=True)
+    (2 * hook(activity, None, None) + 0 * activity).sum().backward()
+    assert torch.equal(activity.grad, torch.full((2, 3), 0.0 if mode == "shallow" else 2.0))
+    with pytest.raises(ValueError, match="dim_hook None must start with label_features 10"):
+        TrainingHook(10, None, "DRTP")
+
+
+def test_a_mode_that_there_is_not_is_refused_at_once():
+    with pytest.raises(ValueError, match="no mode is called 'bp': choose from BRP, BP, FA"):
+        TrainingHook(10, None, "bp")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "sizes", "options", "shape"),
+    [
+        (torch.nn.Linear, (6, 4), {}, (3, 6)),
+        (torch.nn.Conv1d, (2, 4, 3), {"stride": 2, "padding": 1}, (3, 2, 9)),
+        (torch.nn.Conv2d, (2, 4, 3), {"stride": (2, 1), "padding": (0, 1)}, (3, 2, 9, 8)),
+    ],
+)
+def test_the_published_wrapper_is_bp_by_the_modules_own_weights(kind, sizes, options, shape, bias):
+    torch.manual_seed(0)
+    module = kind(*sizes, bias=bias, **options).double()
+    layer_type = "fc" if kind is torch.nn.Linear else "conv"
+    wrapped = FA_wrapper(module=module, layer_type=layer_type, dim=module.weight.shape, **options)
+    assert not torch.equal(wrapped.fixed_fb_weights, module.weight)
+    with torch.no_grad():
+        wrapped.fixed_fb_weights.copy_(module.weight)
+    x = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    found, expected = wrapped(x), module(x)
+    torch.testing.assert_close(found, expected)
+    leaves = [x, *module.parameters()]
+    gradients = (torch.autograd.grad(y.square().sum(), leaves) for y in (found, expected))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("module", "options", "words"),
+    [
+        (torch.nn.Linear(3, 2), {"layer_type": "conv"}, "layer_type conv is not the module's, fc"),
+        (torch.nn.Linear(3, 2), {"dim": (3, 2)}, "dim .* is not the module's"),
+        (torch.nn.Conv2d(1, 2, 3), {"stride": 2}, "stride .* is not the module's"),
+        (torch.nn.Conv2d(1, 2, 3, padding=1), {"padding": 0}, "padding .* is not the module's"),
+        (torch.nn.Conv2d(2, 2, 3, groups=2), {}, "no feedback alignment of groups"),
+        (torch.nn.Conv2d(2, 2, 3, dilation=2), {}, "no feedback alignment of groups"),
+        (torch.nn.Conv2d(2, 2, 3, padding="same"), {}, "no feedback alignment of groups"),
+    ],
+)
+def test_a_wrapper_of_another_module_is_refused(module, options, words):
+    with pytest.raises(ValueError, match=words):
+        FA_wrapper(module, **options)
 
 
 LAYERS = {  # topology, shape of a sample, inputs of a unit in every layer

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import wavfile
@@ -311,7 +312,11 @@ def test_recordings_are_read_by_the_published_function(tmp_path):
 def test_recordings_are_parts_by_the_published_class(tmp_path):
     write_tidigits(tmp_path)
     parts = [Tidigits(name, 1, 4, 5, folder=tmp_path) for name in ("train", "valid", "test")]
-    assert [len(part) for part in parts] == [12, 2, 6]
+    assert [len(part) for part in parts] == [14, 14, 6]
+    assert torch.equal(parts[0].x_values, parts[1].x_values)
+    rows, labels = read_data(tmp_path, 4, 5, scaling="l1")[0]
+    np.testing.assert_array_equal(parts[0].x_values.flatten(1), rows)
+    np.testing.assert_array_equal(parts[0].y_values, labels)
     sample, label = parts[0][3]
     assert sample.shape == (1, 5, 4)
     np.testing.assert_allclose(sample.sum(1), 1, rtol=1e-5)

@@ -40,6 +40,7 @@ from shared.datasets._images import (
     load_digits,
     load_mnist5k,
     load_mnist_like,
+    parse_idx,
 )
 from shared.datasets._nettalk import Nettalk, load_nettalk
 from shared.datasets._omniglot import load_omniglot
@@ -98,6 +99,7 @@ __all__ = [
     "load_table",
     "load_tidigits",
     "load_tidigits_or_fsdd",
+    "parse_idx",
     "to_frames",
 ]
 
