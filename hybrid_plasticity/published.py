@@ -7,24 +7,33 @@ same names of parameters in a state. Programs of this package use what lies bene
 """
 
 import dataclasses
+import math
+import os
 import random
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hybrid_plasticity.convolutional import Classifier
 from hybrid_plasticity.networks import FullyConnected, Response
 from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, State, spike
 from shared.errors import UserError
 
-__all__ = ["ActFun", "act_fun", "device", "lr_scheduler", "setup_seed"]  # what the models pass on
+# What the models pass on: published programs take modules, too, from `from model_hp import *`.
+__all__ = [
+    "ActFun", "F", "act_fun", "device", "lr_scheduler", "math", "nn", "np", "os", "plt", "random",
+    "setup_seed", "time", "torch",
+]  # fmt: skip
 
 LENS = 0.5  # half the width of every published surrogate gradient
 TRACED = (1, 2)  # numbers of the layers that have alpha, beta, eta, gamma and a trace there

@@ -5,6 +5,7 @@ from hybrid_plasticity.published import PublishedFullyConnected, Updates
 from hybrid_plasticity.tolerance_learning.shared_parameters import *  # noqa: F403
 from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS
 
+w_decay = 0.8  # as the published module has it, where nothing reads it
 mem_update_nonplastic = Updates(SETTINGS.neuron, SETTINGS.hebbian).mem_update_beside_trace
 
 
