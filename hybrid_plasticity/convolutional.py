@@ -80,6 +80,14 @@ class Initial:
     halved_output: bool = False
     shifted: bool = False
 
+    @torch.no_grad()
+    def start(self, alpha: Tensor, beta: Tensor) -> None:
+        """Give a layer's alpha [1] and beta [1, n_in] their initial values."""
+        for value, size in ((alpha, self.alpha), (beta, self.beta)):
+            value.fill_(size)
+            if self.random_local:
+                value.mul_(torch.rand(value.shape))
+
 
 @dataclass(frozen=True)
 class Wiring:
@@ -286,10 +294,7 @@ class Classifier(PlasticNetwork):
             for k, weight in enumerate(weights[1:-1], start=2):
                 weight.add_(SHIFT_BASE**k * weight.mean())
         for layer in self.plastic_layers():
-            for value, size in ((layer.alpha, initial.alpha), (layer.beta, initial.beta)):
-                value.fill_(size)
-                if initial.random_local:
-                    value.mul_(torch.rand(value.shape))
+            initial.start(layer.alpha, layer.beta)
 
     def convolutions(self) -> list[nn.Conv2d]:
         """`convs` as a list."""

@@ -64,12 +64,16 @@ class Settings:
 
         A seed gives the same weights under every rule.
         """
-        sizes = (784, self.hidden, 10)
-        network = FullyConnected(
-            sizes, self.neuron, self.hebbian, self.tau_w, self.steps, rule, encoding
-        )
+        network = self.undrawn(rule, encoding)
         network.draw_local(self.local_spread)
         return network
+
+    def undrawn(self, rule: Rule, encoding: Encoding = "intensity") -> FullyConnected:
+        """The same with its weights drawn only: alpha, beta and eta are 0."""
+        sizes = (784, self.hidden, 10)
+        return FullyConnected(
+            sizes, self.neuron, self.hebbian, self.tau_w, self.steps, rule, encoding
+        )
 
 
 @dataclass(frozen=True)

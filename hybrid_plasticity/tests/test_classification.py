@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import gc
+import importlib
 import sys
 from pathlib import Path
 
@@ -363,6 +364,31 @@ def test_initial_constants():
         assert 0 <= value.min() <= value.max() < 1e-3
     assert layer.beta.unique().numel() > 20
     assert not layer.eta.any()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_published_classes_have_the_published_constants_on_both_layers(name, monkeypatch):
+    folder, file, cls = {
+        "mnist": ("mnist", "mnist_model", "SNN_Model"),
+        "fashion_mnist": ("fashion_mnist", "fmnist_model", "SNN_Model"),
+        "cifar10": ("cifar10", "cifar10_model", "SCNN"),
+    }[name]
+    module = importlib.import_module(f"hybrid_plasticity.classification.{folder}.{file}")
+    monkeypatch.setattr(module, "WIRING", module.WIRING.scaled(1 / 8))
+    torch.manual_seed(0)
+    model = getattr(module, cls)()
+    for k in (1, 2):
+        alpha, beta, gamma = (getattr(model, f"{n}{k}") for n in ("alpha", "beta", "gamma"))
+        assert not getattr(model, f"eta{k}").any()
+        if name == "cifar10":
+            assert gamma.item() == pytest.approx(1e-3)
+            assert 0 < alpha.item() < 1e-3
+            assert 0 <= beta.min() < 1e-4 < 0.9e-3 < beta.max() < 1e-3
+            assert beta.mean().item() == pytest.approx(0.5e-3, rel=0.15)
+        else:
+            assert gamma.item() == pytest.approx(1e-2)
+            assert alpha.item() == pytest.approx(0.1)
+            assert torch.all(beta == 1e-3)
 
 
 def test_both_rules_start_from_the_same_weights():

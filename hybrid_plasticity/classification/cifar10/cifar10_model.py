@@ -57,7 +57,7 @@ class SCNN(PublishedClassifier):
     def __init__(self, num_classes: int = num_classes) -> None:
         if num_classes != 10:
             raise ValueError(f"CIFAR-10 has 10 classes, not {num_classes}")
-        super().__init__(Classifier(WIRING))
+        super().__init__(Classifier(WIRING), gamma=1e-3)
 
     def forward(
         self,
