@@ -42,6 +42,7 @@ from hybrid_plasticity.training import (
 )
 from shared import datasets
 from shared.device import prepare
+from shared.errors import UserError
 from shared.options import add_common_options, check_positive
 from shared.run import Run, carry_out
 
@@ -699,9 +700,19 @@ def options(experiment: Experiment, description: str | None) -> argparse.Argumen
 
 
 def read(parser: argparse.ArgumentParser, experiment: Experiment) -> argparse.Namespace:
-    """The options, checked, and with what --quick makes of them."""
+    """The options, checked, and with what --quick makes of them.
+
+    Raises:
+        UserError: a number is not above 0, or --plastic names a layer twice.
+    """
     args = parser.parse_args()
     check_positive(epochs=args.epochs, width=args.width, single_samples=args.single_samples)
+    if args.plastic is not None:
+        if len({*args.plastic}) < len(args.plastic):
+            raise UserError(
+                f"--plastic {' '.join(map(str, args.plastic))} names a layer twice: name each once"
+            )
+        args.plastic.sort()
     if args.width is None:
         args.width = experiment.quick_width if args.quick else 1.0
     if args.quick:

@@ -581,6 +581,14 @@ def test_only_the_paper_s_run_has_its_number(words, dataset, expected, monkeypat
     assert published(args, MNIST, run_name(args, MNIST, dataset)) == expected
 
 
+def test_layers_with_a_trace_have_one_name_in_any_order(monkeypatch):
+    names = set()
+    for layers in (("1", "2"), ("2", "1")):
+        monkeypatch.setattr(sys, "argv", ["script", "--plastic", *layers])
+        names.add(run_name(read(program_options(MNIST, None), MNIST), MNIST, "mnist"))
+    assert names == {"hp_classification_mnist_plastic-1-2"}
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -590,6 +598,7 @@ def test_only_the_paper_s_run_has_its_number(words, dataset, expected, monkeypat
         (("--coding", "rate"), "invalid choice: 'rate'"),
         (("--rule", "lp"), "invalid choice: 'lp'"),
         (("--plastic", "4"), "invalid choice: 4 (choose from 1, 2, 3)"),
+        (("--plastic", "2", "2", "1"), "--plastic 2 2 1 names a layer twice: name each once"),
     ],
 )
 def test_bad_options(words, sentence, call, scripts, tmp_path):
