@@ -1,5 +1,6 @@
 """What the papers' tests share: running a script as a user does, and looking at what it wrote."""
 
+import ast
 import contextlib
 import functools
 import importlib
@@ -7,6 +8,7 @@ import inspect
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,6 +28,11 @@ from shared.run import read_checkpoint
 ROOT = Path(__file__).resolve().parent
 # Port 9 refuses connections at once: no network, without waiting for one.
 NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+
+
+def value_of(words: str, module: ModuleType) -> Any:
+    """A default as `published.toml` gives it: a name of the module, else a literal."""
+    return vars(module)[words] if words in vars(module) else ast.literal_eval(words)
 
 
 class Scripts:
@@ -159,9 +167,11 @@ class Scripts:
 
         The list has a table `[[file]]` for each file of the published program: `path` below the
         paper's folder; `names` to import from it, with dots for attributes of classes; `calls`,
-        which are names with the parameters that they must take, `forward(bs, z_in, dv)`; `options`
-        that its command line must know. `absent` is what is not here, each with the words by which
-        docs/deviations.md explains it. A file that is absent itself has `absent_file` words.
+        which are names with the parameters that they must take, `forward(bs, z_in, dv=1)`, and
+        their defaults where they are given; `options` that its command line must know. Where there
+        is `star`, `from module import *` must give these names and those of `names` and `calls`.
+        `absent` is what is not here, each with the words by which docs/deviations.md explains it. A
+        file that is absent itself has `absent_file` words.
         """
         listed = tomllib.loads((self.folder / "tests/published.toml").read_text())
         deviations = " ".join((ROOT / "docs/deviations.md").read_text().split())
@@ -183,9 +193,19 @@ class Scripts:
             for call in file.get("calls", []):
                 name, _, parameters = call.rstrip(")").partition("(")
                 taken = inspect.signature(functools.reduce(getattr, name.split("."), module))
-                wanted = [word.strip() for word in parameters.split(",") if word.strip()]
-                missing = set(wanted) - set(taken.parameters)
-                assert not missing, f"{file['path']}: {name} does not take {missing}"
+                for word in filter(None, map(str.strip, parameters.split(","))):
+                    wanted, _, default = word.partition("=")
+                    assert wanted in taken.parameters, f"{file['path']}: {name} takes no {wanted}"
+                    if default:
+                        found = taken.parameters[wanted].default
+                        assert found == value_of(default, module), f"{file['path']}: {name}, {word}"
+            if "star" in file:
+                given: dict[str, Any] = {}
+                exec(f"from {module.__name__} import *", given)
+                listed_names = [*file["star"], *file.get("names", []), *file.get("calls", [])]
+                heads = {re.split(r"\W", name)[0] for name in listed_names}
+                missing = heads - set(given)
+                assert not missing, f"{file['path']}: import * does not give {sorted(missing)}"
             if options := file.get("options"):
                 known = self.run(file["path"], "--help").stdout.replace(",", " ").split()
                 assert set(options) <= set(known), set(options) - set(known)

@@ -42,6 +42,7 @@ from hybrid_plasticity.training import (
 )
 from shared import datasets
 from shared.device import prepare
+from shared.errors import UserError
 from shared.options import add_common_options, check_positive
 from shared.run import Run, carry_out
 
@@ -79,6 +80,14 @@ class Initial:
     random_local: bool = False
     halved_output: bool = False
     shifted: bool = False
+
+    @torch.no_grad()
+    def start(self, alpha: Tensor, beta: Tensor) -> None:
+        """Give a layer's alpha [1] and beta [1, n_in] their initial values."""
+        for value, size in ((alpha, self.alpha), (beta, self.beta)):
+            value.fill_(size)
+            if self.random_local:
+                value.mul_(torch.rand(value.shape))
 
 
 @dataclass(frozen=True)
@@ -286,10 +295,7 @@ class Classifier(PlasticNetwork):
             for k, weight in enumerate(weights[1:-1], start=2):
                 weight.add_(SHIFT_BASE**k * weight.mean())
         for layer in self.plastic_layers():
-            for value, size in ((layer.alpha, initial.alpha), (layer.beta, initial.beta)):
-                value.fill_(size)
-                if initial.random_local:
-                    value.mul_(torch.rand(value.shape))
+            initial.start(layer.alpha, layer.beta)
 
     def convolutions(self) -> list[nn.Conv2d]:
         """`convs` as a list."""
@@ -694,9 +700,19 @@ def options(experiment: Experiment, description: str | None) -> argparse.Argumen
 
 
 def read(parser: argparse.ArgumentParser, experiment: Experiment) -> argparse.Namespace:
-    """The options, checked, and with what --quick makes of them."""
+    """The options, checked, and with what --quick makes of them.
+
+    Raises:
+        UserError: a number is not above 0, or --plastic names a layer twice.
+    """
     args = parser.parse_args()
     check_positive(epochs=args.epochs, width=args.width, single_samples=args.single_samples)
+    if args.plastic is not None:
+        if len({*args.plastic}) < len(args.plastic):
+            raise UserError(
+                f"--plastic {' '.join(map(str, args.plastic))} names a layer twice: name each once"
+            )
+        args.plastic.sort()
     if args.width is None:
         args.width = experiment.quick_width if args.quick else 1.0
     if args.quick:

@@ -5,10 +5,12 @@ settings, its data set and its rule.
 """
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -23,12 +25,14 @@ from hybrid_plasticity.published import save as save_published
 from hybrid_plasticity.training import Protocol, evaluate, generators, optimisers, train_epoch
 from shared import datasets
 from shared.device import prepare
+from shared.errors import UserError
 from shared.options import add_common_options, check_positive
 from shared.run import Run, carry_out
 
 QUICK_SAMPLES = 500
 QUICK_LEVELS = (0, 6)
 UNSETTLED = 6  # first epochs that the published files are never of
+FILES = "../Checkp-fashion"  # the published default of --f
 OTHER_PROTOCOLS: tuple[Protocol, ...] = ("frozen", "single", "carried")
 
 
@@ -64,12 +68,25 @@ class Settings:
 
         A seed gives the same weights under every rule.
         """
-        sizes = (784, self.hidden, 10)
-        network = FullyConnected(
-            sizes, self.neuron, self.hebbian, self.tau_w, self.steps, rule, encoding
-        )
+        network = self.undrawn(rule, encoding)
         network.draw_local(self.local_spread)
         return network
+
+    def undrawn(self, rule: Rule, encoding: Encoding = "intensity") -> FullyConnected:
+        """The same with its weights drawn only: alpha, beta and eta are 0."""
+        sizes = (784, self.hidden, 10)
+        return FullyConnected(
+            sizes, self.neuron, self.hebbian, self.tau_w, self.steps, rule, encoding
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint says of these settings, beside its network's parameters."""
+        return {
+            "neuron": asdict(self.neuron),
+            "hebbian": asdict(self.hebbian),
+            "tau_w": self.tau_w,
+            "steps": self.steps,
+        }
 
 
 @dataclass(frozen=True)
@@ -182,7 +199,8 @@ def train(
             row[level_metric(*experiment.followed)] = noisy["accuracy"]
         run.log(epoch + 1, row)
         keep_best(args, network, run.metrics())
-        run.checkpoint(epoch + 1, network=network, **learners, **drawing)
+        parts = {"network": network, "settings": settings, **learners, **drawing}
+        run.checkpoint(epoch + 1, **parts)
 
     report(args, experiment, name, run, data, network, before, test)
 
@@ -262,6 +280,60 @@ def add_published_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--p", type=Path, dest="data_root", help="the same as --data-root")
 
 
+def settle_names(args: argparse.Namespace, default: str) -> None:
+    """Fill in --names, which begins the names of the files in --f.
+
+    Args:
+        args: the options f and names; None where they were not given.
+        default: for --names.
+
+    Raises:
+        UserError: --names stands without --f.
+    """
+    if args.names is not None and args.f is None:
+        raise UserError(
+            f"--names {args.names} begins the names of files in a folder: pass --f FOLDER, too "
+            f"(the published default is {FILES})"
+        )
+    args.names = default if args.names is None else args.names
+
+
+def check_can_be_written(folder: Path) -> None:
+    """Ask for a folder for --f that is there or can be made, and that files can be put into.
+
+    Raises:
+        UserError: it cannot.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"--f {folder} is no folder, as {there} is a file: name another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--f {folder} cannot be written, as {there} may not be: name another one")
+
+
+def settle_files(args: argparse.Namespace, rule: Rule) -> None:
+    """Check --f and --names of a training, and say where no epoch will be kept.
+
+    Raises:
+        UserError: --names stands alone, or the folder of --f cannot be written.
+    """
+    settle_names(args, default_names(rule))
+    if args.f is None:
+        return
+    check_can_be_written(args.f)
+    if args.epochs <= UNSETTLED:
+        print(
+            f"--f {args.f} will get no files: the published best epoch is sought from epoch "
+            f"{UNSETTLED + 1} on, and this run has {args.epochs}",
+            flush=True,
+        )
+
+
+def default_names(rule: Rule) -> str:
+    """How the names of a rule's published files begin."""
+    return f"mlp_v{int(rule != 'gp')}"
+
+
 def run_experiment(experiment: Experiment, description: str | None) -> None:
     """Read the options of a script, load its data and run it.
 
@@ -295,8 +367,9 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
         "spikes of the best test epoch from the 7th on, as the published programs write them "
         "(default: they are not written)",
     )
-    names = f"mlp_v{int(experiment.rule != 'gp')}"
-    parser.add_argument("--names", default=names, help=f"(default: {names})")
+    parser.add_argument(
+        "--names", help=f"only with --f (default: {default_names(experiment.rule)})"
+    )
     name = f"{experiment.session}_{experiment.rule}"
     add_common_options(parser, name, experiment.settings.epochs, threads=1)
     parser.set_defaults(epochs=None)
@@ -308,6 +381,7 @@ def run_experiment(experiment: Experiment, description: str | None) -> None:
     check_positive(epochs=args.epochs)
     if args.quick:
         args.epochs = min(args.epochs, 2)
+    settle_files(args, experiment.rule)
     device = prepare(args.device, args.seed, args.threads, args.deterministic)
     data = datasets.load(
         experiment.dataset, args.data_root, validation=0, fallback=True

@@ -81,6 +81,10 @@ class FullyConnected(PlasticNetwork):
 
     output = min(V / theta, ceiling) of the last layer after the last step.
 
+    Weights are drawn, alpha, beta and eta start at 0. There the traces stay 0 and nothing moves
+    alpha and beta: under "hp" the network answers and learns as under "gp" until `draw_local` has
+    been called.
+
     Args:
         sizes: neurons of input, hidden and output layers.
         neuron: constants of the neurons.

@@ -261,6 +261,9 @@ class PlasticLayer(nn.Module):
         rule: "hp" learns weights and alpha, beta, eta by gradient; "gp" has no trace; "lp" has a
             trace and learns nothing else: weights and constants stay as they are.
 
+    alpha, beta and eta start at 0, where the trace never grows and alpha and beta have no gradient:
+    give them other values first.
+
     Attributes:
         fc: the weights, `nn.Linear`.
         alpha: strength of the trace, Parameter [1]; absent under "gp", as the next three.

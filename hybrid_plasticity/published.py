@@ -7,28 +7,38 @@ same names of parameters in a state. Programs of this package use what lies bene
 """
 
 import dataclasses
+import math
+import os
 import random
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hybrid_plasticity.convolutional import Classifier
 from hybrid_plasticity.networks import FullyConnected, Response
 from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, State, spike
 from shared.errors import UserError
 
-__all__ = ["ActFun", "act_fun", "device", "lr_scheduler", "setup_seed"]  # what the models pass on
+# What the models pass on: published programs take modules, too, from `from model_hp import *`.
+__all__ = [
+    "ActFun", "F", "act_fun", "device", "lr_scheduler", "math", "nn", "np", "os", "plt", "random",
+    "setup_seed", "time", "torch",
+]  # fmt: skip
 
 LENS = 0.5  # half the width of every published surrogate gradient
 TRACED = (1, 2)  # numbers of the layers that have alpha, beta, eta, gamma and a trace there
 CONSTANTS = ("alpha", "beta", "eta")
+UNREAD_SPREAD = 1e-3  # alpha, beta and eta of the published GP networks start uniform below this
 
 device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
@@ -186,6 +196,8 @@ class PublishedModel(nn.Module):
         alpha1, alpha2, beta1, beta2, eta1, eta2: constants of the traces. Where a layer has no
             trace they are there and nothing reads them, as in the published programs.
         gamma1, gamma2: parameters that no published program reads.
+
+    What the network does not have starts at 0 here; the programs' classes draw or set it.
     """
 
     network: FullyConnected | Classifier
@@ -293,6 +305,18 @@ class PublishedFullyConnected(PublishedModel):
 
     network: FullyConnected
 
+    @torch.no_grad()
+    def draw_constants(self, spread: float) -> None:
+        """Initial alpha, beta and eta uniform in [0, spread), gamma in [0, 1), of both layers.
+
+        In the published order from torch's global generator: behind the weights' draws, a seed
+        gives the published initial values.
+        """
+        for name in ("alpha", "eta", "gamma", "beta"):
+            for k in TRACED:
+                value = getattr(self, f"{name}{k}")
+                value.copy_((1.0 if name == "gamma" else spread) * torch.rand(value.shape))
+
     def forward(
         self,
         input: Float[Tensor, "batch *pixels"],
@@ -328,10 +352,19 @@ class PublishedClassifier(PublishedModel):
     """What `SNN_Model` and `SCNN` of the classifiers share.
 
     Args:
-        network: what lies beneath.
+        network: what lies beneath, its parameters drawn.
+        gamma: what gamma1 and gamma2 start at.
     """
 
     network: Classifier
+
+    def __init__(self, network: Classifier, gamma: float) -> None:
+        super().__init__(network)
+        initial = network.wiring.initial
+        for k in TRACED:
+            nn.init.constant_(self.get_parameter(f"gamma{k}"), gamma)
+            if self._layer(k).rule == "gp":
+                initial.start(self.get_parameter(f"alpha{k}"), self.get_parameter(f"beta{k}"))
 
     @contextmanager
     def wired(self, **changes: object) -> Iterator[None]:

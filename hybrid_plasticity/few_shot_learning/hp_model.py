@@ -5,7 +5,6 @@ The trace grows within an episode.
 
 from hybrid_plasticity.few_shot_learning.published import *  # noqa: F403
 from hybrid_plasticity.few_shot_learning.published import PlasticUpdate, PublishedNet
-from hybrid_plasticity.published import *  # noqa: F403
 
 mem_update_plastic = PlasticUpdate("hp").mem_update_plastic
 

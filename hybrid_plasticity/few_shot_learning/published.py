@@ -6,6 +6,8 @@ arguments and results, the same names of parameters in a state. This package's o
 many episodes at once: `HybridNet`.
 """
 
+import os
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +15,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
+from PIL import Image
+from skimage import io
+from torch import Tensor, nn, optim
+from torch.nn import functional as F
+from torch.optim import lr_scheduler
+from torchvision import transforms
 
 from hybrid_plasticity.few_shot_learning.episodes import (
     HELD_OUT,
@@ -36,7 +43,7 @@ from hybrid_plasticity.few_shot_learning.network import (
 from hybrid_plasticity.few_shot_learning.program import EPOCH, EPOCHS, SETTINGS
 from hybrid_plasticity.few_shot_learning.reference import plastic_step
 from hybrid_plasticity.plastic import Rule
-from hybrid_plasticity.published import act_fun, device
+from hybrid_plasticity.published import ActFun, act_fun, device, setup_seed
 
 # Constants by the published names.
 lr_second, num_train_task, num_val_task = SETTINGS.hessian, SETTINGS.tasks, 1
@@ -45,12 +52,14 @@ nbclasses, num_shots, prestime, num_test_classes = 5, 1, 1, HELD_OUT
 wins = num_shots * nbclasses + prestime
 thr, lens, mem_decay, w_decay, w_binding = THETA, LENS, DECAY, TRACE_DECAY, LABEL_STRENGTH
 imgsize, input_dim, ntest, nbiter = SIZE, 4 * CHANNELS[-1], EPOCH, EPOCH * EPOCHS
-__all__ = [  # what the models pass on
-    "gamma", "gp_lr", "imgsize", "input_dim", "lens", "lr_second", "mem_decay",
-    "mem_update_no_plastic", "meta_lr", "nbclasses", "nbiter", "ntest", "num_shots",
-    "num_test_classes", "num_train_task", "num_val_task", "prestime", "steplr",
-    "test_data_generation", "thr", "train_data_batch", "train_data_generation", "w_binding",
-    "w_decay", "wins",
+# What the models pass on: published programs take modules, too, from `from hp_model import *`.
+__all__ = [
+    "ActFun", "F", "Image", "device", "gamma", "gp_lr", "imgsize", "input_dim", "io", "lens",
+    "lr_scheduler", "lr_second", "mem_decay", "mem_update_no_plastic", "meta_lr", "nbclasses",
+    "nbiter", "nn", "np", "ntest", "num_shots", "num_test_classes", "num_train_task",
+    "num_val_task", "optim", "os", "prestime", "random", "setup_seed", "steplr",
+    "test_data_generation", "thr", "torch", "train_data_batch", "train_data_generation",
+    "transforms", "w_binding", "w_decay", "wins",
 ]  # fmt: skip
 
 Drawings = Sequence[Sequence[ArrayLike]]  # of each character, images of one size

@@ -215,8 +215,12 @@ class PublishedTaskModel(nn.Module):
         Returns:
             Outputs [batch, classes], zeros [batch, n], the first layer's potentials [batch, n],
             the traces left without their gradient, the third being 0, and twice 0.
+
+        Raises:
+            ValueError: mask_dict is missing.
         """
-        assert mask_dict is not None
+        if mask_dict is None:
+            raise ValueError("mask_dict is missing: pass a task's three masks, mask_weight()[task]")
         seen = self.shown(input, mask_dict, wins)
         third = torch.zeros_like(self.network.readout.T)
         first = seen.potentials[0]

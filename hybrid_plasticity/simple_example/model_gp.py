@@ -1,7 +1,7 @@
 """The simple example's network under global plasticity, by the names of the published module."""
 
 from hybrid_plasticity.published import *  # noqa: F403
-from hybrid_plasticity.published import PublishedFullyConnected, Updates
+from hybrid_plasticity.published import UNREAD_SPREAD, PublishedFullyConnected, Updates
 from hybrid_plasticity.simple_example.shared_parameters import *  # noqa: F403
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS
 
@@ -12,4 +12,5 @@ class SNN_Model(PublishedFullyConnected):
     """A network 784-512-10, drawn from torch's global generator."""
 
     def __init__(self) -> None:
-        super().__init__(SETTINGS.network("gp"))
+        super().__init__(SETTINGS.undrawn("gp"))
+        self.draw_constants(UNREAD_SPREAD)

@@ -12,4 +12,5 @@ class SNN_Model(PublishedFullyConnected):
     """A network 784-512-10, drawn from torch's global generator."""
 
     def __init__(self) -> None:
-        super().__init__(SETTINGS.network("lp"))
+        super().__init__(SETTINGS.undrawn("lp"))
+        self.draw_constants(SETTINGS.local_spread)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import gc
+import importlib
 import sys
 from pathlib import Path
 
@@ -365,6 +366,31 @@ def test_initial_constants():
     assert not layer.eta.any()
 
 
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_published_classes_have_the_published_constants_on_both_layers(name, monkeypatch):
+    folder, file, cls = {
+        "mnist": ("mnist", "mnist_model", "SNN_Model"),
+        "fashion_mnist": ("fashion_mnist", "fmnist_model", "SNN_Model"),
+        "cifar10": ("cifar10", "cifar10_model", "SCNN"),
+    }[name]
+    module = importlib.import_module(f"hybrid_plasticity.classification.{folder}.{file}")
+    monkeypatch.setattr(module, "WIRING", module.WIRING.scaled(1 / 8))
+    torch.manual_seed(0)
+    model = getattr(module, cls)()
+    for k in (1, 2):
+        alpha, beta, gamma = (getattr(model, f"{n}{k}") for n in ("alpha", "beta", "gamma"))
+        assert not getattr(model, f"eta{k}").any()
+        if name == "cifar10":
+            assert gamma.item() == pytest.approx(1e-3)
+            assert 0 < alpha.item() < 1e-3
+            assert 0 <= beta.min() < 1e-4 < 0.9e-3 < beta.max() < 1e-3
+            assert beta.mean().item() == pytest.approx(0.5e-3, rel=0.15)
+        else:
+            assert gamma.item() == pytest.approx(1e-2)
+            assert alpha.item() == pytest.approx(0.1)
+            assert torch.all(beta == 1e-3)
+
+
 def test_both_rules_start_from_the_same_weights():
     networks = []
     for rule in ("hp", "gp"):
@@ -555,6 +581,14 @@ def test_only_the_paper_s_run_has_its_number(words, dataset, expected, monkeypat
     assert published(args, MNIST, run_name(args, MNIST, dataset)) == expected
 
 
+def test_layers_with_a_trace_have_one_name_in_any_order(monkeypatch):
+    names = set()
+    for layers in (("1", "2"), ("2", "1")):
+        monkeypatch.setattr(sys, "argv", ["script", "--plastic", *layers])
+        names.add(run_name(read(program_options(MNIST, None), MNIST), MNIST, "mnist"))
+    assert names == {"hp_classification_mnist_plastic-1-2"}
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -564,6 +598,7 @@ def test_only_the_paper_s_run_has_its_number(words, dataset, expected, monkeypat
         (("--coding", "rate"), "invalid choice: 'rate'"),
         (("--rule", "lp"), "invalid choice: 'lp'"),
         (("--plastic", "4"), "invalid choice: 4 (choose from 1, 2, 3)"),
+        (("--plastic", "2", "2", "1"), "--plastic 2 2 1 names a layer twice: name each once"),
     ],
 )
 def test_bad_options(words, sentence, call, scripts, tmp_path):

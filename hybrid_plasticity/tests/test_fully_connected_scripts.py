@@ -1,15 +1,24 @@
 """The simple example and fault tolerance as a user runs them."""
 
 import argparse
+import os
 import signal
 
 import pytest
 import torch
 
-from hybrid_plasticity.fully_connected import published
+from hybrid_plasticity.distortions import NOISE_KINDS
+from hybrid_plasticity.fully_connected import check_can_be_written, published, settle_files
 from hybrid_plasticity.published import PublishedModel, save
-from hybrid_plasticity.simple_example.shared_parameters import experiment
-from hybrid_plasticity.tolerance_learning.checkpoint_test import load_network
+from hybrid_plasticity.simple_example.shared_parameters import COMPILED, experiment
+from hybrid_plasticity.simple_example.shared_parameters import SETTINGS as SIMPLE_SETTINGS
+from hybrid_plasticity.tolerance_learning.checkpoint_test import (
+    kinds_chosen,
+    load_network,
+    run_name,
+)
+from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS
+from shared.errors import UserError
 
 SIMPLE, TOLERANCE = "simple_example", "tolerance_learning"
 MNIST = f"{TOLERANCE}/main_mnist_hp.py"  # runs everywhere: MNIST has a stand-in
@@ -34,6 +43,7 @@ def test_a_killed_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path):
     scripts.assert_goes_on(undisturbed, tmp_path, signal.SIGKILL, *REPEATED, behind="checkpoint.pt")
     state = scripts.state(tmp_path)
     assert {"network", "optimiser", "local_optimiser", "generator"} <= state.keys()
+    assert state["settings"] == SETTINGS.state_dict()
     assert "layers.0.hebb" in state["network"]
 
 
@@ -41,20 +51,27 @@ def test_same_seed_same_bytes_and_another_seed_other_ones(scripts, undisturbed, 
     scripts.assert_seed_decides(undisturbed, tmp_path, "layers.0.fc.weight", *REPEATED)
 
 
-@pytest.mark.parametrize("rule", ["hp", "gp", "lp"])
-def test_simple_example(rule, scripts, has_fashion_mnist, tmp_path):
+@pytest.mark.parametrize(
+    ("rule", "encoding"), [("hp", "intensity"), ("gp", "bernoulli"), ("lp", "intensity")]
+)
+def test_simple_example(rule, encoding, scripts, has_fashion_mnist, tmp_path):
     script = f"{SIMPLE}/main_fashion_{rule}.py"
-    words = ("--encoding", "bernoulli", "--constants", "compiled")
+    words = ("--encoding", encoding, "--constants", "compiled")
     done = scripts.run(script, "--quick", *words, "--out", tmp_path)
     if not has_fashion_mnist and done.returncode:
         scripts.assert_refused(done, "Fashion-MNIST was not found")
         return
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path, ["curves", "distortions"])
-    assert result["experiment"] == f"hp_simple_{rule}_bernoulli_compiled_quick"
+    encoded = "_bernoulli" if encoding == "bernoulli" else ""
+    assert result["experiment"] == f"hp_simple_{rule}{encoded}_compiled_quick"
     assert (tmp_path / "constants.png").exists() == (rule != "gp")
     noisy = scripts.rows(tmp_path)[-1]["test_accuracy_gaussian_6"]
-    assert noisy == result["metrics"]["test_accuracy_gaussian_6"]
+    last = result["metrics"]["test_accuracy_gaussian_6"]
+    if encoding == "intensity":
+        assert noisy == last
+    else:  # spikes are drawn anew at every test
+        assert noisy == pytest.approx(last, abs=0.1)
     assert result["published"] is None
 
 
@@ -129,6 +146,78 @@ def test_checkpoints_that_cannot_be_used(scripts, undisturbed, tmp_path):
     torch.save(other, tmp_path / "other.pt")
     done = scripts.run(crop, "--checkpoint", tmp_path / "other.pt", "--out", tmp_path / "c")
     scripts.assert_refused(done, "another network than 784-512-10 (its layers.0.eta differs)")
+
+
+def test_a_network_of_other_constants_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+
+    def write(settings):
+        state = {"network": settings.network("hp").state_dict(), "settings": settings.state_dict()}
+        torch.save({"epoch": 3, "seconds": 0.0, "state": state}, path)
+
+    write(SETTINGS)
+    assert load_network(path, "hp")[1] == 3
+    write(COMPILED)  # those of fault tolerance
+    load_network(path, "hp")
+    write(SIMPLE_SETTINGS)
+    with pytest.raises(
+        UserError, match=r"with other constants than fault tolerance's \(its neuron"
+    ):
+        load_network(path, "hp")
+
+
+NOISE, CROP = f"{TOLERANCE}/test_fashion_noise.py", f"{TOLERANCE}/test_fashion_crop.py"
+LEARNED = "runs/hp_tolerance_fashion_mnist_gp/seed77/checkpoint.pt"
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "words"),
+    [
+        (MNIST, ("--names", "x"), "--names x begins the names of files in a folder: pass --f"),
+        (MNIST, ("--f", __file__), "is a file: name another one"),
+        (MNIST, ("--f", f"{__file__}/below"), "is a file: name another one"),
+        (CROP, ("--names", "x"), "--names x begins the names of files in a folder: pass --f"),
+        (CROP, ("--f", __file__), "is no folder: name that of mlp_v1.pth"),
+        (CROP, ("--model", "mask_model_1", "--seed", 77), f"there is no checkpoint {LEARNED}"),
+        (CROP, ("--f", ".", "--checkpoint", "a.pt"), "not allowed with argument"),
+        (NOISE, ("--model", "mask_model_0", "--rule", "hp"), "not allowed with argument"),
+        (NOISE, ("--noise", "sp", "--kind", "salt"), "not allowed with argument"),
+    ],
+)
+def test_options_that_do_not_go_together(script, options, words, call, scripts, tmp_path):
+    scripts.assert_refused(call(script, *options, "--out", tmp_path / "run"), words)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    check_can_be_written(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(UserError, match=r"cannot be written, as .* may not be"):
+        check_can_be_written(tmp_path / "new" / "folder")
+
+
+@pytest.mark.parametrize(("epochs", "said"), [(6, True), (7, False)])
+def test_a_run_too_short_to_keep_an_epoch_says_so(epochs, said, tmp_path, capsys):
+    args = argparse.Namespace(f=tmp_path, names=None, epochs=epochs)
+    settle_files(args, "gp")
+    assert args.names == "mlp_v0"
+    words = (
+        "will get no files: the published best epoch is sought from epoch 7 on, and this run has"
+    )
+    assert (words in capsys.readouterr().out) == said
+
+
+def test_tests_of_some_kinds_of_noise_have_folders_of_their_own():
+    names = []
+    for noise, kind in (
+        (None, None),
+        ("sp", None),
+        (None, ["s&p"]),
+        (None, ["speckle", "salt"] * 2),
+    ):
+        args = argparse.Namespace(noise=noise, kind=kind, rule="hp", quick=False)
+        names.append(run_name(args, "test", NOISE_KINDS, kinds_chosen(args, NOISE_KINDS)))
+    assert names == ["test_hp", "test_hp_sp", "test_hp_sp", "test_hp_salt-speckle"]
 
 
 @pytest.mark.parametrize(

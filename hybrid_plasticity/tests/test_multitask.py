@@ -514,6 +514,12 @@ def test_the_published_step_makes_the_published_presentation(rule):
     torch.testing.assert_close(found[4], hebb2)
 
 
+def test_a_published_model_without_masks_says_what_is_missing():
+    snn = gp_model.SNN_Model()
+    with pytest.raises(ValueError, match="mask_dict is missing: pass a task's three masks"):
+        snn(torch.rand(2, 784), *snn.produce_hebb())
+
+
 def test_the_published_ewc_holds_weights_as_the_penalty_does():
     torch.manual_seed(0)
     snn = spiking_ewc_model.SNN_Model()

@@ -291,16 +291,21 @@ def test_a_fresh_network_has_the_published_distribution(settings, rule):
         assert not layer.hebb.any()
 
 
+def published_draws(spread):
+    """Weights, then alpha, eta, gamma and beta of both layers, as the published classes draw."""
+    connected = [torch.nn.Linear(784, 512), torch.nn.Linear(512, 10)]
+    alphas = [spread * torch.rand(1) for _ in range(2)]
+    etas = [spread * torch.rand(1, n) for n in (512, 10)]
+    gammas = [torch.rand(1) for _ in range(2)]  # no published program reads them
+    betas = [spread * torch.rand(1, n) for n in (784, 512)]
+    return connected, alphas, etas, gammas, betas
+
+
 def test_a_seed_draws_the_published_initial_values_in_their_order():
     torch.manual_seed(111)
     model = SIMPLE.network("hp")
     torch.manual_seed(111)
-    connected = [torch.nn.Linear(784, 512), torch.nn.Linear(512, 10)]
-    alphas = [0.01 * torch.rand(1) for _ in range(2)]
-    etas = [0.01 * torch.rand(1, n) for n in (512, 10)]
-    for _ in range(2):
-        torch.rand(1)  # gamma, which no published program reads
-    betas = [0.01 * torch.rand(1, n) for n in (784, 512)]
+    connected, alphas, etas, _, betas = published_draws(0.01)
     for layer, linear, alpha, eta, beta in zip(
         model.layers, connected, alphas, etas, betas, strict=True
     ):
@@ -308,6 +313,48 @@ def test_a_seed_draws_the_published_initial_values_in_their_order():
         assert torch.equal(layer.fc.bias, linear.bias)
         for name, value in (("alpha", alpha), ("eta", eta), ("beta", beta)):
             assert torch.equal(layer.get_parameter(name), value)
+
+
+@pytest.mark.parametrize(
+    ("module", "spread"),
+    [
+        ("simple_example.model_hp", 1e-2),
+        ("simple_example.model_lp", 1e-2),
+        ("simple_example.model_gp", 1e-3),
+        ("tolerance_learning.model_hp", 1e-2),
+        ("tolerance_learning.model_gp", 1e-3),
+    ],
+)
+def test_a_seed_gives_the_published_classes_all_their_published_values(module, spread):
+    torch.manual_seed(111)
+    model = importlib.import_module(f"hybrid_plasticity.{module}").SNN_Model()
+    torch.manual_seed(111)
+    connected, alphas, etas, gammas, betas = published_draws(spread)
+    for k in (1, 2):
+        assert torch.equal(getattr(model, f"fc{k}").weight, connected[k - 1].weight)
+        drawn = {"alpha": alphas, "beta": betas, "eta": etas, "gamma": gammas}
+        for name, values in drawn.items():
+            assert torch.equal(getattr(model, f"{name}{k}"), values[k - 1]), name
+            assert torch.equal(model.state_dict()[f"{name}{k}"], values[k - 1]), name
+
+
+def test_a_network_whose_constants_were_not_drawn_is_one_of_global_plasticity():
+    images, labels = torch.rand(20, 28, 28), torch.arange(20) % 10
+    outputs, gradients = [], []
+    for rule in ("hp", "gp"):
+        torch.manual_seed(0)
+        model = SIMPLE.undrawn(rule)
+        for _ in range(2):
+            output = model(images).output
+        outputs.append(output)
+        squared_error(output, labels).backward()
+        gradients.append(model.layers[0].fc.weight.grad)
+        for layer in model.plastic_layers():
+            assert not layer.hebb.any()
+            assert not layer.alpha.grad.any()
+            assert not layer.beta.grad.any()
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*gradients)
 
 
 # ------------------------------------------------------------------------------------ protocols

@@ -162,6 +162,59 @@ def test_a_new_model_has_its_constants_drawn_and_learns_in_the_published_loop(ca
     assert hebb2.any() == (not case.endswith("gp"))
 
 
+PROGRAM = """
+{first_lines}
+batch_size, num_epochs = 20, 2
+criterion = nn.MSELoss()
+setup_seed(111)
+snn = SNN_Model().to(device)
+param_base, param_local = snn.parameter_split()
+optim_base = torch.optim.Adam(param_base, lr=gp_learning_rate)
+optim_local = torch.optim.Adam(param_local, lr=lp_learning_rate)
+images = torch.from_numpy((np.random.rand(batch_size, 1, 28, 28) > 0.9).astype("float32"))
+labels = torch.arange(batch_size) % num_classes
+hebb1, hebb2 = snn.produce_hebb()
+losses, start = [], time.time()
+for epoch in range(num_epochs):
+    snn.train()
+    for i in range(6):
+        for i_update in range(num_updates):
+            optim_base.zero_grad()
+            outputs, spikes, _, hebb1, hebb2, eta1, eta2 = snn(
+                input=images.to(device), hebb1=hebb1, hebb2=hebb2, wins=time_window
+            )
+            wanted = F.one_hot(labels, num_classes).float()
+            loss = criterion(outputs.cpu(), wanted)
+            loss.backward()
+            optim_base.step()
+        optim_local.step()
+        optim_local.zero_grad()
+        losses.append(loss.item())
+    optim_base = lr_scheduler(optim_base, epoch, gp_learning_rate, 40)
+assert math.isfinite(time.time() - start)
+"""
+
+
+@pytest.mark.parametrize(
+    "first_lines",
+    [
+        "from hybrid_plasticity.simple_example.model_hp import *\n"
+        "from hybrid_plasticity.simple_example.shared_parameters import *",
+        "from hybrid_plasticity.tolerance_learning.model_gp import *",
+    ],
+)
+def test_a_program_that_takes_all_its_names_from_the_model_trains(first_lines):
+    names: dict[str, object] = {}
+    exec(PROGRAM.format(first_lines=first_lines), names)
+    losses = names["losses"]
+    assert len(losses) == 12
+    assert losses[-1] < losses[0]
+
+
+def test_the_modules_have_the_published_constants():
+    assert (tolerance_gp.w_decay, tolerance_hp.w_decay) == (0.8, 0.99)
+
+
 # ---------------------------------------------------------------------------------- classifiers
 
 CLASSIFIERS = {

@@ -1,12 +1,14 @@
 """The network of CIFAR-10: what it is made of, and the published module's names."""
 
+import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybrid_plasticity.convolutional import Classifier, Initial, Wiring
 from hybrid_plasticity.plastic import Hebbian, Neuron
 from hybrid_plasticity.published import *  # noqa: F403
 from hybrid_plasticity.published import PublishedClassifier, Updates
+from hybrid_plasticity.published import lr_scheduler as _lr_scheduler
 
 WIRING = Wiring(
     image=(3, 32),
@@ -32,8 +34,21 @@ num_classes, num_update = 10, 1
 batch_size, num_epochs, learning_rate = 50, 120, 0.08
 tau_w, time_window = WIRING.tau_w, WIRING.steps
 _updates = Updates(WIRING.neuron, WIRING.hebbian)
-mem_update_nonplastic = _updates.mem_update_nonplastic
 mem_update_plastic = _updates.mem_update_plastic
+
+
+def mem_update_nonplastic(
+    fc: nn.Module, x: Tensor, spike: Tensor, mem: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`Updates.mem_update_nonplastic`, whose inputs have another name in this module."""
+    return _updates.mem_update_nonplastic(fc, x, spike, mem)
+
+
+def lr_scheduler(  # type: ignore[no-redef]  # that of `published` has another default
+    optimizer: torch.optim.Optimizer, epoch: int, init_lr: float = 0.1, lr_decay_epoch: int = 50
+) -> torch.optim.Optimizer:
+    """`published.lr_scheduler`, whose changes lie 50 epochs apart in this module."""
+    return _lr_scheduler(optimizer, epoch, init_lr, lr_decay_epoch)
 
 
 class SCNN(PublishedClassifier):
@@ -42,7 +57,7 @@ class SCNN(PublishedClassifier):
     def __init__(self, num_classes: int = num_classes) -> None:
         if num_classes != 10:
             raise ValueError(f"CIFAR-10 has 10 classes, not {num_classes}")
-        super().__init__(Classifier(WIRING))
+        super().__init__(Classifier(WIRING), gamma=1e-3)
 
     def forward(
         self,

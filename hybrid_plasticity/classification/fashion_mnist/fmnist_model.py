@@ -38,7 +38,7 @@ class SNN_Model(PublishedClassifier):
     """The network at full width, drawn from torch's global generator."""
 
     def __init__(self) -> None:
-        super().__init__(Classifier(WIRING))
+        super().__init__(Classifier(WIRING), gamma=1e-2)
 
     def forward(
         self,
