@@ -301,6 +301,13 @@ class Scripts:
         assert not np.array_equal(states[1]["network"][weights], before["network"][weights])
 
 
+@pytest.fixture(autouse=True)
+def _small_numbers() -> None:
+    """Programs flush numbers too small for a normal float; hypothesis wants numbers that small."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def scripts_of() -> Callable[[str], Scripts]:
     """The scripts of a paper, by the name of its folder."""
