@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from hybrid_plasticity.distortions import KINDS
-from hybrid_plasticity.figures import KIND_LABELS, PROTOCOLS, draw_spikes, levels_of
+from hybrid_plasticity.figures import PROTOCOLS, STRENGTHS, draw_spikes, levels_of
 from shared.errors import UserError
 from shared.options import script
 from shared.report import load_results
@@ -91,7 +91,7 @@ def draw_tolerance(results: pd.DataFrame, title: str, names: Mapping[str, str]) 
     rows = -(-len(kinds) // 3)
     columns = -(-len(kinds) // rows)
     figure, grid = plt.subplots(
-        rows, columns, figsize=(3.6 * columns, 2.9 * rows), sharey=True, squeeze=False,
+        rows, columns, figsize=(3.6 * columns + 1.6, 2.9 * rows), sharey=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for axes, kind in zip(grid.flat, kinds, strict=False):
@@ -103,16 +103,18 @@ def draw_tolerance(results: pd.DataFrame, title: str, names: Mapping[str, str]) 
                     continue
                 label = rule.upper() + (f", trace {protocol}" if ending else "")
                 mean, spread = curves.mean(axis=1), curves.std(axis=1).fillna(0)
-                axes.plot(mean, style, marker=".", color=COLORS[rule], label=label)
+                x = STRENGTHS[kind][1] * mean.index.to_numpy()
+                axes.plot(x, mean, style, marker=".", color=COLORS[rule], label=label)
                 axes.fill_between(
-                    mean.index, mean - spread, mean + spread, color=COLORS[rule], alpha=0.2,
+                    x, mean - spread, mean + spread, color=COLORS[rule], alpha=0.2,
                     linewidth=0,
                 )  # fmt: skip
-        axes.set(title=kind, xlabel=KIND_LABELS[kind])
+        axes.set(title=kind, xlabel=STRENGTHS[kind][0])
         axes.grid(alpha=0.3)
     for row in grid:
         row[0].set(ylabel="test accuracy (%)")
-    grid[0, 0].legend(fontsize=7)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", fontsize=7, handlelength=3.5)
     figure.suptitle(f"{title}: mean and standard deviation over seeds", fontsize=10)
     return figure
 

@@ -9,13 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-KIND_LABELS = {
-    "crop": "side of the blanked square / 2 (pixels)",
-    "gaussian": "variance (0.01)",
-    "salt": "share of white pixels (0.01)",
-    "pepper": "share of black pixels (0.06)",
-    "s&p": "share of white and black pixels (0.02)",
-    "speckle": "variance (100)",
+# Label of a distortion's strength, and what a level stands for.
+STRENGTHS = {
+    "crop": ("side of the blanked square (pixels)", 2),
+    "gaussian": ("variance", 0.01),
+    "salt": ("share of white pixels", 0.01),
+    "pepper": ("share of black pixels", 0.06),
+    "s&p": ("share of white and black pixels", 0.02),
+    "speckle": ("variance", 100),
 }
 
 # What the trace does in a test: the ending of the metrics' names, and the style of the curve.
@@ -76,10 +77,11 @@ def draw_levels(metrics: Mapping[str, float | None], kinds: Sequence[str], title
         for protocol, (ending, style) in PROTOCOLS.items():
             curve = levels_of(metrics, kind, ending)
             if len(curve):
-                plot.plot(curve, style, marker=".", color="C0", label=protocol)
+                x = STRENGTHS[kind][1] * curve.index.to_numpy()
+                plot.plot(x, curve, style, marker=".", color="C0", label=protocol)
         if len(levels_of(metrics, kind, "_frozen")):
             plot.legend(title="trace", fontsize=7, title_fontsize=7)
-        plot.set(xlabel=KIND_LABELS[kind], title=kind)
+        plot.set(xlabel=STRENGTHS[kind][0], title=kind)
         plot.grid(alpha=0.3)
     axes[0, 0].set(ylabel="test accuracy (%)")
     figure.suptitle(title, fontsize=10)
