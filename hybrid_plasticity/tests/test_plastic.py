@@ -434,7 +434,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_step_rule_and_cause():
     ],
 )
 def test_the_papers_model_files_build_the_network_of_their_rule(folder, rule):
-    model = importlib.import_module(f"hybrid_plasticity.{folder}").SNN_Model()
+    model = importlib.import_module(f"hybrid_plasticity.{folder}").SNN_Model().network
     assert model.rule == rule
     assert [layer.fc.weight.shape for layer in model.layers] == [(512, 784), (10, 512)]
     assert len(model.plastic_layers()) == (0 if rule == "gp" else 2)
