@@ -351,7 +351,9 @@ class SynthDataset(TensorDataset):
         path = folder / select / f"{type}.pt"
         if not path.is_file():
             raise UserError(f"{path} is not there: run synth_dataset_gen.py first")
-        samples, self.input_size, self.input_channels, self.label_features = torch.load(path)
+        samples, self.input_size, self.input_channels, self.label_features = torch.load(
+            path, weights_only=True
+        )
         super().__init__(*samples)
 
 

@@ -278,13 +278,13 @@ def test_files_that_a_published_program_saved_are_read_with_their_traces(case, t
     # And back: what `save` writes is what was read.
     save(PublishedModel(network), tmp_path / "again", "mlp_v1", 0.5)
     again, traces_again, spikes = paths(tmp_path / "again", "mlp_v1")
-    written = torch.load(again)
+    written = torch.load(again, weights_only=True)
     assert written.keys() == parameters(golden).keys()
     for name in ("fc1.weight", "fc2.bias", *(["alpha1", "eta2"] if case[-2:] == "hp" else [])):
         assert torch.equal(written[name], golden[f"param/{name}"])
     if case[-2:] == "hp":
-        assert torch.equal(torch.load(traces_again)["hebb1"], golden["hebb1"])
-    assert torch.load(spikes) == 0.5
+        assert torch.equal(torch.load(traces_again, weights_only=True)["hebb1"], golden["hebb1"])
+    assert torch.load(spikes, weights_only=True) == 0.5
     check(network(golden["images"]).output, golden["output"])
 
 
@@ -309,7 +309,7 @@ def test_the_best_epoch_from_the_seventh_on_is_kept(tmp_path):
     for n in range(1, len(rows) + 1):
         keep_best(args, network, rows[:n])
         spikes = paths(args.f, "mlp_v1")[2]
-        kept.append(float(torch.load(spikes)) if spikes.exists() else None)
+        kept.append(float(torch.load(spikes, weights_only=True)) if spikes.exists() else None)
     assert kept == [None] * 6 + [6.0, 6.0, 8.0]
     keep_best(argparse.Namespace(f=None), network, rows)
 

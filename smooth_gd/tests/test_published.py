@@ -51,7 +51,6 @@ def test_published_names(scripts):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A wheel and an editable wheel of what this paper needs, from a copy of the sources."""
-    pytest.importorskip("setuptools", "77")
     folder = tmp_path_factory.mktemp("build")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (folder / name).write_bytes((ROOT / name).read_bytes())
