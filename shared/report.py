@@ -78,9 +78,16 @@ SCORES: dict[str, tuple[str, str, float]] = {
 BRP_MODES = ("BP", "FA", "DFA", "sDFA", "BRP", "shallow")
 BRP_FC = tuple(f"brp_mnist_{mode}_FC-1000-FC-10" for mode in BRP_MODES)
 COMPARED = {
-    "sl_mnist": Comparison(("sl_mnist", "sl_mnist_exact", "sl_mnist_published")),
+    "sl_mnist": Comparison(
+        (
+            "sl_mnist",
+            "sl_mnist_exact",
+            "sl_mnist_published_ties-event",
+            "sl_mnist_published_ties-event_exact",
+        )
+    ),
     "sl_fashion": Comparison(("sl_fashion", "sl_fashion_exact", "sl_fashion_published")),
-    "sl_tca": Comparison(("sl_tca", "sl_tca_exact", "sl_tca_published")),
+    "sl_tca": Comparison(("sl_tca", "sl_tca_exact", "sl_tca_published_published-tca")),
     "brp_mnist_modes": Comparison(BRP_FC),
     "brp_mnist_angles": Comparison(
         BRP_FC[1:-1], "angle_1", "angle of the hidden layer's gradient to BP's (degrees)", 1
