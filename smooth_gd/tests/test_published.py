@@ -84,8 +84,13 @@ def test_an_installed_package_is_importable(built, tmp_path, kind):
     (wheel,) = (built / kind).glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
+    # The environment's own installation of the sources, if any, must not stand in for this one.
     program = f"""
-import site
+import site, sys
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "")]
+for name in [name for name in sys.modules if name.startswith("__editable__")]:
+    del sys.modules[name]
+sys.path.insert(0, {str(tmp_path)!r})
 site.addsitedir({str(tmp_path)!r})
 import matplotlib.pyplot as plt
 from spikegd.qif import QIFNeuron
