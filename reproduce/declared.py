@@ -1,7 +1,7 @@
 """Rows and claims, as `<paper>/reproduction.toml` declares them.
 
 A row is a script with its options: what has to be run. A claim is a sentence of the paper that
-numbers of rows can decide. See docs/extending.md for an example of each.
+numbers of rows can decide. docs/extending.md has an example of each.
 """
 
 import tomllib

@@ -116,8 +116,6 @@ def carry_out(
     device: Any,
     work: Callable[["Run"], None],
     data: Mapping[str, Any] | None = None,
-    *,
-    can_grow: bool = False,
 ) -> None:
     """Do a run's work in its folder, or show the result where it has been done already.
 
@@ -127,10 +125,9 @@ def carry_out(
         device: the device it runs on.
         work: trains, tests and writes the result.
         data: as in `Run`.
-        can_grow: as in `Run`.
     """
     folder = args.out or Path("runs") / experiment / f"seed{args.seed}"
-    with Run(folder, vars(args), device, data, can_grow=can_grow) as run:
+    with Run(folder, vars(args), device, data) as run:
         if run.finished is None:
             work(run)
         else:
@@ -352,8 +349,6 @@ class Run:
         data: name, number of samples and checksum of what it trains and tests on, such as
             `shared.datasets.fingerprint` gives; None where they are not compared, such as data
             made from the seed.
-        can_grow: whether a run of more epochs begins as this one, epoch by epoch: no step size
-            depends on its length. A finished run then goes on where more are asked for.
 
     Raises:
         RunError: another run is using the folder, the folder holds a run with other options or on
@@ -366,14 +361,11 @@ class Run:
         config: Mapping[str, Any],
         device: Any,
         data: Mapping[str, Any] | None = None,
-        *,
-        can_grow: bool = False,
     ) -> None:
         self.folder = folder
         self.config = json.loads(json.dumps(dict(config), default=str))
         self.data = json.loads(json.dumps(data))
         self.device = device_name(device)
-        self._can_grow = can_grow
         self._parts: list[dict[str, Any]] = []
         self._commit = commit()  # of the code that runs, whatever is checked out at its end
         self._writer: Any = None
@@ -385,12 +377,7 @@ class Run:
         """The content of result.json where this run has ended already, else None."""
         if not self._result_path.exists():
             return None
-        content = self._read_json(self._result_path)
-        return None if self._is_longer_than(content.get("options", {})) else content
-
-    def _is_longer_than(self, options: Mapping[str, Any]) -> bool:
-        """Whether this run is one of more epochs, and such a run may go on from a shorter one."""
-        return self._can_grow and options.get("epochs", 0) < self.config.get("epochs", 0)
+        return self._read_json(self._result_path)
 
     @staticmethod
     def _read_json(path: Path) -> dict[str, Any]:
@@ -503,14 +490,11 @@ class Run:
         remedy = "choose another --out, or replace that run with --no-resume"
         for name in sorted({*options, *self.config} - {*_NOT_COMPARED}):
             then, now = options.get(name), self.config.get(name)
-            if then == now or (name == "epochs" and self._is_longer_than(options)):
-                continue
-            is_length = name == "epochs" and not self._can_grow
-            why = ", and its step sizes depend on its length" if is_length else ""
-            raise RunError(
-                f"{self.folder} holds a run with --{name.replace('_', '-')} {then}, not {now}{why};"
-                f" {remedy}"
-            )
+            if then != now:
+                raise RunError(
+                    f"{self.folder} holds a run with --{name.replace('_', '-')} {then}, not {now}; "
+                    f"{remedy}"
+                )
         if data != self.data:
             raise RunError(
                 f"{self.folder} holds a run on {_described(data)}, not on {_described(self.data)}; "
