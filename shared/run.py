@@ -7,11 +7,12 @@ A run's folder holds
     checkpoint.pt    all that a killed run needs to go on bit for bit; checkpoint.previous.pt is the
                      one before it. Tensors are saved by torch, arrays of NumPy or JAX by NumPy
     result.json      at the end; its keys are `Result`'s fields
-    *.png, *.pdf     figures
+    *.png            figures; *.pdf with --pdf
 
 A run that was killed, interrupted or that filled the disk goes on when the same command is given
-again. One folder takes one run at a time, one set of options and one data set: what a folder holds
-is compared with what is asked for, whether config.json is there or result.json alone.
+again, and one that has ended goes on where more epochs are asked for and its schedule allows it.
+One folder takes one run at a time, one set of options and one data set: what a folder holds is
+compared with what is asked for, whether config.json is there or result.json alone.
 """
 
 import argparse
@@ -45,11 +46,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+RUNS = Path("runs")
 PACKAGES = ("numpy", "torch", "torchvision", "numba", "triton", "jax", "jaxlib", "scikit-learn")
 
 # Options that say where things lie, where and how they are computed, or how they are shown, not
 # what is computed. Device and threads of every part of a run are recorded instead.
-_NOT_COMPARED = ("out", "data_root", "device", "resume", "tensorboard", "threads")
+_NOT_COMPARED = ("out", "data_root", "device", "pdf", "resume", "tensorboard", "threads")
 # Options of a command that have no place in a stored one: it is run again somewhere else.
 _NOT_REPEATED = ("--out", "--data-root", "--resume", "--no-resume")
 
@@ -349,6 +351,9 @@ class Run:
         data: name, number of samples and checksum of what it trains and tests on, such as
             `shared.datasets.fingerprint` gives; None where they are not compared, such as data
             made from the seed.
+        experiment, paper, dataset, published: as in `Result`.
+        grows: a run of fewer epochs is the beginning of this one; False where the epochs decide
+            more than when it ends, such as a step size that falls over all of them.
 
     Raises:
         RunError: another run is using the folder, the folder holds a run with other options or on
@@ -361,8 +366,16 @@ class Run:
         config: Mapping[str, Any],
         device: Any,
         data: Mapping[str, Any] | None = None,
+        *,
+        experiment: str = "",
+        paper: str = "",
+        dataset: str = "",
+        published: Mapping[str, float] | None = None,
+        grows: bool = False,
     ) -> None:
         self.folder = folder
+        self.experiment, self.paper, self.dataset = experiment, paper, dataset
+        self.published, self.grows = published, grows
         self.config = json.loads(json.dumps(dict(config), default=str))
         self.data = json.loads(json.dumps(data))
         self.device = device_name(device)
@@ -490,7 +503,9 @@ class Run:
         remedy = "choose another --out, or replace that run with --no-resume"
         for name in sorted({*options, *self.config} - {*_NOT_COMPARED}):
             then, now = options.get(name), self.config.get(name)
-            if then != now:
+            if then != now and name == "epochs" and (obstacle := self._obstacle(then, now)):
+                raise RunError(f"{self.folder} holds a run of {then} epochs{obstacle}; {remedy}")
+            if then != now and name != "epochs":
                 raise RunError(
                     f"{self.folder} holds a run with --{name.replace('_', '-')} {then}, not {now}; "
                     f"{remedy}"
@@ -500,6 +515,18 @@ class Run:
                 f"{self.folder} holds a run on {_described(data)}, not on {_described(self.data)}; "
                 f"give it those data, {remedy}"
             )
+        if options.get("epochs") != self.config.get("epochs") and self._result_path.exists():
+            os.replace(self._result_path, self.folder / f"result.{options['epochs']}-epochs.json")
+
+    def _obstacle(self, then: int, now: int) -> str | None:
+        """Why a run of `then` epochs cannot go on to `now` epochs, or None where it can."""
+        if not self.grows:
+            return f", whose schedule depends on their number, so it does not begin one of {now}"
+        if now < then:
+            return f", more than {now}"
+        if self._result_path.exists() and not self.checkpoint_path.exists():
+            return f" without its checkpoint, so it cannot go on to {now}"
+        return None
 
     @property
     def seconds(self) -> float:
@@ -687,24 +714,24 @@ class Run:
         return self._writer
 
     def save_figure(self, figure: "Figure", name: str) -> str:
-        """Write a figure as PNG and PDF into the folder and close it.
+        """Write a figure into the folder, as PNG and with --pdf as PDF too, and close it.
 
         Returns:
             The PNG's file name.
         """
-        save_figure(figure, self.folder / name)
+        save_figure(figure, self.folder / name, pdf=bool(self.config.get("pdf")))
         return f"{name}.png"
 
     def finish(
         self,
         *,
-        experiment: str,
-        paper: str,
-        dataset: str,
         epochs: int,
         metrics: Mapping[str, float | None],
-        published: Mapping[str, float] | None = None,
         figure: str | None = None,
+        experiment: str | None = None,
+        paper: str | None = None,
+        dataset: str | None = None,
+        published: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
         """Write result.json and print it as a table; arguments as in `Result`.
 
@@ -712,10 +739,10 @@ class Run:
             The content of result.json.
         """
         result = Result(
-            experiment=experiment,
-            paper=paper,
+            experiment=experiment or self.experiment,
+            paper=paper or self.paper,
             figure=figure,
-            dataset=dataset,
+            dataset=dataset or self.dataset,
             seed=self.config["seed"],
             epochs=epochs,
             device=self._one_after_the_other("device"),
@@ -725,7 +752,7 @@ class Run:
             cpu_seconds=round(self.cpu_seconds, 2),
             peak_memory_mb=round(peak_memory_mb(), 1),
             metrics=metrics,
-            published=published,
+            published=published or self.published,
             options={
                 name: value for name, value in self.config.items() if name not in _NOT_COMPARED
             },
@@ -752,15 +779,16 @@ def _described(data: Mapping[str, Any] | None) -> str:
     return f"{data['name']} ({data['samples']} samples, checksum {data['checksum']})"
 
 
-def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure as path.png and path.pdf, without dates, and close it."""
+def save_figure(figure: "Figure", path: Path, *, pdf: bool = False) -> None:
+    """Write a figure as path.png and, on demand, path.pdf, without dates, and close it."""
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path.with_name(path.name + ".png"), dpi=150, bbox_inches="tight")
-    figure.savefig(
-        path.with_name(path.name + ".pdf"), bbox_inches="tight", metadata={"CreationDate": None}
-    )
+    if pdf:
+        figure.savefig(
+            path.with_name(path.name + ".pdf"), bbox_inches="tight", metadata={"CreationDate": None}
+        )
     plt.close(figure)
 
 

@@ -12,11 +12,10 @@ The authors' older program has eta_s 1e-2, eta_p 1e-4 (`--preset older`) and als
 hidden layers (`--hidden 8 8`). The tuned preset learns the timings only.
 """
 
-import argparse
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import matplotlib.pyplot as plt
 import torch
@@ -24,45 +23,63 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 from torch import Tensor
 
-from shared.device import prepare
-from shared.options import (
-    add_common_options,
-    add_preset_options,
-    check_positive,
-    experiment_name,
-    parse,
-    script,
+from shared import experiment
+from shared.experiment import (
+    UNNAMED,
+    Experiment,
+    Made,
+    Named,
+    NonNegative,
+    Positive,
+    as_published,
+    paper,
 )
-from shared.run import Run, carry_out
+from shared.options import script
+from shared.run import Run
 from shifting_learning.Dataset import code
 from shifting_learning.figures import draw_potentials, look_at_last_layer
-from shifting_learning.network import Network, decide, named_sizes, reward_error
+from shifting_learning.network import Network, decide, reward_error
 from shifting_learning.SL_Layer import Rule, SNNLayer, Ties
 
-EPOCHS = 400
-HIDDEN = [8]
 LEVELS = (0.01, 0.99)  # intensities that stand for 0 and 1
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a preset fixes; every field is an option of the same name.
+class Settings(experiment.Settings):
+    """The options; what a preset fixes stands in `PRESETS`."""
 
-    Attributes:
-        lr_ets, lr_etp: step sizes of the timings (eta_s) and of the passing times (eta_p).
-        ties: inputs of one time, see `SL_Layer.ShiftingLayer`.
-    """
+    hidden: Annotated[tuple[Positive[int], ...], paper((8,))] = (8,)
+    """Neurons of each hidden layer; the older program also has 8 8."""
+    repeat: Annotated[Positive[int], UNNAMED] = 1
+    """Networks to train."""
+    epochs: Annotated[Positive[int], paper(400)] = 400
+    """Steps, each on all four patterns."""
+    threads: Annotated[Positive[int] | None, UNNAMED] = 1
+    """CPU threads; more would wait for each other longer than they work."""
+    preset: Annotated[Literal["published", "older", "tuned"], Named("{}")] = "tuned"
+    """Values of the following options where they are not given."""
+    lr_ets: Annotated[Positive[float], paper(1e-3)] = 1e-2
+    """Step size eta_s of the timings."""
+    lr_etp: Annotated[NonNegative[float], paper(1e-2)] = 0.0
+    """Step size eta_p of the passing times."""
+    ties: Annotated[Ties, paper("published")] = "event"
+    """How inputs of one time are taken, see `SL_Layer.ShiftingLayer`."""
+    rule: Annotated[Rule, Named("{}"), paper("shifting")] = "shifting"
+    """Learning rule."""
 
-    lr_ets: float
-    lr_etp: float
-    ties: Ties
+
+OLDER: dict[str, Any] = {"lr_ets": 1e-2, "lr_etp": 1e-4, "ties": "published"}
+"""What the authors' older program has."""
 
 
-PRESETS = {
-    "published": Settings(lr_ets=1e-3, lr_etp=1e-2, ties="published"),
-    "older": Settings(lr_ets=1e-2, lr_etp=1e-4, ties="published"),
-    "tuned": Settings(lr_ets=1e-2, lr_etp=0.0, ties="event"),
-}
+def defaults(asked: Settings) -> Settings:
+    """What options that are not given start from, by the preset."""
+    settings = Settings()
+    if asked.preset == "published":
+        settings = as_published(settings)
+    if asked.preset == "older":
+        settings = replace(settings, **OLDER)
+    return replace(settings, epochs=100, repeat=20) if asked.quick else settings
 
 
 def patterns() -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,43 +129,41 @@ def solved(network: Network, z: Tensor, labels: Tensor) -> Tensor:
     return (decide(network(z)) == labels).all(dim=1)
 
 
-def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -> None:
+def train(settings: Settings, data: Made, device: torch.device, run: Run) -> None:
     """Train the networks, write the figures and the result."""
+    repeat, epochs = settings.repeat, settings.epochs
     z, labels = (x.to(device) for x in patterns())
     names = [f"{a}, {b}" for a, b in itertools.product((0, 1), repeat=2)]
-    z = z.expand(args.repeat, -1, -1)
+    z = z.expand(repeat, -1, -1)
     right = labels.tolist()
-    labels = labels.expand(args.repeat, -1)
-    generator = torch.Generator().manual_seed(args.seed)
-    network = build(args.repeat, args.hidden, args.rule, args.ties, generator).to(device)
+    labels = labels.expand(repeat, -1)
+    generator = torch.Generator().manual_seed(settings.seed)
+    network = build(repeat, settings.hidden, settings.rule, settings.ties, generator).to(device)
     before = look_at_last_layer(network, z)
     first = run.restore(network=network)
 
-    for epoch in range(first + 1, args.epochs + 1):
+    for epoch in range(first + 1, epochs + 1):
         success = solved(network, z, labels).double().mean()
-        error = learn(network, z, labels, args.lr_ets, args.lr_etp).mean()
-        show = epoch % 100 == 0 or epoch == args.epochs
+        error = learn(network, z, labels, settings.lr_ets, settings.lr_etp).mean()
+        show = epoch % 100 == 0 or epoch == epochs
         row = {"error": error.item(), "success_rate": success.item()}
         run.log(epoch, row, show=show)
         if show:
             run.checkpoint(epoch, network=network)
 
     successes = int(solved(network, z, labels).sum())
-    interval = binomtest(successes, args.repeat).proportion_ci(method="wilson")
+    interval = binomtest(successes, repeat).proportion_ci(method="wilson")
     potentials = draw_potentials(before, look_at_last_layer(network, z), names, right)
     run.save_figure(potentials, "potentials")
     run.finish(
-        experiment=name,
-        paper="shifting_learning",
-        dataset="xor",
-        epochs=args.epochs,
+        epochs=epochs,
         metrics={
-            "networks": args.repeat,
-            "success_rate": successes / args.repeat,
+            "networks": repeat,
+            "success_rate": successes / repeat,
             "success_rate_low_95": interval.low,
             "success_rate_high_95": interval.high,
         },
-        figure=run.save_figure(draw(run.metrics(), args.repeat), "xor"),
+        figure=run.save_figure(draw(run.metrics(), repeat), "xor"),
     )
 
 
@@ -158,44 +173,24 @@ def Xor() -> int:
     Returns:
         1 where it is right on all four patterns, else 0.
     """
-    settings = PRESETS["published"]
-    network = build(1, HIDDEN, "shifting", settings.ties, torch.default_generator)
+    settings = as_published(Settings())
+    generator = torch.default_generator
+    network = build(1, settings.hidden, settings.rule, settings.ties, generator)
     z, labels = (x[None] for x in patterns())
-    for _ in range(EPOCHS):
+    for _ in range(settings.epochs):
         learn(network, z, labels, settings.lr_ets, settings.lr_etp)
     return int(solved(network, z, labels))
 
 
-def main() -> None:
-    """Read the options and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--hidden",
-        type=int,
-        nargs="+",
-        default=HIDDEN,
-        help="neurons of each hidden layer (default and paper: 8; older program: 8 8)",
-    )
-    parser.add_argument("--repeat", type=int, default=1, help="networks to train (default: 1)")
-    parser.add_argument(
-        "--rule",
-        choices=get_args(Rule),
-        default="shifting",
-        help="learning rule (default: shifting, the paper's)",
-    )
-    add_preset_options(parser, PRESETS, {"ties": get_args(Ties)})
-    add_common_options(parser, "sl_xor", EPOCHS, threads=1)
-    args = parse(parser, lambda args: PRESETS[args.preset])
-    if args.quick:
-        args.epochs, args.repeat = 100, min(args.repeat, 20)
-    check_positive(epochs=args.epochs, repeat=args.repeat, hidden=min(args.hidden))
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    session = "sl_xor" + named_sizes(args.hidden, HIDDEN)
-    name = experiment_name(session, args, PRESETS[args.preset])
-    carry_out(args, name, device, lambda run: train(args, name, run, device))
+EXPERIMENT = Experiment(
+    paper="shifting_learning",
+    description=__doc__,
+    settings=Settings,
+    load=lambda settings, device: Made("xor"),
+    session=lambda settings, data: f"sl_{data}",
+    defaults=defaults,
+)
 
 
 if __name__ == "__main__":
-    script(main)
+    script(lambda: EXPERIMENT.main(train))

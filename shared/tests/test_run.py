@@ -211,7 +211,7 @@ def test_other_options_in_one_folder_are_refused_and_named(tmp_path):
     with new_run(tmp_path, epochs=2):
         pass
     with (
-        pytest.raises(RunError, match="holds a run with --epochs 2, not 3"),
+        pytest.raises(RunError, match="holds a run of 2 epochs"),
         new_run(tmp_path, epochs=3),
     ):
         pass
@@ -226,7 +226,7 @@ def test_a_refused_run_leaves_the_folder_to_the_corrected_one(tmp_path):
         run.save(1, STATE)
     with pytest.raises(UserError, match="the loss"), new_run(tmp_path, epochs=3):
         raise UserError("the loss is no number")
-    with pytest.raises(RunError, match="holds a run with --epochs 3"), new_run(tmp_path, epochs=2):
+    with pytest.raises(RunError, match="holds a run of 3 epochs"), new_run(tmp_path, epochs=2):
         pass
 
 
@@ -340,7 +340,7 @@ def test_a_folder_of_another_run_is_refused_by_what_differs(tmp_path, files):
     for changed, sentence in (
         ({"seed": 5}, "holds a run with --seed 3, not 5"),
         ({"rule": "shifting"}, "holds a run with --rule exact, not shifting"),
-        ({"epochs": 3}, "holds a run with --epochs 2, not 3"),
+        ({"epochs": 3}, "a run of 2 epochs, whose schedule depends on their number"),
     ):
         with pytest.raises(RunError, match=sentence), Run(tmp_path, options | changed, CPU, data):
             pass
@@ -388,15 +388,17 @@ def test_a_config_that_says_nothing_is_one_sentence(tmp_path, content):
         pass
 
 
-def test_figures_are_written_as_png_and_pdf(tmp_path):
+@pytest.mark.parametrize("pdf", [False, True])
+def test_figures_are_written_as_png_and_on_demand_as_pdf(tmp_path, pdf):
     import matplotlib.pyplot as plt
 
-    with new_run(tmp_path) as run:
+    with new_run(tmp_path, pdf=pdf) as run:
         figure, axes = plt.subplots()
         axes.plot([1, 2])
         assert run.save_figure(figure, "curve") == "curve.png"
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / "curve.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "curve.pdf").exists() == pdf
+    assert not pdf or (tmp_path / "curve.pdf").read_bytes().startswith(b"%PDF")
     assert not plt.get_fignums()
 
 

@@ -1,6 +1,7 @@
 """The published program's names, calls and fresh networks."""
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,8 +119,11 @@ def test_iris_is_trained_saved_and_tested(tmp_path, monkeypatch, capsys):
 
 def test_digits_are_trained_saved_and_tested(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(SL_mnist, "EPOCHS", 1)
-    monkeypatch.setattr(SL_mnist, "HIDDEN", [20])
+
+    def few(asked):
+        return replace(SL_mnist.defaults(asked), epochs=1, hidden=(20,))
+
+    monkeypatch.setattr(SL_mnist, "EXPERIMENT", replace(SL_mnist.EXPERIMENT, defaults=few))
     with pytest.raises(UserError, match="train first"):
         SL_mnist.MNIST_test(100, 100, "digits")
     SL_mnist.MNIST_train(200, 50, "digits")

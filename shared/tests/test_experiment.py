@@ -1,0 +1,221 @@
+"""Settings that make the command line, names of experiments, runs that grow."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+import pytest
+import torch
+
+from shared import experiment
+from shared.errors import UserError
+from shared.experiment import (
+    UNNAMED,
+    Experiment,
+    Made,
+    Named,
+    Positive,
+    Share,
+    as_published,
+    paper,
+    spelled,
+)
+from shared.run import Run
+
+
+@dataclass(frozen=True)
+class Settings(experiment.Settings):
+    dataset: Annotated[Literal["dice", "coins"], UNNAMED, spelled("dataset", "-data")] = "dice"
+    """What is thrown."""
+    epochs: Annotated[Positive[int], paper(9)] = 3
+    """Throws."""
+    hidden: tuple[Positive[int], ...] = (4,)
+    """Neurons of each layer."""
+    lr: Annotated[Positive[float], paper(0.5)] = 0.1
+    """Step size."""
+    rand_kill: Annotated[float, spelled("randKill")] = 1.0
+    """Factor."""
+    validation: Share = 0.25
+    """Share held out."""
+    steps: Annotated[Positive[int] | None, Named("T{}")] = None
+    """Time steps, if any."""
+    frozen: bool = False
+    """Nothing learns."""
+    preset: Annotated[Literal["tuned", "published"], Named("{}")] = "tuned"
+    """Where options that are not given come from."""
+
+    def check(self) -> None:
+        if self.frozen and self.steps:
+            raise UserError("--frozen contradicts --steps: give one of them")
+
+
+def defaults(asked: Settings) -> Settings:
+    settings = Settings() if asked.preset == "tuned" else as_published(Settings())
+    return replace(settings, epochs=1) if asked.quick else settings
+
+
+def throw(settings: Settings, data: Made, device: torch.device, run: Run) -> None:
+    generator = torch.Generator().manual_seed(settings.seed)
+    done = run.restore(generator=generator)
+    for epoch in range(done + 1, settings.epochs + 1):
+        run.log(epoch, {"value": torch.rand((), generator=generator).item()}, show=False)
+        run.checkpoint(epoch, generator=generator)
+    rows = run.metrics()
+    run.finish(epochs=len(rows), metrics={"value_last": rows[-1]["value"]})
+
+
+DICE = Experiment(
+    paper="games",
+    description="Throw dice.",
+    settings=Settings,
+    load=lambda settings, device: Made(settings.dataset),
+    session=lambda settings, data: f"throw_{data}",
+    defaults=defaults,
+    published=lambda settings, data: {"value_last": 0.5} if settings.epochs == 9 else None,
+    shorthands={"-gpu": ("--device", "cuda"), "--cont False": ("--no-resume",), "--cont": ()},
+)
+
+
+def name(*words: str) -> str:
+    settings = DICE.parse(words)
+    return DICE.name(settings, settings.dataset)
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (["-data", "coins"], "dataset", "coins"),
+        (["--hidden", "3", "5"], "hidden", (3, 5)),
+        (["--rand-Kill", "0.5"], "rand_kill", None),
+        (["--randKill", "0.5"], "rand_kill", 0.5),
+        (["--data_root", "x", "--lr=2", "--lr", "3"], "lr", 3.0),
+        (["-gpu"], "device", "cuda"),
+        (["--cont", "False"], "resume", False),
+        (["--cont", "--steps", "7"], "steps", 7),
+        (["--no-resume"], "resume", False),
+        (["--preset", "published"], "lr", 0.5),
+        (["--preset", "published", "--lr", "0.3"], "lr", 0.3),
+        (["--lr", "0.1", "--preset", "published"], "lr", 0.1),
+        (["--quick"], "epochs", 1),
+        (["--quick", "--epochs", "5"], "epochs", 5),
+    ],
+)
+def test_options_and_their_spellings(words, field, value):
+    if value is None:
+        with pytest.raises(UserError, match="Unrecognized options: --rand-Kill"):
+            DICE.parse(words)
+    else:
+        assert getattr(DICE.parse(words), field) == value
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--lr", "0"], r"^--lr 0.0 must be above 0$"),
+        (["--lr", "nan"], r"^--lr nan must be above 0 and finite$"),
+        (["--randKill", "inf"], r"^--randKill inf must be finite$"),
+        (["--hidden", "3", "-1"], r"^--hidden -1 must be above 0$"),
+        (["--validation", "1"], r"^--validation 1.0 must be 0 or above and below 1$"),
+        (["--threads", "0"], r"^--threads 0 must be above 0$"),
+        (["--steps", "2", "--frozen"], "contradicts"),
+        (["--dataset", "cards"], r"'cards'.*Expected one of \('dice', 'coins'\); --help"),
+        (["--nothing"], r"^Unrecognized options: --nothing; --help lists the options$"),
+        (["--epoch", "3"], r"^Unrecognized options: --epoch, 3; did you mean --epochs\?$"),
+        (["--seed"], r"^Missing value for argument '--seed'"),
+        (["--seed", "x"], r"^Error parsing --seed: .*'x'; --help lists"),
+    ],
+)
+def test_bad_words_are_one_sentence(words, sentence, capsys):
+    with pytest.raises(UserError, match=sentence) as caught:
+        DICE.parse(words)
+    assert "\n" not in str(caught.value)
+    assert "│" not in str(caught.value)
+    assert capsys.readouterr().err == ""
+
+
+def test_help_gives_defaults_of_the_preset_and_the_paper_s_values(capsys):
+    with pytest.raises(SystemExit) as ended:
+        DICE.parse(["--preset", "published", "--help"])
+    assert not ended.value.code
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for expected in (
+        "Throw dice.",
+        "-gpu --device cuda",
+        "Step size. (default: 0.5, paper: 0.5)",
+        "Throws. (default: 9, paper: 9)",
+        "Neurons of each layer. (default: 4)",
+        "--dataset {dice,coins}",
+    ):
+        assert expected in words
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "throw_dice"),
+        (["-data", "coins", "--seed", "3", "--threads", "1"], "throw_coins"),
+        (["--lr", "0.2"], "throw_dice_lr-0.2"),
+        (["--epochs", "5", "--steps", "8", "--frozen"], None),
+        (["--epochs", "5", "--steps", "8"], "throw_dice_5-epochs_T8"),
+        (["--hidden", "3", "5", "--frozen"], "throw_dice_hidden-3-5_frozen"),
+        (["--randKill", "0.5"], "throw_dice_randKill-0.5"),
+        (["--preset", "published"], "throw_dice_published"),
+        (["--preset", "published", "--lr", "0.1"], "throw_dice_lr-0.1_published"),
+        (["--quick"], "throw_dice_quick"),
+        (["--quick", "--epochs", "5"], "throw_dice_5-epochs_quick"),
+    ],
+)
+def test_a_name_says_what_differs(words, expected):
+    if expected is None:
+        with pytest.raises(UserError):
+            name(*words)
+    else:
+        assert name(*words) == expected
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Callable[..., dict[str, Any]]:
+    monkeypatch.chdir(tmp_path)
+
+    def do(*words: str, experiment: Experiment = DICE) -> dict[str, Any]:
+        settings = experiment.parse(words)
+        experiment.run(settings, throw)
+        folder = experiment.folder(settings, settings.dataset)
+        return json.loads((folder / "result.json").read_text())
+
+    return do
+
+
+def test_a_run_lies_below_its_paper_and_says_what_it_is(run, tmp_path, capsys):
+    result = run("--epochs", "9", "--seed", "4")
+    assert (tmp_path / "runs/games/throw_dice_9-epochs/seed4/result.json").exists()
+    assert (result["experiment"], result["paper"]) == ("throw_dice_9-epochs", "games")
+    assert (result["dataset"], result["published"]) == ("dice", {"value_last": 0.5})
+    assert result["options"]["hidden"] == [4]
+    assert run("--epochs", "9", "--seed", "4") == result
+    assert "already in runs/games/throw_dice_9-epochs/seed4" in capsys.readouterr().out
+    assert run("--quick")["published"] is None
+
+
+def test_a_finished_run_grows_and_equals_one_of_that_length(run, tmp_path):
+    short = run("--epochs", "2", "--out", "a")
+    long = run("--epochs", "5", "--out", "a")
+    assert long["metrics"] == run("--epochs", "5", "--out", "b")["metrics"] != short["metrics"]
+    rows = [(tmp_path / x / "metrics.jsonl").read_bytes() for x in ("a", "b")]
+    assert rows[0] == rows[1]
+    assert json.loads((tmp_path / "a/result.2-epochs.json").read_text()) == short
+
+
+def test_what_cannot_grow_says_why(run, tmp_path):
+    run("--epochs", "3", "--out", "a")
+    before = (tmp_path / "a/result.json").read_bytes()
+    whole = replace(DICE, grows=lambda settings: False)
+    with pytest.raises(UserError, match="whose schedule depends on their number"):
+        run("--epochs", "5", "--out", "a", experiment=whole)
+    with pytest.raises(UserError, match="holds a run of 3 epochs, more than 2; choose another"):
+        run("--epochs", "2", "--out", "a")
+    (tmp_path / "a/checkpoint.pt").unlink()
+    with pytest.raises(UserError, match="without its checkpoint, so it cannot go on to 5"):
+        run("--epochs", "5", "--out", "a")
+    assert (tmp_path / "a/result.json").read_bytes() == before
