@@ -38,8 +38,8 @@ from brp_snn.cost import Cost, Form, step_cost
 from brp_snn.function import Mode
 from brp_snn.models import NetworkBuilder
 from shared.device import keep_freed_memory, set_threads, torch_device
+from shared.figures import save_figure
 from shared.options import script
-from shared.run import save_figure
 
 SIDES: tuple[Form, ...] = get_args(Form)
 TIMED: tuple[Mode, ...] = ("BRP", "BP", "FA", "DFA")

@@ -30,8 +30,8 @@ from measure import (
 
 from shared import datasets
 from shared.device import set_threads, torch_device
+from shared.figures import save_figure
 from shared.options import script
-from shared.run import save_figure
 from shifting_learning.Dataset import code, image_intensities
 from shifting_learning.network import Network, reward_error
 from shifting_learning.reference import PlainLayer, PlainMultiInputLayer

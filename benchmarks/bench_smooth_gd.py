@@ -37,8 +37,8 @@ from measure import (
     write,
 )
 
+from shared.figures import save_figure
 from shared.options import script
-from shared.run import save_figure
 from smooth_gd.experiments.mnist.network import Network, Parameters
 from smooth_gd.experiments.mnist.tasks import load
 from smooth_gd.experiments.mnist.training import State, Task, Trainer, needed

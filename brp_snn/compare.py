@@ -13,9 +13,9 @@ from pathlib import Path
 from brp_snn.function import MODES
 from brp_snn.main import complete, defaults_of, make_parser, name_of
 from shared.errors import UserError
+from shared.figures import save_figure
 from shared.options import script
 from shared.report import SCORES, Comparison, draw_comparison, load_results
-from shared.run import save_figure
 
 
 def main() -> None:

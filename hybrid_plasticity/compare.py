@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from hybrid_plasticity.distortions import KINDS
 from hybrid_plasticity.figures import PROTOCOLS, STRENGTHS, draw_spikes, levels_of
 from shared.errors import UserError
+from shared.figures import save_figure
 from shared.options import script
 from shared.report import load_results
-from shared.run import save_figure
 
 # What may stand behind an experiment's name: rules, and the multitask experiment's methods.
 METHODS = ("hp", "gp", "lp", "hp_no_replay", "ewc_masks", "ewc", "finetune")

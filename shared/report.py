@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from shared.errors import UserError
+from shared.figures import save_figure
 from shared.options import script
-from shared.run import REPOSITORY, save_figure
+from shared.run import REPOSITORY
 
 BEGIN, END = "<!-- results: written by `nox -s report` -->", "<!-- end of results -->"
 COLUMNS = ("Experiment", "Data set", "Seeds", "Epochs", "Measured", "Published", "Device", "Commit")

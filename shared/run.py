@@ -719,6 +719,8 @@ class Run:
         Returns:
             The PNG's file name.
         """
+        from shared.figures import save_figure  # matplotlib takes a while to load
+
         save_figure(figure, self.folder / name, pdf=bool(self.config.get("pdf")))
         return f"{name}.png"
 
@@ -777,19 +779,6 @@ def _described(data: Mapping[str, Any] | None) -> str:
     if data is None:
         return "data that are not told"
     return f"{data['name']} ({data['samples']} samples, checksum {data['checksum']})"
-
-
-def save_figure(figure: "Figure", path: Path, *, pdf: bool = False) -> None:
-    """Write a figure as path.png and, on demand, path.pdf, without dates, and close it."""
-    import matplotlib.pyplot as plt
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_name(path.name + ".png"), dpi=150, bbox_inches="tight")
-    if pdf:
-        figure.savefig(
-            path.with_name(path.name + ".pdf"), bbox_inches="tight", metadata={"CreationDate": None}
-        )
-    plt.close(figure)
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:

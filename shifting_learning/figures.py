@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import ConfusionMatrixDisplay, auc, roc_curve
 
+from shared.figures import save_figure
 from shared.options import script
-from shared.run import save_figure
 from shifting_learning.kernels import SILENT
 from shifting_learning.network import Network
 from shifting_learning.SL_Layer import SNNLayer

@@ -22,9 +22,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from shared.errors import UserError
+from shared.figures import save_figure
 from shared.options import script
 from shared.report import Comparison, draw_comparison, load_results
-from shared.run import save_figure
 from stl_snn.data import LEVELS, NOISE
 from stl_snn.train import completed, make_parser, name_of
 

@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 
 from shared.device import prepare
 from shared.errors import UserError
+from shared.figures import save_figure
 from shared.options import script
-from shared.run import carry_out, save_figure
+from shared.run import carry_out
 from stl_snn.param import MNIST, SETTINGS, smallest_depth
 from stl_snn.train import completed, make_parser, name_of, run_experiment
 

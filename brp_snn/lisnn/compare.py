@@ -15,9 +15,9 @@ import pandas as pd
 from brp_snn.lisnn.noise_data import KINDS
 from brp_snn.lisnn.train import TESTED, draw_noise, metric_of
 from shared.errors import UserError
+from shared.figures import save_figure
 from shared.options import script
 from shared.report import load_results
-from shared.run import save_figure
 
 PREFIX = "brp_lisnn"
 FIRST = metric_of(KINDS[0], TESTED[0])

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from shared.errors import UserError
+from shared.figures import save_figure
 from shared.report import BEGIN, END, Comparison, draw_comparison, load_results, table, with_table
-from shared.run import REPOSITORY, save_figure
+from shared.run import REPOSITORY
 
 
 def write_run(folder: Path, experiment: str, seed: int, **metrics: float | None) -> None:

@@ -17,9 +17,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from shared.errors import UserError
+from shared.figures import save_figure
 from shared.options import check_positive, script
 from shared.report import load_results
-from shared.run import save_figure
 
 NAME = re.compile(r"gd_mnist(?:_spread-([0-9.e+-]+))?")
 PAPER_SPREAD = 0.5
