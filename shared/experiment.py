@@ -380,11 +380,13 @@ class Experiment(Generic[S, D]):
         if self.defaults is not None:
             base = self.defaults(settings)
         words = [self.session(settings, data)]
+        length: list[str] = []
         for name, extras in _hints(type(settings)).items():
             value = getattr(settings, name)
             if value != getattr(base, name):
-                words += _words(name, value, extras)
-        return "_".join([*words, *(["quick"] if settings.quick else [])])
+                found = length if name == "epochs" else words
+                found += _words(name, value, extras)
+        return "_".join([*words, *length, *(["quick"] if settings.quick else [])])
 
     def folder(self, settings: S, data: str) -> Path:
         """The run's folder: --out, else a default one below runs/."""

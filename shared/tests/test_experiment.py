@@ -157,7 +157,7 @@ def test_help_gives_defaults_of_the_preset_and_the_paper_s_values(capsys):
         (["-data", "coins", "--seed", "3", "--threads", "1"], "throw_coins"),
         (["--lr", "0.2"], "throw_dice_lr-0.2"),
         (["--epochs", "5", "--steps", "8", "--frozen"], None),
-        (["--epochs", "5", "--steps", "8"], "throw_dice_5-epochs_T8"),
+        (["--epochs", "5", "--steps", "8"], "throw_dice_T8_5-epochs"),
         (["--hidden", "3", "5", "--frozen"], "throw_dice_hidden-3-5_frozen"),
         (["--randKill", "0.5"], "throw_dice_randKill-0.5"),
         (["--preset", "published"], "throw_dice_published"),
