@@ -518,7 +518,7 @@ class Run:
         if options.get("epochs") != self.config.get("epochs") and self._result_path.exists():
             os.replace(self._result_path, self.folder / f"result.{options['epochs']}-epochs.json")
 
-    def _obstacle(self, then: int, now: int) -> str | None:
+    def _obstacle(self, then: Any, now: Any) -> str | None:
         """Why a run of `then` epochs cannot go on to `now` epochs, or None where it can."""
         if not self.grows:
             return f", whose schedule depends on their number, so it does not begin one of {now}"
