@@ -11,18 +11,12 @@ all d stem:
     g_ij = sum_batch d_j exp(p_j) (z_i - z_j) m_ij        g_j = sum_batch d_j z_j
     d_i  = sum_j d_j m_ij s_ij
 
-Both gradients go through Adam with beta1 = beta2 = 0.9 and eps 1e-8.
-
-`rule="exact"` is the true gradient of z_j = p_j u_j on the same network, for comparison: the factor
-of a synapse is p_j (z_i - u_j) / (S(C_j) - 1), of the feedback p_j s_ij / (S(C_j) - 1), of the
-passing time u_j.
-
-`rule="published-tca"` is what the published program computes in its task of temporal credit
-assignment: the rule above with every error d_j divided by S(C_j) - 1 before it teaches its neuron
-and travels back. It is neither of the other two: exp(p_j) and z_j stay.
+Both gradients go through Adam with beta1 = beta2 = 0.9 and eps 1e-8. Other rules, among them the
+exact gradient on the same network, stand beside the paper's in `rules`.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -31,28 +25,32 @@ from torch import Tensor, nn
 
 from shifting_learning import kernels
 from shifting_learning.kernels import Events, Spikes
+from shifting_learning.rules import RULES, LearningRule, Rule
+from shifting_learning.words import check_word
 
-Rule = Literal["shifting", "exact", "published-tca"]
 Silent = Literal["published", "ignore", "deadline"]
 Ties = Literal["event", "published"]
 
+_APART: dict[Ties, bool] = {"event": False, "published": True}
+"""Whether inputs of one time are events of their own."""
+
 
 class ShiftingLayer(nn.Module):
-    """Parameters, optimiser and learning rule that the one-spike and multi-spike layers share.
+    """Parameters, optimizer and learning rule that the one-spike and multi-spike layers share.
 
     Args:
-        inCh: number of input synapses a neuron.
+        inCh: number of input synapses of each neuron.
         outCh: number of neurons.
         e_ts: initial exponential shifting timings, shape [inCh, outCh], or
             [networks, inCh, outCh] for independent networks that are trained together.
             Default: uniform in [0, 8/inCh).
         e_tp: initial exponential passing times, shape [outCh] or [networks, outCh]. Default: ones.
-        rule: "shifting", "exact" or "published-tca", see the module's text.
+        rule: a word of `rules.RULES`, such as "shifting" or "exact", or a rule of one's own.
         silent: what a neuron without a spike learns. "published": its causal set is its earliest
             input and its code 1e5, so its time difference is about -1e5, as the published program
-            computes it; the exact rule's gradient is nothing then. "ignore": nothing. "deadline":
-            the trial ends at the code `deadline`, and the neuron is taken to spike then, caused by
-            all inputs until then, with divisor 1; so it can wake.
+            computes it; rules without `silent_learn`, such as the exact one, teach it nothing.
+            "ignore": nothing. "deadline": the trial ends at the code `deadline`, and the neuron is
+            taken to spike then, caused by all inputs until then, with divisor 1; so it can wake.
         deadline: code of the trial's end, for silent="deadline".
         wake: strength of the homeostatic term, 0 for none: after each update the timings of a
             neuron that was silent in a share f > 1/2 of the batch grow by
@@ -74,7 +72,7 @@ class ShiftingLayer(nn.Module):
         e_ts: Float[Tensor, "*networks in out"] | None = None,
         e_tp: Float[Tensor, "*networks out"] | None = None,
         *,
-        rule: Rule = "shifting",
+        rule: Rule | LearningRule = "shifting",
         silent: Silent = "published",
         deadline: float = 2 * math.e,
         wake: float = 0.0,
@@ -82,12 +80,11 @@ class ShiftingLayer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if rule not in get_args(Rule):
-            raise ValueError(f"rule must be one of {get_args(Rule)}, not {rule!r}")
-        if silent not in get_args(Silent):
-            raise ValueError(f"silent must be one of {get_args(Silent)}, not {silent!r}")
-        if ties not in get_args(Ties):
-            raise ValueError(f"ties must be one of {get_args(Ties)}, not {ties!r}")
+        if not isinstance(rule, LearningRule):
+            check_word("rule", rule, RULES)
+            rule = RULES[rule]
+        check_word("silent", silent, get_args(Silent))
+        check_word("ties", ties, get_args(Ties))
         if e_ts is None:
             e_ts = torch.rand(inCh, outCh, generator=generator) * (8 / inCh)
         if e_ts.ndim not in (2, 3) or e_ts.shape[-2:] != (inCh, outCh):
@@ -107,7 +104,9 @@ class ShiftingLayer(nn.Module):
         self.silent = silent
         self.deadline = deadline
         self.wake = wake
-        self.ties = ties
+        self.apart = _APART[ties]
+        learn, self._with_silent = _SILENT[silent]
+        self._silent_learn = rule.silent_learn if learn is None else learn
         self.e_ts = nn.Parameter(e_ts.detach().clone(), requires_grad=False)
         self.e_tp = nn.Parameter(e_tp.detach().clone(), requires_grad=False)
         self.optimizer = torch.optim.Adam(
@@ -151,14 +150,14 @@ class ShiftingLayer(nn.Module):
         raise NotImplementedError
 
     def _errors(self, delta: Tensor) -> Float[Tensor, "N out"]:
-        """Errors of the outputs as trials x neurons, without those of ignored silent neurons.
+        """What the rule leaves of the outputs' errors, as trials x neurons.
 
-        The rule "published-tca" divides them by S(C) - 1.
+        Silent neurons that are to learn nothing have none.
         """
         delta = delta.reshape(self.spikes.u.shape)
-        if self.silent == "ignore" or (self.silent == "published" and self.rule == "exact"):
+        if not self._silent_learn:
             delta = delta.masked_fill(self.is_silent, 0.0)
-        return delta / self.spikes.divisor if self.rule == "published-tca" else delta
+        return self.rule.error(delta, self.spikes.divisor)
 
     def _search(self) -> Spikes:
         """Find the output spikes of the trials that forward has taken in."""
@@ -167,20 +166,8 @@ class ShiftingLayer(nn.Module):
     def _fire(self) -> Float[Tensor, "N out"]:
         found = self._search()
         self.is_silent = found.divisor.isinf()
-        self._spikes = self._with_silent(found)
+        self._spikes = self._with_silent(self, found)
         return self._passing_times() * self._spikes.u
-
-    def _with_silent(self, found: Spikes) -> Spikes:
-        u, cause, divisor = found
-        if self.silent == "deadline":
-            u = u.masked_fill(self.is_silent, self.deadline)
-            cause = cause.masked_fill(self.is_silent, self.deadline)
-            divisor = divisor.masked_fill(self.is_silent, 1.0)
-        elif self.silent == "published" and self.rule != "exact":
-            cause = torch.where(self.is_silent, self._earliest()[:, None], cause)
-            if self.rule == "published-tca" and self.is_silent.any():
-                divisor = torch.where(self.is_silent, self._first_sum() - 1, divisor)
-        return Spikes(u, cause, divisor)
 
     def _timing_gradient(
         self, a: Float[Tensor, "N out"], z_out: Float[Tensor, "N out"]
@@ -200,14 +187,9 @@ class ShiftingLayer(nn.Module):
         Returns:
             The gradients of `e_ts` and of `e_tp`, in their shapes.
         """
-        d = self._errors(delta)
-        p = self._passing_times()
-        if self.rule == "exact":
-            code = self.spikes.u
-            g_ts = self._timing_gradient(d * p / self.spikes.divisor, code)
-        else:
-            code = z_out.reshape(self.spikes.u.shape)
-            g_ts = self._timing_gradient(d * p.exp(), code)
+        d, p, (u, _, divisor) = self._errors(delta), self._passing_times(), self.spikes
+        code = self.rule.code(u, z_out.reshape(u.shape))
+        g_ts = self._timing_gradient(self.rule.factor(d, p, divisor), code)
         g_tp = (d * code).reshape(self.n_nets, -1, self.e_tp.shape[-1]).sum(dim=1)
         return g_ts.reshape(self.e_ts.shape), g_tp.reshape(self.e_tp.shape)
 
@@ -240,6 +222,44 @@ class ShiftingLayer(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore Adam's moments."""
         self.optimizer.load_state_dict(state)
+
+
+# ------------------------------------------------------------------------------ silent neurons
+
+
+def _as_published(layer: ShiftingLayer, found: Spikes) -> Spikes:
+    """The earliest input is the cause of a silent neuron, where the rule lets it learn."""
+    u, cause, divisor = found
+    if layer.rule.silent_learn:
+        cause = torch.where(layer.is_silent, layer._earliest()[:, None], cause)
+        if layer.rule.silent_divisor and layer.is_silent.any():
+            divisor = torch.where(layer.is_silent, layer._first_sum() - 1, divisor)
+    return Spikes(u, cause, divisor)
+
+
+def _as_found(layer: ShiftingLayer, found: Spikes) -> Spikes:
+    return found
+
+
+def _at_deadline(layer: ShiftingLayer, found: Spikes) -> Spikes:
+    """A silent neuron spikes at the deadline, caused by all inputs until then."""
+    u, cause, divisor = found
+    return Spikes(
+        u.masked_fill(layer.is_silent, layer.deadline),
+        cause.masked_fill(layer.is_silent, layer.deadline),
+        divisor.masked_fill(layer.is_silent, 1.0),
+    )
+
+
+_SILENT: dict[Silent, tuple[bool | None, Callable[[ShiftingLayer, Spikes], Spikes]]] = {
+    "published": (None, _as_published),
+    "ignore": (False, _as_found),
+    "deadline": (True, _at_deadline),
+}
+"""Whether silent neurons learn (None: the rule says), and what they are taken to have done."""
+
+
+# ----------------------------------------------------------------------------- one-spike inputs
 
 
 class SNNLayer(ShiftingLayer):
@@ -323,10 +343,8 @@ class SNNLayer(ShiftingLayer):
         Returns:
             Errors of the inputs, shape of the input codes.
         """
-        d = self._errors(delta)
-        if self.rule == "exact":
-            d = d * self._passing_times() / self.spikes.divisor
-        d_in = self._feedback(d)
+        sent = self.rule.feedback(self._errors(delta), self._passing_times(), self.spikes.divisor)
+        d_in = self._feedback(sent)
         return d_in.reshape(*delta.shape[:-1], d_in.shape[-1])
 
     @property
@@ -340,7 +358,7 @@ class SNNLayer(ShiftingLayer):
         return mask.reshape(*self.e_ts.shape[:-2], -1, *mask.shape[1:])
 
     def _sort(self) -> Events:
-        if self.ties == "published":
+        if self.apart:
             events, self._z_in = kernels.sort_codes_apart(self._z_in)
             return events
         return kernels.sort_codes(self._z_in)

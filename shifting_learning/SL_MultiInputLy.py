@@ -50,7 +50,7 @@ class SNN_MInLy(ShiftingLayer):
         if offsets is None:
             offsets = torch.tensor([0, len(spk)], device=spk.device)
         self._check(spk, idx, offsets)
-        if self.ties == "published":
+        if self.apart:
             codes = kernels.set_apart(spk.detach().double().exp())
         else:
             codes = spk.detach().to(self.e_ts.dtype).exp()

@@ -50,7 +50,8 @@ from shifting_learning.network import (
     reward_error,
     step_size,
 )
-from shifting_learning.SL_Layer import Rule, ShiftingLayer, Silent, SNNLayer, Ties
+from shifting_learning.rules import Rule
+from shifting_learning.SL_Layer import ShiftingLayer, Silent, SNNLayer, Ties
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
 from shifting_learning.spike_trials import (
     MAX_TARGET,

@@ -49,7 +49,8 @@ from shifting_learning.network import (
     reward_error,
     step_size,
 )
-from shifting_learning.SL_Layer import Rule, Silent, Ties
+from shifting_learning.rules import Rule
+from shifting_learning.SL_Layer import Silent, Ties
 from shifting_learning.tables import (
     CANDIDATES,
     FOLDS,

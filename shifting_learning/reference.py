@@ -105,7 +105,7 @@ class PlainLayer(SNNLayer):
         return Events(*(self._z_in.new_zeros(0),) * 5)  # this formulation sorts in its search
 
     def _search(self) -> Spikes:
-        u, self._mask, divisor = find_spikes(self._z_in, self.e_ts, events=self.ties == "event")
+        u, self._mask, divisor = find_spikes(self._z_in, self.e_ts, events=not self.apart)
         return _as_spikes(u, divisor)
 
     def _timing_gradient(
@@ -128,7 +128,7 @@ class PlainMultiInputLayer(SNN_MInLy):
     def _search(self) -> Spikes:
         z, synapse, *_ = self._events
         u, self._mask, divisor = find_spikes_of_spike_train(
-            z, synapse, self.e_ts, events=self.ties == "event"
+            z, synapse, self.e_ts, events=not self.apart
         )
         return _as_spikes(u[None], divisor[None])
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from shared import datasets
 from shifting_learning.Dataset import Scaling, code, table_intensities, with_reference
 from shifting_learning.network import Network, Reward, decide, reward_error, step_size
-from shifting_learning.SL_Layer import Rule, Silent, SNNLayer, Ties
+from shifting_learning.rules import Rule
+from shifting_learning.SL_Layer import Silent, SNNLayer, Ties
 
 FOLDS = 5
 INNER_FOLDS = 3

@@ -1,6 +1,8 @@
 """Layers and networks: the rules, silent neurons, homeostasis, state, errors."""
 
 import gc
+import pickle
+from typing import get_args
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from shared.errors import UserError
 from shifting_learning.network import Network, decide, reward_error, step_size
 from shifting_learning.reference import PlainLayer, find_spikes
+from shifting_learning.rules import RULES, LearningRule, Rule
 from shifting_learning.SL_Layer import SNNLayer
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
 
@@ -60,6 +63,32 @@ def test_fused_layer_learns_as_the_plain_one(rule):
             layer.learn(delta, layer(z), 1e-3, 1e-3)
     torch.testing.assert_close(layers[0].e_ts, layers[1].e_ts, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(layers[0].e_tp, layers[1].e_tp, rtol=1e-9, atol=1e-12)
+
+
+class WithoutTime(LearningRule):
+    """A rule of one's own: the error alone, whatever the spikes' times."""
+
+    silent_learn = False
+
+    def code(self, u, z):
+        return torch.zeros_like(z)
+
+
+def test_a_rule_of_one_s_own_is_one_object():
+    layer = SNNLayer(4, 3, timings(4, 3, scale=2.0), rule=WithoutTime())
+    z, delta = codes(2, 4), codes(2, 3, seed=5) - 1.5
+    g_ts, g_tp = layer.gradients(delta, layer(z))
+    wanted = torch.einsum("bj,bi,bij->ij", delta * torch.e, z, layer.cause_mask.double())
+    torch.testing.assert_close(g_ts, wanted)
+    assert not g_tp.any()
+    again = pickle.loads(pickle.dumps(layer))
+    torch.testing.assert_close(again.gradients(delta, again(z))[0], g_ts)
+
+
+def test_every_word_of_the_rules_is_a_word_of_the_command_line_and_of_a_layer():
+    assert get_args(Rule) == tuple(RULES) == ("shifting", "exact", "published-tca")
+    for word, rule in RULES.items():
+        assert SNNLayer(4, 3, rule=word).rule is rule
 
 
 def silent_layer(**options) -> tuple[SNNLayer, torch.Tensor, torch.Tensor]:
