@@ -17,7 +17,7 @@ exact gradient on the same network, stand beside the paper's in `rules`.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -33,6 +33,12 @@ Ties = Literal["event", "published"]
 
 _APART: dict[Ties, bool] = {"event": False, "published": True}
 """Whether inputs of one time are events of their own."""
+
+_TYPES = (torch.float32, torch.float64)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 class ShiftingLayer(nn.Module):
@@ -62,7 +68,7 @@ class ShiftingLayer(nn.Module):
         generator: random generator of the default timings.
 
     Raises:
-        ValueError: a shape or a word is not one of those above.
+        ValueError: a shape, type or word is not one of those above, or a timing is not finite.
     """
 
     def __init__(
@@ -99,16 +105,22 @@ class ShiftingLayer(nn.Module):
                 f"e_tp must have shape {[*e_ts.shape[:-2], outCh]} to go with e_ts, "
                 f"not {list(e_tp.shape)}"
             )
+        if e_ts.dtype not in _TYPES:
+            raise ValueError(f"e_ts must be float32 or float64, not {_short(e_ts.dtype)}")
+        if not (e_ts.isfinite().all() and e_tp.isfinite().all()):
+            raise ValueError("e_ts and e_tp must hold finite numbers only")
         self.inCh, self.outCh = inCh, outCh
         self.rule = rule
         self.silent = silent
         self.deadline = deadline
         self.wake = wake
         self.apart = _APART[ties]
-        learn, self._with_silent = _SILENT[silent]
+        learn, self._with_silent, waits = _SILENT[silent]
         self._silent_learn = rule.silent_learn if learn is None else learn
-        self.e_ts = nn.Parameter(e_ts.detach().clone(), requires_grad=False)
-        self.e_tp = nn.Parameter(e_tp.detach().clone(), requires_grad=False)
+        self._silent_code = deadline if waits else kernels.SILENT
+        with torch.inference_mode(mode=False):  # else they could not be changed outside of it
+            self.e_ts = nn.Parameter(e_ts.detach().clone(), requires_grad=False)
+            self.e_tp = nn.Parameter(e_tp.detach().clone(), requires_grad=False)
         self.optimizer = torch.optim.Adam(
             [{"params": [self.e_ts]}, {"params": [self.e_tp]}], betas=(0.9, 0.9), fused=True
         )
@@ -138,8 +150,8 @@ class ShiftingLayer(nn.Module):
     def _timings(self) -> Float[Tensor, "networks in out"]:
         return self.e_ts if self.e_ts.ndim == 3 else self.e_ts[None]
 
-    def _passing_times(self) -> Float[Tensor, "N out"]:
-        per_net = len(self.spikes.u) // self.n_nets
+    def _passing_times(self, n_trials: int) -> Float[Tensor, "N out"]:
+        per_net = n_trials // self.n_nets
         return self.e_tp.reshape(self.n_nets, -1).repeat_interleave(per_net, dim=0)
 
     def _earliest(self) -> Float[Tensor, " N"]:
@@ -163,11 +175,35 @@ class ShiftingLayer(nn.Module):
         """Find the output spikes of the trials that forward has taken in."""
         return kernels.find_spikes(self._events, self._timings())
 
+    def _check_numbers(self, inputs: Tensor, name: str) -> None:
+        """Refuse what would only be seen as silent neurons; looks at the device once.
+
+        Raises:
+            ValueError: an input is NaN, a timing not finite, or the timings' type not float32 or
+                float64.
+        """
+        if self.e_ts.dtype not in _TYPES:
+            raise ValueError(
+                f"the layer's timings are {_short(self.e_ts.dtype)}: use layer.float() or "
+                "layer.double()"
+            )
+        # A sum is finite only where every timing is.
+        total = self.e_ts.sum() + self.e_tp.sum()
+        is_bad = torch.stack([inputs.isnan().any(), ~total.isfinite()])
+        if not is_bad.any():
+            return
+        if is_bad[0]:
+            raise ValueError(f"{name} holds NaN: check the data and the coding that made it")
+        raise ValueError(
+            "the layer's timings are no longer finite: an error was NaN, or the steps are too "
+            "large; start again from a checkpoint with smaller ones"
+        )
+
     def _fire(self) -> Float[Tensor, "N out"]:
         found = self._search()
         self.is_silent = found.divisor.isinf()
         self._spikes = self._with_silent(self, found)
-        return self._passing_times() * self._spikes.u
+        return self._passing_times(len(found.u)) * self._spikes.u
 
     def _timing_gradient(
         self, a: Float[Tensor, "N out"], z_out: Float[Tensor, "N out"]
@@ -187,14 +223,19 @@ class ShiftingLayer(nn.Module):
         Returns:
             The gradients of `e_ts` and of `e_tp`, in their shapes.
         """
-        d, p, (u, _, divisor) = self._errors(delta), self._passing_times(), self.spikes
+        u, _, divisor = self.spikes
+        d, p = self._errors(delta), self._passing_times(len(u))
         code = self.rule.code(u, z_out.reshape(u.shape))
         g_ts = self._timing_gradient(self.rule.factor(d, p, divisor), code)
         g_tp = (d * code).reshape(self.n_nets, -1, self.e_tp.shape[-1]).sum(dim=1)
         return g_ts.reshape(self.e_ts.shape), g_tp.reshape(self.e_tp.shape)
 
+    @torch.inference_mode(mode=False)
+    @torch.no_grad()
     def learn(self, delta: Tensor, z_out: Tensor, lr_ets: float, lr_etp: float) -> None:
         """Learn from the last forward pass: one Adam step on the timings and passing times.
+
+        It may be called in inference mode.
 
         Args:
             delta: errors d_j of the outputs, in the shape of `z_out`.
@@ -214,6 +255,22 @@ class ShiftingLayer(nn.Module):
         share = silent.to(self.e_ts.dtype).mean(dim=1, keepdim=True)
         growth = self.wake * lr_ets * (share - 0.5).clamp(min=0)
         self.e_ts.add_(growth.reshape(*self.e_ts.shape[:-2], 1, -1))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or convert Adam's moments along with the timings; the last trials are forgotten."""
+        before = self.e_ts, self.e_tp
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for group, old, new in zip(
+            self.optimizer.param_groups, before, (self.e_ts, self.e_tp), strict=True
+        ):
+            group["params"] = [new]
+            state = self.optimizer.state.pop(old, {})
+            if state:
+                moments = {name: fn(state[name]) for name in ("exp_avg", "exp_avg_sq")}
+                # The count of steps stays float32, where the timings are.
+                self.optimizer.state[new] = {"step": state["step"].to(new.device), **moments}
+        self._spikes = None
+        return self
 
     def get_extra_state(self) -> dict[str, Any]:
         """Adam's moments: a checkpoint without them would not continue the same run."""
@@ -251,12 +308,25 @@ def _at_deadline(layer: ShiftingLayer, found: Spikes) -> Spikes:
     )
 
 
-_SILENT: dict[Silent, tuple[bool | None, Callable[[ShiftingLayer, Spikes], Spikes]]] = {
-    "published": (None, _as_published),
-    "ignore": (False, _as_found),
-    "deadline": (True, _at_deadline),
+class _Silence(NamedTuple):
+    """What silent neurons are taken to have done.
+
+    Attributes:
+        learn: whether they learn; None where the rule says so.
+        spikes: their spikes, from the layer and what the search has found.
+        waits: whether their code is the deadline.
+    """
+
+    learn: bool | None
+    spikes: Callable[[ShiftingLayer, Spikes], Spikes]
+    waits: bool
+
+
+_SILENT: dict[Silent, _Silence] = {
+    "published": _Silence(None, _as_published, waits=False),
+    "ignore": _Silence(False, _as_found, waits=False),
+    "deadline": _Silence(True, _at_deadline, waits=True),
 }
-"""Whether silent neurons learn (None: the rule says), and what they are taken to have done."""
 
 
 # ----------------------------------------------------------------------------- one-spike inputs
@@ -294,7 +364,7 @@ class SNNLayer(ShiftingLayer):
             neurons that stay silent.
 
         Raises:
-            ValueError: the shape does not fit the timings, or a code is NaN.
+            ValueError: the shape does not fit the timings, a code is NaN, or a timing not finite.
         """
         del dv
         if isinstance(bs, Tensor):
@@ -311,12 +381,20 @@ class SNNLayer(ShiftingLayer):
             raise ValueError(f"z_in must have shape {expected}, not {list(z_in.shape)}")
         if z_in.shape[-2] != bs:
             raise ValueError(f"z_in holds {z_in.shape[-2]} trials, not bs = {bs}")
-        if z_in.isnan().any():
-            raise ValueError("z_in holds NaN: check the data and the coding that made it")
-        self._z_in = z_in.detach().reshape(-1, n_in).to(self.e_ts.dtype)
+        rows = z_in.detach().reshape(-1, n_in).to(self.e_ts.dtype)
+        if torch.compiler.is_exporting():
+            return self._exported(rows).reshape(*z_in.shape[:-1], n_out)
+        self._check_numbers(z_in, "z_in")
+        self._z_in = rows
         self._events = self._sort()
         z_out = self._fire()
         return z_out.reshape(*z_in.shape[:-1], n_out)
+
+    def _exported(self, z_in: Float[Tensor, "N in"]) -> Float[Tensor, "N out"]:
+        """The output codes alone, as `torch.export` can write them down: nothing is kept."""
+        u, divisor = kernels.codes_of_spikes(z_in, self._timings(), self.apart)
+        u = u.masked_fill(divisor.isinf(), self._silent_code)
+        return self._passing_times(z_in.shape[0]) * u
 
     def pass_delta(
         self, bs: int, delta: Float[Tensor, "*networks batch out"]
@@ -343,7 +421,8 @@ class SNNLayer(ShiftingLayer):
         Returns:
             Errors of the inputs, shape of the input codes.
         """
-        sent = self.rule.feedback(self._errors(delta), self._passing_times(), self.spikes.divisor)
+        u, _, divisor = self.spikes
+        sent = self.rule.feedback(self._errors(delta), self._passing_times(len(u)), divisor)
         d_in = self._feedback(sent)
         return d_in.reshape(*delta.shape[:-1], d_in.shape[-1])
 

@@ -21,7 +21,7 @@ class Network(nn.Module):
     """Layers in a row: each one's output codes are the next one's input codes.
 
     Args:
-        *layers: the layers; all but the first take one spike a synapse.
+        *layers: the layers; all but the first take one spike per synapse.
         output_rate: step sizes of the last layer relative to those of the others.
     """
 
@@ -34,10 +34,12 @@ class Network(nn.Module):
     def forward(self, *inputs: Tensor, **options: Tensor) -> Float[Tensor, "*networks batch out"]:
         """Output codes of the last layer; arguments are those of the first layer."""
         first, *others = self.layers
-        self._codes = [first(*inputs, **options)]
+        codes = [first(*inputs, **options)]
         for layer in others:
-            self._codes.append(layer(self._codes[-1]))
-        return self._codes[-1]
+            codes.append(layer(codes[-1]))
+        if not torch.compiler.is_exporting():  # an exported network does not learn
+            self._codes = codes
+        return codes[-1]
 
     def learn(self, delta: Tensor, lr_ets: float, lr_etp: float) -> None:
         """Teach all layers from the last forward pass.
@@ -51,7 +53,7 @@ class Network(nn.Module):
             lr_etp: step size of the exponential passing times.
 
         Raises:
-            UserError: the error is NaN or infinite; nothing has been learnt from it.
+            UserError: the error is NaN or infinite; nothing has been learned from it.
         """
         if not delta.isfinite().all():
             raise UserError(
