@@ -17,11 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from shared.errors import UserError
-<<<<<<< HEAD
-from shared.figures import save_figure
-=======
-from shared.figures import RULES, legend_beside
->>>>>>> 94569db (Trials with more events than room are NaN wherever they are read, gradients included; modules and classes of the experiments named by what they hold)
+from shared.figures import RULES, legend_beside, save_figure
 from shared.options import check_positive, script
 from shared.report import load_results
 
