@@ -39,11 +39,11 @@ from measure import (
 
 from shared.figures import save_figure
 from shared.options import script
+from smooth_gd.experiments.jax_runtime import prepare, threads_of
+from smooth_gd.experiments.mnist.data import load
 from smooth_gd.experiments.mnist.network import Network, Parameters
-from smooth_gd.experiments.mnist.tasks import load
-from smooth_gd.experiments.mnist.training import State, Task, Trainer, needed
-from smooth_gd.experiments.rnn import task as rnn
-from smooth_gd.experiments.setup import prepare, threads_of
+from smooth_gd.experiments.mnist.training import Classification, State, Trainer, needed
+from smooth_gd.experiments.rnn import patterns as rnn
 from smooth_gd.spikegd.layered import Bounds
 from smooth_gd.spikegd.qif import QIFNeuron
 from smooth_gd.spikegd.utils.events import room_for
@@ -62,16 +62,16 @@ Step = Callable[[], Any]
 def trained(dtype: str, hidden: tuple[int, ...] = (100, 100), steps: int = STEPS) -> Any:
     """A network after some steps of training: trainer, parameters, and digits to go on with."""
     network = Network(sizes=(1, *hidden, 1))
-    task, network = load("mnist", None, network, 0.02, quick=False)
-    few = Task(task.name, task.train, task.test, task.shown, lambda key, codes: codes)
+    data, network = load("mnist", None, network, 0.02)
+    few = Classification(data.name, data.train, data.test, data.shown, lambda key, codes: codes)
     trainer = Trainer(network, few, BATCH, 4e-3, 0, jax.devices()[0])
     state: State = trainer.initial(dtype)
     key = jax.random.key(0)
     for i in range(steps):
         chosen = slice(i * BATCH, (i + 1) * BATCH)
-        part = task.train
+        part = data.train
         state, _, _ = trainer.step(state, part.inputs[chosen], part.labels[chosen], key)
-    return trainer, jax.tree.map(np.asarray, state.parameters), task.train
+    return trainer, jax.tree.map(np.asarray, state.parameters), data.train
 
 
 def fast_step(trainer: Trainer, parameters: Parameters, part: Any, batch: int) -> Step:
@@ -137,7 +137,7 @@ def errors(batch: int) -> dict[str, float]:
 
 def rnn_steps() -> dict[str, Step]:
     """The gradient of a trial of the recurrent network, with 500 events and with all there are."""
-    neuron, made = QIFNeuron(), rnn.make_task(rnn.PAPER_SEED)
+    neuron, made = QIFNeuron(), rnn.make_patterns(rnn.PAPER_SEED)
     parameters = rnn.start()
 
     def step(K: int) -> Step:

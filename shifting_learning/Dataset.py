@@ -21,6 +21,7 @@ from torch import Tensor
 from shared import datasets
 from shared.datasets import Table, data_root, load_table
 from shared.errors import UserError
+from shifting_learning.words import check_word
 
 Preprocess = Literal["none", "canny", "binary", "cut"]
 Scaling = Literal["global", "feature"]
@@ -145,12 +146,12 @@ def target_codes(
 def image_intensities(
     images: UInt8[np.ndarray, "n 1 h w"], preprocess: Preprocess = "none"
 ) -> Float32[np.ndarray, "n pixels"]:
-    """Intensities of grey images, a row an image.
+    """Intensities of gray images, a row per image.
 
     Args:
         images: uint8, shape [n, 1, height, width].
         preprocess: "none": pixel / 255. "canny": 1 on the edges that scikit-image's Canny detector
-            finds with sigma 0.5, else 0 (about 0.2 ms an image). "binary": 1 where the pixel is
+            finds with sigma 0.5, else 0 (about 0.2 ms per image). "binary": 1 where the pixel is
             brighter than 0.5, else 0. "cut": the same, to be coded by `cut_codes`.
 
     Returns:
@@ -159,8 +160,7 @@ def image_intensities(
     Raises:
         ValueError: the images are no such array, or the preprocessing is unknown.
     """
-    if preprocess not in get_args(Preprocess):
-        raise ValueError(f"preprocess must be one of {get_args(Preprocess)}, not {preprocess!r}")
+    check_word("preprocess", preprocess, get_args(Preprocess))
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 1:
         raise ValueError(
             "images must be uint8 of shape [n, 1, height, width], "
@@ -207,8 +207,7 @@ def table_intensities(
         ValueError: the array is empty, not two-dimensional or not finite, or the scaling is
             unknown.
     """
-    if scaling not in get_args(Scaling):
-        raise ValueError(f"scaling must be one of {get_args(Scaling)}, not {scaling!r}")
+    check_word("scaling", scaling, get_args(Scaling))
     x = np.asarray(x, np.float64)
     if x.ndim != 2 or not x.size:
         raise ValueError(f"a table must have shape [n, features], not {list(x.shape)}")
@@ -283,9 +282,13 @@ class ImageLoader:
         name: "mnist" or "fashion_mnist".
         part: "train" or "test".
         shuffle: whether in a random order, from torch's random state.
+
+    Raises:
+        ValueError: the part is neither.
     """
 
     def __init__(self, name: str, part: str, *, shuffle: bool) -> None:
+        check_word("part", part, ("train", "test"))
         self._name = name
         self._part = part
         self._shuffle = shuffle

@@ -11,19 +11,13 @@ all d stem:
     g_ij = sum_batch d_j exp(p_j) (z_i - z_j) m_ij        g_j = sum_batch d_j z_j
     d_i  = sum_j d_j m_ij s_ij
 
-Both gradients go through Adam with beta1 = beta2 = 0.9 and eps 1e-8.
-
-`rule="exact"` is the true gradient of z_j = p_j u_j on the same network, for comparison: the factor
-of a synapse is p_j (z_i - u_j) / (S(C_j) - 1), of the feedback p_j s_ij / (S(C_j) - 1), of the
-passing time u_j.
-
-`rule="published-tca"` is what the published program computes in its task of temporal credit
-assignment: the rule above with every error d_j divided by S(C_j) - 1 before it teaches its neuron
-and travels back. It is neither of the other two: exp(p_j) and z_j stay.
+Both gradients go through Adam with beta1 = beta2 = 0.9 and eps 1e-8. Other rules, among them the
+exact gradient on the same network, stand beside the paper's in `rules`.
 """
 
 import math
-from typing import Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Self, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -31,28 +25,38 @@ from torch import Tensor, nn
 
 from shifting_learning import kernels
 from shifting_learning.kernels import Events, Spikes
+from shifting_learning.rules import RULES, LearningRule, Rule
+from shifting_learning.words import check_word
 
-Rule = Literal["shifting", "exact", "published-tca"]
 Silent = Literal["published", "ignore", "deadline"]
 Ties = Literal["event", "published"]
 
+_APART: dict[Ties, bool] = {"event": False, "published": True}
+"""Whether inputs of one time are events of their own."""
+
+_TYPES = (torch.float32, torch.float64)
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
 
 class ShiftingLayer(nn.Module):
-    """Parameters, optimiser and learning rule that the one-spike and multi-spike layers share.
+    """Parameters, optimizer and learning rule that the one-spike and multi-spike layers share.
 
     Args:
-        inCh: number of input synapses a neuron.
+        inCh: number of input synapses of each neuron.
         outCh: number of neurons.
         e_ts: initial exponential shifting timings, shape [inCh, outCh], or
             [networks, inCh, outCh] for independent networks that are trained together.
             Default: uniform in [0, 8/inCh).
         e_tp: initial exponential passing times, shape [outCh] or [networks, outCh]. Default: ones.
-        rule: "shifting", "exact" or "published-tca", see the module's text.
+        rule: a word of `rules.RULES`, such as "shifting" or "exact", or a rule of one's own.
         silent: what a neuron without a spike learns. "published": its causal set is its earliest
             input and its code 1e5, so its time difference is about -1e5, as the published program
-            computes it; the exact rule's gradient is nothing then. "ignore": nothing. "deadline":
-            the trial ends at the code `deadline`, and the neuron is taken to spike then, caused by
-            all inputs until then, with divisor 1; so it can wake.
+            computes it; rules without `silent_learn`, such as the exact one, teach it nothing.
+            "ignore": nothing. "deadline": the trial ends at the code `deadline`, and the neuron is
+            taken to spike then, caused by all inputs until then, with divisor 1; so it can wake.
         deadline: code of the trial's end, for silent="deadline".
         wake: strength of the homeostatic term, 0 for none: after each update the timings of a
             neuron that was silent in a share f > 1/2 of the batch grow by
@@ -64,7 +68,7 @@ class ShiftingLayer(nn.Module):
         generator: random generator of the default timings.
 
     Raises:
-        ValueError: a shape or a word is not one of those above.
+        ValueError: a shape, type or word is not one of those above, or a timing is not finite.
     """
 
     def __init__(
@@ -74,7 +78,7 @@ class ShiftingLayer(nn.Module):
         e_ts: Float[Tensor, "*networks in out"] | None = None,
         e_tp: Float[Tensor, "*networks out"] | None = None,
         *,
-        rule: Rule = "shifting",
+        rule: Rule | LearningRule = "shifting",
         silent: Silent = "published",
         deadline: float = 2 * math.e,
         wake: float = 0.0,
@@ -82,12 +86,11 @@ class ShiftingLayer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if rule not in get_args(Rule):
-            raise ValueError(f"rule must be one of {get_args(Rule)}, not {rule!r}")
-        if silent not in get_args(Silent):
-            raise ValueError(f"silent must be one of {get_args(Silent)}, not {silent!r}")
-        if ties not in get_args(Ties):
-            raise ValueError(f"ties must be one of {get_args(Ties)}, not {ties!r}")
+        if not isinstance(rule, LearningRule):
+            check_word("rule", rule, RULES)
+            rule = RULES[rule]
+        check_word("silent", silent, get_args(Silent))
+        check_word("ties", ties, get_args(Ties))
         if e_ts is None:
             e_ts = torch.rand(inCh, outCh, generator=generator) * (8 / inCh)
         if e_ts.ndim not in (2, 3) or e_ts.shape[-2:] != (inCh, outCh):
@@ -102,14 +105,22 @@ class ShiftingLayer(nn.Module):
                 f"e_tp must have shape {[*e_ts.shape[:-2], outCh]} to go with e_ts, "
                 f"not {list(e_tp.shape)}"
             )
+        if e_ts.dtype not in _TYPES:
+            raise ValueError(f"e_ts must be float32 or float64, not {_short(e_ts.dtype)}")
+        if not (e_ts.isfinite().all() and e_tp.isfinite().all()):
+            raise ValueError("e_ts and e_tp must hold finite numbers only")
         self.inCh, self.outCh = inCh, outCh
         self.rule = rule
         self.silent = silent
         self.deadline = deadline
         self.wake = wake
-        self.ties = ties
-        self.e_ts = nn.Parameter(e_ts.detach().clone(), requires_grad=False)
-        self.e_tp = nn.Parameter(e_tp.detach().clone(), requires_grad=False)
+        self.apart = _APART[ties]
+        learn, self._with_silent, waits = _SILENT[silent]
+        self._silent_learn = rule.silent_learn if learn is None else learn
+        self._silent_code = deadline if waits else kernels.SILENT
+        with torch.inference_mode(mode=False):  # else they could not be changed outside of it
+            self.e_ts = nn.Parameter(e_ts.detach().clone(), requires_grad=False)
+            self.e_tp = nn.Parameter(e_tp.detach().clone(), requires_grad=False)
         self.optimizer = torch.optim.Adam(
             [{"params": [self.e_ts]}, {"params": [self.e_tp]}], betas=(0.9, 0.9), fused=True
         )
@@ -139,8 +150,8 @@ class ShiftingLayer(nn.Module):
     def _timings(self) -> Float[Tensor, "networks in out"]:
         return self.e_ts if self.e_ts.ndim == 3 else self.e_ts[None]
 
-    def _passing_times(self) -> Float[Tensor, "N out"]:
-        per_net = len(self.spikes.u) // self.n_nets
+    def _passing_times(self, n_trials: int) -> Float[Tensor, "N out"]:
+        per_net = n_trials // self.n_nets
         return self.e_tp.reshape(self.n_nets, -1).repeat_interleave(per_net, dim=0)
 
     def _earliest(self) -> Float[Tensor, " N"]:
@@ -151,36 +162,48 @@ class ShiftingLayer(nn.Module):
         raise NotImplementedError
 
     def _errors(self, delta: Tensor) -> Float[Tensor, "N out"]:
-        """Errors of the outputs as trials x neurons, without those of ignored silent neurons.
+        """What the rule leaves of the outputs' errors, as trials x neurons.
 
-        The rule "published-tca" divides them by S(C) - 1.
+        Silent neurons that are to learn nothing have none.
         """
         delta = delta.reshape(self.spikes.u.shape)
-        if self.silent == "ignore" or (self.silent == "published" and self.rule == "exact"):
+        if not self._silent_learn:
             delta = delta.masked_fill(self.is_silent, 0.0)
-        return delta / self.spikes.divisor if self.rule == "published-tca" else delta
+        return self.rule.error(delta, self.spikes.divisor)
 
     def _search(self) -> Spikes:
         """Find the output spikes of the trials that forward has taken in."""
         return kernels.find_spikes(self._events, self._timings())
 
+    def _check_numbers(self, inputs: Tensor, name: str) -> None:
+        """Refuse what would only be seen as silent neurons; looks at the device once.
+
+        Raises:
+            ValueError: an input is NaN, a timing not finite, or the timings' type not float32 or
+                float64.
+        """
+        if self.e_ts.dtype not in _TYPES:
+            raise ValueError(
+                f"the layer's timings are {_short(self.e_ts.dtype)}: use layer.float() or "
+                "layer.double()"
+            )
+        # A sum is finite only where every timing is.
+        total = self.e_ts.sum() + self.e_tp.sum()
+        is_bad = torch.stack([inputs.isnan().any(), ~total.isfinite()])
+        if not is_bad.any():
+            return
+        if is_bad[0]:
+            raise ValueError(f"{name} holds NaN: check the data and the coding that made it")
+        raise ValueError(
+            "the layer's timings are no longer finite: an error was NaN, or the steps are too "
+            "large; start again from a checkpoint with smaller ones"
+        )
+
     def _fire(self) -> Float[Tensor, "N out"]:
         found = self._search()
         self.is_silent = found.divisor.isinf()
-        self._spikes = self._with_silent(found)
-        return self._passing_times() * self._spikes.u
-
-    def _with_silent(self, found: Spikes) -> Spikes:
-        u, cause, divisor = found
-        if self.silent == "deadline":
-            u = u.masked_fill(self.is_silent, self.deadline)
-            cause = cause.masked_fill(self.is_silent, self.deadline)
-            divisor = divisor.masked_fill(self.is_silent, 1.0)
-        elif self.silent == "published" and self.rule != "exact":
-            cause = torch.where(self.is_silent, self._earliest()[:, None], cause)
-            if self.rule == "published-tca" and self.is_silent.any():
-                divisor = torch.where(self.is_silent, self._first_sum() - 1, divisor)
-        return Spikes(u, cause, divisor)
+        self._spikes = self._with_silent(self, found)
+        return self._passing_times(len(found.u)) * self._spikes.u
 
     def _timing_gradient(
         self, a: Float[Tensor, "N out"], z_out: Float[Tensor, "N out"]
@@ -200,19 +223,19 @@ class ShiftingLayer(nn.Module):
         Returns:
             The gradients of `e_ts` and of `e_tp`, in their shapes.
         """
-        d = self._errors(delta)
-        p = self._passing_times()
-        if self.rule == "exact":
-            code = self.spikes.u
-            g_ts = self._timing_gradient(d * p / self.spikes.divisor, code)
-        else:
-            code = z_out.reshape(self.spikes.u.shape)
-            g_ts = self._timing_gradient(d * p.exp(), code)
+        u, _, divisor = self.spikes
+        d, p = self._errors(delta), self._passing_times(len(u))
+        code = self.rule.code(u, z_out.reshape(u.shape))
+        g_ts = self._timing_gradient(self.rule.factor(d, p, divisor), code)
         g_tp = (d * code).reshape(self.n_nets, -1, self.e_tp.shape[-1]).sum(dim=1)
         return g_ts.reshape(self.e_ts.shape), g_tp.reshape(self.e_tp.shape)
 
+    @torch.inference_mode(mode=False)
+    @torch.no_grad()
     def learn(self, delta: Tensor, z_out: Tensor, lr_ets: float, lr_etp: float) -> None:
         """Learn from the last forward pass: one Adam step on the timings and passing times.
+
+        It may be called in inference mode.
 
         Args:
             delta: errors d_j of the outputs, in the shape of `z_out`.
@@ -233,6 +256,22 @@ class ShiftingLayer(nn.Module):
         growth = self.wake * lr_ets * (share - 0.5).clamp(min=0)
         self.e_ts.add_(growth.reshape(*self.e_ts.shape[:-2], 1, -1))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or convert Adam's moments along with the timings; the last trials are forgotten."""
+        before = self.e_ts, self.e_tp
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for group, old, new in zip(
+            self.optimizer.param_groups, before, (self.e_ts, self.e_tp), strict=True
+        ):
+            group["params"] = [new]
+            state = self.optimizer.state.pop(old, {})
+            if state:
+                moments = {name: fn(state[name]) for name in ("exp_avg", "exp_avg_sq")}
+                # The count of steps stays float32, where the timings are.
+                self.optimizer.state[new] = {"step": state["step"].to(new.device), **moments}
+        self._spikes = None
+        return self
+
     def get_extra_state(self) -> dict[str, Any]:
         """Adam's moments: a checkpoint without them would not continue the same run."""
         return self.optimizer.state_dict()
@@ -240,6 +279,57 @@ class ShiftingLayer(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Restore Adam's moments."""
         self.optimizer.load_state_dict(state)
+
+
+# ------------------------------------------------------------------------------ silent neurons
+
+
+def _as_published(layer: ShiftingLayer, found: Spikes) -> Spikes:
+    """The earliest input is the cause of a silent neuron, where the rule lets it learn."""
+    u, cause, divisor = found
+    if layer.rule.silent_learn:
+        cause = torch.where(layer.is_silent, layer._earliest()[:, None], cause)
+        if layer.rule.silent_divisor and layer.is_silent.any():
+            divisor = torch.where(layer.is_silent, layer._first_sum() - 1, divisor)
+    return Spikes(u, cause, divisor)
+
+
+def _as_found(layer: ShiftingLayer, found: Spikes) -> Spikes:
+    return found
+
+
+def _at_deadline(layer: ShiftingLayer, found: Spikes) -> Spikes:
+    """A silent neuron spikes at the deadline, caused by all inputs until then."""
+    u, cause, divisor = found
+    return Spikes(
+        u.masked_fill(layer.is_silent, layer.deadline),
+        cause.masked_fill(layer.is_silent, layer.deadline),
+        divisor.masked_fill(layer.is_silent, 1.0),
+    )
+
+
+class _Silence(NamedTuple):
+    """What silent neurons are taken to have done.
+
+    Attributes:
+        learn: whether they learn; None where the rule says so.
+        spikes: their spikes, from the layer and what the search has found.
+        waits: whether their code is the deadline.
+    """
+
+    learn: bool | None
+    spikes: Callable[[ShiftingLayer, Spikes], Spikes]
+    waits: bool
+
+
+_SILENT: dict[Silent, _Silence] = {
+    "published": _Silence(None, _as_published, waits=False),
+    "ignore": _Silence(False, _as_found, waits=False),
+    "deadline": _Silence(True, _at_deadline, waits=True),
+}
+
+
+# ----------------------------------------------------------------------------- one-spike inputs
 
 
 class SNNLayer(ShiftingLayer):
@@ -274,7 +364,7 @@ class SNNLayer(ShiftingLayer):
             neurons that stay silent.
 
         Raises:
-            ValueError: the shape does not fit the timings, or a code is NaN.
+            ValueError: the shape does not fit the timings, a code is NaN, or a timing not finite.
         """
         del dv
         if isinstance(bs, Tensor):
@@ -291,12 +381,20 @@ class SNNLayer(ShiftingLayer):
             raise ValueError(f"z_in must have shape {expected}, not {list(z_in.shape)}")
         if z_in.shape[-2] != bs:
             raise ValueError(f"z_in holds {z_in.shape[-2]} trials, not bs = {bs}")
-        if z_in.isnan().any():
-            raise ValueError("z_in holds NaN: check the data and the coding that made it")
-        self._z_in = z_in.detach().reshape(-1, n_in).to(self.e_ts.dtype)
+        rows = z_in.detach().reshape(-1, n_in).to(self.e_ts.dtype)
+        if torch.compiler.is_exporting():
+            return self._exported(rows).reshape(*z_in.shape[:-1], n_out)
+        self._check_numbers(z_in, "z_in")
+        self._z_in = rows
         self._events = self._sort()
         z_out = self._fire()
         return z_out.reshape(*z_in.shape[:-1], n_out)
+
+    def _exported(self, z_in: Float[Tensor, "N in"]) -> Float[Tensor, "N out"]:
+        """The output codes alone, as `torch.export` can write them down: nothing is kept."""
+        u, divisor = kernels.codes_of_spikes(z_in, self._timings(), self.apart)
+        u = u.masked_fill(divisor.isinf(), self._silent_code)
+        return self._passing_times(z_in.shape[0]) * u
 
     def pass_delta(
         self, bs: int, delta: Float[Tensor, "*networks batch out"]
@@ -323,10 +421,9 @@ class SNNLayer(ShiftingLayer):
         Returns:
             Errors of the inputs, shape of the input codes.
         """
-        d = self._errors(delta)
-        if self.rule == "exact":
-            d = d * self._passing_times() / self.spikes.divisor
-        d_in = self._feedback(d)
+        u, _, divisor = self.spikes
+        sent = self.rule.feedback(self._errors(delta), self._passing_times(len(u)), divisor)
+        d_in = self._feedback(sent)
         return d_in.reshape(*delta.shape[:-1], d_in.shape[-1])
 
     @property
@@ -340,7 +437,7 @@ class SNNLayer(ShiftingLayer):
         return mask.reshape(*self.e_ts.shape[:-2], -1, *mask.shape[1:])
 
     def _sort(self) -> Events:
-        if self.ties == "published":
+        if self.apart:
             events, self._z_in = kernels.sort_codes_apart(self._z_in)
             return events
         return kernels.sort_codes(self._z_in)

@@ -43,14 +43,15 @@ class SNN_MInLy(ShiftingLayer):
             Output codes z_j = p_j u_j, shape [batch, out].
 
         Raises:
-            ValueError: lengths differ, times are NaN or not ascending, or a synapse does not exist.
+            ValueError: lengths differ, times are NaN or not ascending, a synapse does not exist, or
+                a timing is not finite.
         """
         if isinstance(dv, Tensor):
             raise ValueError("offsets are given by name: layer(spk, idx, offsets=offsets)")
         if offsets is None:
             offsets = torch.tensor([0, len(spk)], device=spk.device)
         self._check(spk, idx, offsets)
-        if self.ties == "published":
+        if self.apart:
             codes = kernels.set_apart(spk.detach().double().exp())
         else:
             codes = spk.detach().to(self.e_ts.dtype).exp()
@@ -83,8 +84,7 @@ class SNN_MInLy(ShiftingLayer):
                 "spike_times and synapse must be two vectors of one length, "
                 f"not {list(spike_times.shape)} and {list(synapse.shape)}"
             )
-        if spike_times.isnan().any():
-            raise ValueError("spike_times holds NaN: leave such spikes out")
+        self._check_numbers(spike_times, "spike_times")
         if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(spike_times):
             raise ValueError(f"offsets must run from 0 to the number of spikes, {len(spike_times)}")
         if (len(offsets) - 1) % self.n_nets:

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,6 +33,14 @@ from shared import datasets
 from shared.datasets import SpikeSet, Trial
 from shared.device import prepare
 from shared.errors import UserError
+from shared.figures import (
+    COLORS,
+    RULES,
+    integer_ticks,
+    legend_of_all,
+    parts_of,
+    plot_columns,
+)
 from shared.options import (
     add_common_options,
     add_preset_options,
@@ -50,7 +58,8 @@ from shifting_learning.network import (
     reward_error,
     step_size,
 )
-from shifting_learning.SL_Layer import Rule, ShiftingLayer, Silent, SNNLayer, Ties
+from shifting_learning.rules import Rule
+from shifting_learning.SL_Layer import ShiftingLayer, Silent, SNNLayer, Ties
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
 from shifting_learning.spike_trials import (
     MAX_TARGET,
@@ -60,6 +69,7 @@ from shifting_learning.spike_trials import (
     generate_trials,
 )
 from shifting_learning.tca_controls import counts_from_spike_counts, shuffle_times
+from shifting_learning.words import check_words
 
 EPOCHS = 200
 HIDDEN = 3200
@@ -79,14 +89,17 @@ class Settings:
         tau: time constant in s that spike times are divided by before they are coded, exp(t/tau).
         hidden_low, hidden_high, output_low, output_high: initial timings of a layer are uniform in
             [low / n_in, high / n_in).
-        batch_size: trials a step.
-        lr_ets, lr_ets_end: step size of the timings in the first epoch and behind the last.
+        batch_size: trials per step.
+        lr_ets, lr_ets_end: step size of the timings in the first epoch and after the last.
         output_rate: step size of the output layer relative to the hidden one's.
         lr_etp: step size of the passing times.
         reward, sharpness, neighbours: the reward signal, see `network.reward_error`.
         silent, wake, ties: silent neurons and inputs of one time, see `SL_Layer.ShiftingLayer`;
             the deadline is twice the code of the trial's end.
         shuffle: "every" epoch, or "never".
+
+    Raises:
+        ValueError: a word is none of those that its field takes.
     """
 
     tau: float
@@ -105,7 +118,10 @@ class Settings:
     silent: Silent
     wake: float
     ties: Ties
-    shuffle: str
+    shuffle: Literal["every", "never"]
+
+    def __post_init__(self) -> None:
+        check_words(self)
 
 
 PRESETS = {
@@ -308,19 +324,15 @@ def compare(decided: np.ndarray, right: np.ndarray, name: str, of: str = "") -> 
 
 
 def draw_curves(rows: list[dict[str, float]], majority: float, title: str) -> Figure:
-    """Accuracy and error of the count over epochs."""
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    for axes, what, factor in zip(panels, ("accuracy", "count_error"), (100, 1), strict=True):
-        for name in ("train", "validation", "test"):
-            seen = [row for row in rows if f"{name}_{what}" in row]
-            values = [factor * row[f"{name}_{what}"] for row in seen]
-            axes.plot([row["epoch"] for row in seen], values, label=name)
-        axes.set(xlabel="epoch")
-        axes.grid(alpha=0.3)
-    panels[0].axhline(100 * majority, color="grey", linestyle=":", label="commonest class")
-    panels[0].set(ylabel="accuracy (%)", title=title, ylim=(0, None))
-    panels[1].set(ylabel="mean absolute error of the count", ylim=(0, None))
-    panels[0].legend(fontsize=8)
+    """Accuracy and error of the count over epochs; only some are tested."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.2), layout="constrained")
+    plot_columns(left, rows, parts_of("accuracy"), "accuracy (%)", factor=100)
+    left.axhline(100 * majority, color="gray", linestyle=":", label="commonest class")
+    plot_columns(right, rows, parts_of("count_error"), "mean absolute error of the count")
+    for axes in (left, right):
+        axes.set_ylim(bottom=0)
+    legend_of_all(figure)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -329,7 +341,8 @@ def draw_trial(trial: Trial, feature_length: float) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     axes.scatter(trial.times, trial.synapses, s=1, color="k", linewidths=0)
     for onset, reward, number in zip(trial.onsets, trial.rewards, trial.feature_ids, strict=True):
-        axes.axvspan(onset, onset + feature_length, color=f"C{number}", alpha=0.25)
+        color = COLORS[number % len(COLORS)]
+        axes.axvspan(onset, onset + feature_length, color=color, alpha=0.25)
         axes.text(onset + feature_length / 2, 505, f"+{reward}", ha="center", va="bottom")
     axes.set(xlabel="time (s)", ylabel="synapse", ylim=(0, 500))
     axes.set_title(f"features and their rewards; the count is {trial.target}", pad=18)
@@ -340,9 +353,12 @@ def draw_counts(decided: np.ndarray, right: np.ndarray, title: str) -> Figure:
     """Decided against right counts; the area of a dot is the number of trials."""
     figure, axes = plt.subplots(figsize=(4.4, 4), layout="constrained")
     pairs, number = np.unique(np.stack([right, decided]), axis=1, return_counts=True)
-    axes.plot([0, CLASSES - 1], [0, CLASSES - 1], color="grey", linestyle=":")
-    axes.scatter(pairs[0], pairs[1], s=25 * number, alpha=0.7)
-    axes.set(xlabel="sum of the rewards", ylabel="count learnt", title=title)
+    axes.plot([0, CLASSES - 1], [0, CLASSES - 1], color="gray", linestyle=":")
+    axes.scatter(pairs[0], pairs[1], s=25 * number, alpha=0.7, color=RULES["test"].color)
+    axes.set(xlabel="sum of the rewards", ylabel="count learned", title=title)
+    axes.title.set_fontsize(10)
+    for axis in (axes.xaxis, axes.yaxis):
+        integer_ticks(axis)
     axes.grid(alpha=0.3)
     return figure
 

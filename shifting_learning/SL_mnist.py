@@ -48,7 +48,8 @@ from shifting_learning.network import (
     reward_error,
     step_size,
 )
-from shifting_learning.SL_Layer import Rule, Silent, SNNLayer, Ties
+from shifting_learning.rules import Rule
+from shifting_learning.SL_Layer import Silent, SNNLayer, Ties
 
 QUICK_SAMPLES = 2000
 

@@ -28,6 +28,7 @@ from shared import datasets
 from shared import run as runs
 from shared.device import prepare
 from shared.errors import UserError
+from shared.figures import RULES, count_of_seeds, legend_of_all, parts_of, plot_columns
 from shared.options import (
     add_common_options,
     add_preset_options,
@@ -49,7 +50,8 @@ from shifting_learning.network import (
     reward_error,
     step_size,
 )
-from shifting_learning.SL_Layer import Rule, Silent, Ties
+from shifting_learning.rules import Rule
+from shifting_learning.SL_Layer import Silent, Ties
 from shifting_learning.tables import (
     CANDIDATES,
     FOLDS,
@@ -66,7 +68,7 @@ TABLES = (*datasets.TABLE_NAMES, "wine_quality")
 
 @dataclass(frozen=True)
 class Sizes:
-    """Published sizes: hidden neurons, samples a step, epochs."""
+    """Published sizes: hidden neurons, samples per step, epochs."""
 
     hidden: tuple[int, ...]
     batch_size: int
@@ -149,24 +151,25 @@ def draw(
     rows: list[dict[str, float]], accuracies: Float[Tensor, "repeats folds"], title: str
 ) -> Figure:
     """Accuracy and loss over epochs, and the accuracy of each fold and seed in the last."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.2), layout="constrained")
-    epochs = [row["epoch"] for row in rows]
-    for part in ("train", "test"):
-        left.plot(epochs, [100 * row[f"{part}_accuracy"] for row in rows], label=part)
-    left.set(xlabel="epoch", ylabel="accuracy (%)", title=title)
-    left.legend()
-    middle.plot(epochs, [row["loss"] for row in rows], color="C4")
-    middle.set(xlabel="epoch", ylabel="mean over samples of sum d²", title="loss", yscale="log")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 3.2), layout="constrained")
+    plot_columns(left, rows, parts_of("accuracy"), "accuracy (%)", factor=100)
+    plot_columns(middle, rows, {"loss": "train"}, "mean over samples of sum d²")
+    middle.set_yscale("log")
     repeats, folds = accuracies.shape
     spread = (torch.arange(repeats) - (repeats - 1) / 2) * 0.04
     x = torch.arange(1, folds + 1) + spread[:, None]
-    right.scatter(x, 100 * accuracies, s=10, alpha=0.6, label="one seed")
-    right.plot(range(1, folds + 1), 100 * accuracies.mean(dim=0), "k_", ms=18, label="mean")
+    right.scatter(x, 100 * accuracies, s=10, alpha=0.6, color=RULES["test"].color, label="one seed")
+    means = 100 * accuracies.mean(dim=0)
+    right.plot(range(1, folds + 1), means, "k_", ms=18, label="mean of the seeds")
     right.set(xlabel="fold", ylabel="test accuracy (%)", xticks=range(1, folds + 1))
-    right.set_title(f"{100 * accuracies.mean():.2f} % over {folds} folds, {repeats} seeds")
-    right.legend()
-    for axes in (left, middle, right):
-        axes.grid(alpha=0.3)
+    right.set_title(
+        f"{100 * accuracies.mean():.2f} % over {folds} fold{'s' if folds > 1 else ''}, "
+        f"{count_of_seeds(repeats)}",
+        fontsize=9,
+    )
+    right.grid(alpha=0.3)
+    legend_of_all(figure)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -297,10 +300,10 @@ def Train(
         st: neurons of each layer, inputs first.
         totSn: samples in all.
         sn: samples to train on.
-        bs: samples a step.
+        bs: samples per step.
         epN: epochs.
         inv: epochs between two lines of progress.
-        lr: step size of the timings at first and behind the last epoch, and of the passing times.
+        lr: step size of the timings at first and after the last epoch, and of the passing times.
         name: of the file.
     """
     keep = torch.ones(totSn, dtype=torch.bool)
@@ -408,7 +411,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--batch-size",
         type=int,
-        help="samples a step (default and paper: 30, breast cancer 112)",
+        help="samples per step (default and paper: 30, breast cancer 112)",
     )
     add(
         "--rule",

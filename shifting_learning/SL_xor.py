@@ -39,7 +39,8 @@ from shared.run import Run
 from shifting_learning.Dataset import code
 from shifting_learning.figures import draw_potentials, look_at_last_layer
 from shifting_learning.network import Network, decide, reward_error
-from shifting_learning.SL_Layer import Rule, SNNLayer, Ties
+from shifting_learning.rules import Rule
+from shifting_learning.SL_Layer import SNNLayer, Ties
 
 LEVELS = (0.01, 0.99)  # intensities that stand for 0 and 1
 

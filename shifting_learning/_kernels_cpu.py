@@ -18,8 +18,8 @@ SILENT = 1e5
 
 _MIN_DIVISOR = 1e-10
 _MAX_DIVISOR = 1e10
-_FORWARD_BLOCK = 128  # neurons a block: three float64 rows of running sums fit the L1 cache
-_GRADIENT_BLOCK = 64  # neurons a block: a (in, block) float64 gradient tile fits the L2 cache
+_FORWARD_BLOCK = 128  # neurons per block: three float64 rows of running sums fit the L1 cache
+_GRADIENT_BLOCK = 64  # neurons per block: a (in, block) float64 gradient tile fits the L2 cache
 _MIN_JOBS = 64  # enough pieces of work for many cores
 
 

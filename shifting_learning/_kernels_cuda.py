@@ -24,16 +24,16 @@ _MAX_DIVISOR = tl.constexpr(_kernels_cpu._MAX_DIVISOR)
 
 # Stated, since Triton's default changes with its version: products round as on the CPU.
 _OPTIONS = {"enable_fp_fusion": False}
-# float64 elements of a tile a warp; several such tiles have to fit the registers at once.
+# float64 elements of a tile per warp; several such tiles have to fit the registers at once.
 _FORWARD_PER_WARP = 256
 _BACKWARD_PER_WARP = 512
 _BACKWARD_TILE = 4 * _BACKWARD_PER_WARP
-_SORT_BLOCK = 1024  # codes a pass of the kernel behind the sort
+_SORT_BLOCK = 1024  # codes in a pass of the kernel after the sort
 _LINK_CHUNK = 64  # spikes that look for the previous spike of their synapse together
 
 
 def _jit(kernel: Callable[..., Any]) -> Any:
-    """`triton.jit`, compiling once a tile and not again for sizes that are 1 or multiples of 16.
+    """`triton.jit`, compiling once per tile and not again for sizes that are 1 or multiples of 16.
 
     Nor would alignment help: 16-byte loads spread a neuron's spikes over several threads, which
     then have to exchange their sums.

@@ -15,70 +15,91 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import ConfusionMatrixDisplay, auc, roc_curve
+from sklearn.metrics import auc, roc_curve
 
-from shared.figures import save_figure
+from shared.figures import (
+    COLORS,
+    RULES,
+    VERMILLION,
+    draw_confusion,
+    integer_ticks,
+    legend_beside,
+    legend_of_all,
+    parts_of,
+    plot_columns,
+    save_figure,
+)
 from shared.options import script
 from shifting_learning.kernels import SILENT
 from shifting_learning.network import Network
 from shifting_learning.SL_Layer import SNNLayer
 
 FLOAT = NDArray[np.floating]
+FEWEST_FALSE = 1e-4
+"""False positive rate at which the receiver operating characteristic begins."""
+
+__all__ = [
+    "draw_confusion",
+    "draw_curves",
+    "draw_layers_raster",
+    "draw_potentials",
+    "draw_roc",
+    "draw_shift",
+    "look_at_last_layer",
+]
 
 
 def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
-    """Accuracy of the three splits, loss, and silent hidden neurons, over epochs."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
-    epochs = [row["epoch"] for row in rows]
-    for name in ("train", "validation", "test"):
-        values = [100 * row[f"{name}_accuracy"] for row in rows if f"{name}_accuracy" in row]
-        if values:
-            left.plot(epochs, values, label=name)
-    left.set(xlabel="epoch", ylabel="accuracy (%)", title=title)
-    left.legend()
-    left.grid(alpha=0.3)
-    middle.plot(epochs, [row["loss"] for row in rows], color="C4")
-    middle.set(xlabel="epoch", ylabel="mean over images of sum d²", title="loss", yscale="log")
-    middle.grid(alpha=0.3)
-    right.plot(epochs, [100 * row["silent_hidden"] for row in rows], color="C3")
-    right.set(xlabel="epoch", ylabel="silent hidden neurons (%)", title="neurons without a spike")
+    """Accuracy of the parts of the data, loss, and silent hidden neurons, over epochs."""
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.2), layout="constrained")
+    plot_columns(left, rows, parts_of("accuracy"), "accuracy (%)", factor=100)
+    plot_columns(middle, rows, {"loss": "train"}, "mean over images of sum d²")
+    middle.set_yscale("log")
+    silent = {"silent_hidden": "train"}
+    plot_columns(right, rows, silent, "silent hidden neurons (%)", factor=100)
     right.set_ylim(bottom=0)
-    right.grid(alpha=0.3)
-    return figure
-
-
-def draw_confusion(labels: NDArray[np.int64], decisions: NDArray[np.int64], title: str) -> Figure:
-    """Confusion matrix, in percent of the true class."""
-    figure, axes = plt.subplots(figsize=(5, 4.4), layout="constrained")
-    ConfusionMatrixDisplay.from_predictions(
-        labels, decisions, normalize="true", values_format=".0%", cmap="Blues", colorbar=False,
-        ax=axes, text_kw={"fontsize": 6},
-    )  # fmt: skip
-    axes.set_title(title)
+    legend_of_all(figure)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
 def draw_roc(labels: NDArray[np.int64], scores: FLOAT, title: str) -> Figure:
-    """Receiver operating characteristic of each class against the others.
+    """Receiver operating characteristic of the classes against the others.
+
+    On the left the mean over classes and their range, on the right what each class lacks to an
+    area of 1.
 
     Args:
         labels: right classes [n].
         scores: larger for the more likely class, [n, classes].
         title: of the figure.
     """
-    figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
-    for k in range(scores.shape[1]):
-        false, true, _ = roc_curve(labels == k, scores[:, k])
-        axes.plot(false, true, label=f"{k} (area {auc(false, true):.4f})", linewidth=1)
-    axes.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
-    axes.set(xscale="log", xlim=(1e-4, 1))
-    axes.legend(fontsize=7, title="class", title_fontsize=7, loc="lower right")
-    axes.grid(alpha=0.3)
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(8.6, 3.4), layout="constrained", width_ratios=[3, 2]
+    )
+    classes = np.arange(scores.shape[1])
+    found = [roc_curve(labels == k, scores[:, k]) for k in classes]
+    at = np.geomspace(FEWEST_FALSE, 1, 200)
+    rates = 100 * np.array([np.interp(at, false, true) for false, true, _ in found])
+    color = RULES["test"].color
+    left.fill_between(100 * at, rates.min(0), rates.max(0), color=color, alpha=0.2, linewidth=0)
+    left.plot(100 * at, rates.mean(0), color=color)
+    left.set(xlabel="false positive rate (%)", ylabel="true positive rate (%)", xscale="log")
+    left.set(xlim=(100 * FEWEST_FALSE, 100), ylim=(None, 101))
+    left.set_title("mean and range of the classes", fontsize=9)
+    lacking = [1 - auc(false, true) for false, true, _ in found]
+    right.plot(lacking, classes, "o", color=color)
+    right.set(xlabel="1 - area under the curve", ylabel="class", xlim=(0, None))
+    right.set(ylim=(len(classes) - 0.5, -0.5))
+    integer_ticks(right.yaxis)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
 def draw_layers_raster(codes: Sequence[FLOAT], names: Sequence[str], title: str) -> Figure:
-    """Spikes of one trial through the layers, a panel a layer.
+    """Spikes of one trial through the layers, a panel per layer.
 
     Args:
         codes: spike codes z = exp(t) of each layer's neurons; silent neurons are left out.
@@ -86,7 +107,7 @@ def draw_layers_raster(codes: Sequence[FLOAT], names: Sequence[str], title: str)
         title: of the figure.
     """
     figure, panels = plt.subplots(
-        1, len(codes), figsize=(3.2 * len(codes), 3.2), layout="constrained", sharex=True
+        1, len(codes), figsize=(3.2 * len(codes) + 1.6, 3.2), layout="constrained", sharex=True
     )
     for axes, z, name in zip(panels, codes, names, strict=True):
         fired = z < SILENT / 2
@@ -94,9 +115,11 @@ def draw_layers_raster(codes: Sequence[FLOAT], names: Sequence[str], title: str)
         axes.set(xlabel="time (synaptic time constants)", ylabel=f"{name} neuron")
         axes.set_title(f"{fired.sum()} of {len(z)} spike")
         axes.set_ylim(-0.5, len(z) - 0.5)
-    first = panels[-1]
-    first.axvline(np.log(codes[-1].min()), color="C3", linewidth=1, label="first spike: decision")
-    first.legend(fontsize=7)
+        integer_ticks(axes.yaxis)
+    last = panels[-1]
+    first = np.log(codes[-1].min())
+    last.axvline(first, color=VERMILLION, linewidth=1, label="first spike:\ndecision")
+    legend_beside(last)
     figure.suptitle(title)
     return figure
 
@@ -155,7 +178,7 @@ def look_at_last_layer(network: Network, z_in: torch.Tensor) -> LastLayer:
 def draw_potentials(
     before: LastLayer, after: LastLayer, trials: Sequence[str], right: Sequence[int]
 ) -> Figure:
-    """Potentials of the output neurons before and after training, a column a trial.
+    """Potentials of the output neurons before and after training, a column per trial.
 
     Dashed lines are the output spikes; where the passing times differ from 1 they lie beside the
     crossings of the threshold.
@@ -167,7 +190,7 @@ def draw_potentials(
         right: the neuron that should spike first in each.
     """
     figure, panels = plt.subplots(
-        2, len(trials), figsize=(2.6 * len(trials), 4.6), layout="constrained", sharey=True
+        2, len(trials), figsize=(2.6 * len(trials) + 1, 4.6), layout="constrained", sharey=True
     )
     for row, view, when in zip(panels, (before, after), ("before", "after"), strict=True):
         for axes, arrivals, decided, name, wanted in zip(
@@ -177,16 +200,18 @@ def draw_potentials(
             end = (decided[spiked].max() if spiked.any() else arrivals.max()) + 0.3
             t = np.linspace(min(0.0, arrivals.min()), end, 400)
             for k in range(len(decided)):
-                words = f"output {k}" + (" (right)" if k == wanted else "")
-                axes.plot(t, membrane_potential(t, arrivals, view.timings[:, k]), label=words)
+                potential = membrane_potential(t, arrivals, view.timings[:, k])
+                color = COLORS[k % len(COLORS)]
+                axes.plot(t, potential, color=color, label=f"output {k}")
                 if spiked[k]:
-                    axes.axvline(decided[k], color=f"C{k}", linestyle="--", linewidth=1)
-            axes.axhline(1, color="grey", linestyle=":", linewidth=1)
-            axes.set(title=f"{name}, {when}", ylim=(-0.2, 1.6))
-            axes.legend(fontsize=6, loc="upper left")
+                    axes.axvline(decided[k], color=color, linestyle="--", linewidth=1)
+            axes.axhline(1, color="gray", linestyle=":", linewidth=1)
+            axes.set(ylim=(-0.2, 1.6))
+            axes.set_title(f"{name}, {when}; right: {wanted}", fontsize=9)
         row[0].set_ylabel("membrane potential")
     for axes in panels[-1]:
         axes.set_xlabel("time (synaptic time constants)")
+    legend_of_all(figure)
     return figure
 
 
@@ -203,14 +228,14 @@ def draw_shift() -> Figure:
     for shift in moves:
         times = np.array([0.2, shift, 0.7, 1.2])
         outputs.append(float(layer(torch.from_numpy(np.exp(times))[None]).log()))
-    for shift, colour in zip((0.1, 0.5, 0.9, 1.3), ("C0", "C1", "C2", "C3"), strict=True):
+    for shift, color in zip((0.1, 0.5, 0.9, 1.3), COLORS, strict=False):
         times = np.array([0.2, shift, 0.7, 1.2])
         spike = float(layer(torch.from_numpy(np.exp(times))[None]).log())
         potential = membrane_potential(t, times, timings)
-        upper.plot(t[t <= spike], potential[t <= spike], color=colour, label=f"input at {shift}")
-        upper.plot([spike, spike], [1, 1.25], color=colour)
-        upper.plot(shift, -0.06, marker="|", markersize=10, color=colour, clip_on=False)
-    upper.axhline(1, color="grey", linestyle=":", linewidth=1)
+        upper.plot(t[t <= spike], potential[t <= spike], color=color, label=f"input at {shift}")
+        upper.plot([spike, spike], [1, 1.25], color=color)
+        upper.plot(shift, -0.06, marker="|", markersize=10, color=color, clip_on=False)
+    upper.axhline(1, color="gray", linestyle=":", linewidth=1)
     upper.set(ylabel="membrane potential", ylim=(-0.1, 1.3), title="threshold 1, four inputs")
     upper.legend(fontsize=8, loc="upper left")
     lower.plot(outputs, moves, color="k")

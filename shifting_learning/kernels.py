@@ -134,6 +134,29 @@ def find_spikes(events: Events, e_ts: Float[Tensor, "networks in out"]) -> Spike
     return Spikes(*_on_cpu(_kernels_cpu.find_spikes, *events, e_ts))
 
 
+@torch.library.custom_op("shifting_learning::codes_of_spikes", mutates_args=())
+def codes_of_spikes(z: Tensor, e_ts: Tensor, apart: bool) -> tuple[Tensor, Tensor]:
+    """`find_spikes` of one-spike trials as one operation, for `torch.export`.
+
+    Args:
+        z: input codes, shape [N, in].
+        e_ts: exponential shifting timings, shape [networks, in, out].
+        apart: whether inputs of one time are events of their own.
+
+    Returns:
+        Spike codes and divisors, shape [N, out]; see `Spikes`.
+    """
+    events = sort_codes_apart(z)[0] if apart else sort_codes(z)
+    found = find_spikes(events, e_ts)
+    return found.u, found.divisor
+
+
+@codes_of_spikes.register_fake
+def _(z: Tensor, e_ts: Tensor, apart: bool) -> tuple[Tensor, Tensor]:
+    u = e_ts.new_empty(z.shape[0], e_ts.shape[-1])
+    return u, torch.empty_like(u)
+
+
 def timing_gradient(
     events: Events,
     a: Float[Tensor, "N out"],
@@ -150,7 +173,7 @@ def timing_gradient(
         z_out: output codes, shape [N, out].
         cause: causal codes of `find_spikes`, float64, shape [N, out].
         n_nets: number of networks; trials are split evenly among them, in order.
-        n_in: number of synapses a neuron.
+        n_in: number of synapses of each neuron.
 
     Returns:
         The sums, in the type of `a`, shape [networks, in, out].

@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Sequence
-from typing import Literal, cast, get_args
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from shared.errors import UserError
 from shifting_learning.Dataset import target_codes
 from shifting_learning.SL_Layer import ShiftingLayer, SNNLayer
+from shifting_learning.words import check_word
 
 Reward = Literal["published", "first_spike"]
 
@@ -20,7 +21,7 @@ class Network(nn.Module):
     """Layers in a row: each one's output codes are the next one's input codes.
 
     Args:
-        *layers: the layers; all but the first take one spike a synapse.
+        *layers: the layers; all but the first take one spike per synapse.
         output_rate: step sizes of the last layer relative to those of the others.
     """
 
@@ -33,10 +34,12 @@ class Network(nn.Module):
     def forward(self, *inputs: Tensor, **options: Tensor) -> Float[Tensor, "*networks batch out"]:
         """Output codes of the last layer; arguments are those of the first layer."""
         first, *others = self.layers
-        self._codes = [first(*inputs, **options)]
+        codes = [first(*inputs, **options)]
         for layer in others:
-            self._codes.append(layer(self._codes[-1]))
-        return self._codes[-1]
+            codes.append(layer(codes[-1]))
+        if not torch.compiler.is_exporting():  # an exported network does not learn
+            self._codes = codes
+        return codes[-1]
 
     def learn(self, delta: Tensor, lr_ets: float, lr_etp: float) -> None:
         """Teach all layers from the last forward pass.
@@ -50,7 +53,7 @@ class Network(nn.Module):
             lr_etp: step size of the exponential passing times.
 
         Raises:
-            UserError: the error is NaN or infinite; nothing has been learnt from it.
+            UserError: the error is NaN or infinite; nothing has been learned from it.
         """
         if not delta.isfinite().all():
             raise UserError(
@@ -90,7 +93,7 @@ def reward_error(
         sharpness: of "first_spike"; a difference of 1/sharpness between codes counts fully.
         smoothing: of "first_spike", in [0, 1).
         neighbours: of "first_spike", where classes are counts: above 0, the right class shares its
-            reward with its neighbours as a Gaussian of this standard deviation.
+            reward with its neighbors as a Gaussian of this standard deviation, in classes.
 
     Returns:
         Errors, positive where a spike should come earlier, shape [..., classes].
@@ -98,18 +101,34 @@ def reward_error(
     Raises:
         ValueError: the word is none of these.
     """
+    check_word("reward", reward, REWARDS)
+    return REWARDS[reward](z_out, labels, sharpness, smoothing, neighbours)
+
+
+def _towards_targets(
+    z_out: Tensor, labels: Tensor, sharpness: float, smoothing: float, neighbors: float
+) -> Tensor:
+    target = target_codes(labels, z_out.shape[-1], z_out.dtype)
+    return z_out.softmax(dim=-1) - target.softmax(dim=-1)
+
+
+def _of_first_spike(
+    z_out: Tensor, labels: Tensor, sharpness: float, smoothing: float, neighbors: float
+) -> Tensor:
     n_classes = z_out.shape[-1]
-    if reward == "published":
-        target = target_codes(labels, n_classes, z_out.dtype)
-        return z_out.softmax(dim=-1) - target.softmax(dim=-1)
-    if reward == "first_spike":
-        right = nn.functional.one_hot(labels, n_classes).to(z_out.dtype)
-        if neighbours > 0:
-            distance = torch.arange(n_classes, device=labels.device) - labels[..., None]
-            right = (-0.5 * (distance / neighbours) ** 2).to(z_out.dtype).softmax(dim=-1)
-        target = (1 - smoothing) * right + smoothing / n_classes
-        return target - (-sharpness * z_out).softmax(dim=-1)
-    raise ValueError(f"reward must be one of {get_args(Reward)}, not {reward!r}")
+    right = nn.functional.one_hot(labels, n_classes).to(z_out.dtype)
+    if neighbors > 0:
+        distance = torch.arange(n_classes, device=labels.device) - labels[..., None]
+        right = (-0.5 * (distance / neighbors) ** 2).to(z_out.dtype).softmax(dim=-1)
+    target = (1 - smoothing) * right + smoothing / n_classes
+    return target - (-sharpness * z_out).softmax(dim=-1)
+
+
+REWARDS: dict[Reward, Callable[[Tensor, Tensor, float, float, float], Tensor]] = {
+    "published": _towards_targets,
+    "first_spike": _of_first_spike,
+}
+"""The reward signals by their words; arguments as in `reward_error`."""
 
 
 def decide(z_out: Float[Tensor, "*batch classes"]) -> Int[Tensor, "*batch"]:
@@ -156,14 +175,26 @@ def step_size(epoch: int, epochs: int, first: float, end: float, decay: str) -> 
         epoch: from 0.
         epochs: number of epochs.
         first: step size of the first epoch.
-        end: that of one epoch behind the last, which no epoch has.
-        decay: one of these words.
+        end: that of one epoch after the last, which no epoch has.
+        decay: a word of `DECAYS`.
 
     Raises:
-        ValueError: the word is neither.
+        ValueError: the word is none of these.
     """
-    if decay == "exponential":
-        return float(first * (end / first) ** (epoch / epochs))
-    if decay != "cosine":
-        raise ValueError(f"decay must be exponential or cosine, not {decay!r}")
+    check_word("decay", decay, DECAYS)
+    return DECAYS[decay](epoch, epochs, first, end)
+
+
+def _exponential(epoch: int, epochs: int, first: float, end: float) -> float:
+    return float(first * (end / first) ** (epoch / epochs))
+
+
+def _cosine(epoch: int, epochs: int, first: float, end: float) -> float:
     return end + (first - end) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+DECAYS: dict[str, Callable[[int, int, float, float], float]] = {
+    "exponential": _exponential,
+    "cosine": _cosine,
+}
+"""How a step size falls from epoch to epoch, by word; arguments as in `step_size`."""

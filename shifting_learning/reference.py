@@ -25,7 +25,7 @@ def find_spikes(
     Args:
         z: input codes, shape [batch, in].
         s: exponential shifting timings, shape [in, out].
-        events: True lets a prefix end only behind the last of several equal codes, as the fused
+        events: True lets a prefix end only after the last of several equal codes, as the fused
             kernels do; False lets it end anywhere, as the published program does.
 
     Returns:
@@ -46,7 +46,7 @@ def find_spikes_of_spike_train(
     *,
     events: bool,
 ) -> tuple[Float[Tensor, " out"], Bool[Tensor, "K out"], Float[Tensor, " out"]]:
-    """The same search over one trial's sorted spikes, several a synapse.
+    """The same search over one trial's sorted spikes, several per synapse.
 
     Args:
         z: codes of the spikes in ascending order, shape [K].
@@ -105,7 +105,7 @@ class PlainLayer(SNNLayer):
         return Events(*(self._z_in.new_zeros(0),) * 5)  # this formulation sorts in its search
 
     def _search(self) -> Spikes:
-        u, self._mask, divisor = find_spikes(self._z_in, self.e_ts, events=self.ties == "event")
+        u, self._mask, divisor = find_spikes(self._z_in, self.e_ts, events=not self.apart)
         return _as_spikes(u, divisor)
 
     def _timing_gradient(
@@ -123,12 +123,12 @@ class PlainLayer(SNNLayer):
 
 
 class PlainMultiInputLayer(SNN_MInLy):
-    """`SNN_MInLy` computed by the plain formulation: one network, one trial a batch."""
+    """`SNN_MInLy` computed by the plain formulation: one network, one trial per batch."""
 
     def _search(self) -> Spikes:
         z, synapse, *_ = self._events
         u, self._mask, divisor = find_spikes_of_spike_train(
-            z, synapse, self.e_ts, events=self.ties == "event"
+            z, synapse, self.e_ts, events=not self.apart
         )
         return _as_spikes(u[None], divisor[None])
 

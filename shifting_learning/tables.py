@@ -7,7 +7,7 @@ has seen the samples that it is tested on.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from torch import Tensor
 from shared import datasets
 from shifting_learning.Dataset import Scaling, code, table_intensities, with_reference
 from shifting_learning.network import Network, Reward, decide, reward_error, step_size
-from shifting_learning.SL_Layer import Rule, Silent, SNNLayer, Ties
+from shifting_learning.rules import Rule
+from shifting_learning.SL_Layer import Silent, SNNLayer, Ties
+from shifting_learning.words import check_words
 
 FOLDS = 5
 INNER_FOLDS = 3
@@ -40,23 +42,26 @@ class Settings:
         reference: "spike" gives every trial one input more that fires at time 0, "none" does not.
         hidden_spread, output_spread: initial timings are uniform in [0, spread / n_in).
         lr_ets: step size of the timings in the first epoch.
-        lr_end: what it falls to behind the last, as a share of that in the first.
+        lr_end: what it falls to after the last, as a share of that in the first.
         decay: how it falls in between, "exponential" or "cosine".
         lr_etp: step size of the passing times.
         reward, sharpness, smoothing: the reward signal, see `network.reward_error`.
         silent, wake, ties: silent neurons and inputs of one time, see `SL_Layer.ShiftingLayer`.
         shuffle: "every" epoch, or "once" before the first.
+
+    Raises:
+        ValueError: a word is none of those that its field takes.
     """
 
-    choose: str
+    choose: Literal["inner", "none"]
     scaling: Scaling
-    scaled_by: str
-    reference: str
+    scaled_by: Literal["all", "train"]
+    reference: Literal["none", "spike"]
     hidden_spread: float
     output_spread: float
     lr_ets: float
     lr_end: float
-    decay: str
+    decay: Literal["exponential", "cosine"]
     lr_etp: float
     reward: Reward
     sharpness: float
@@ -64,7 +69,10 @@ class Settings:
     silent: Silent
     wake: float
     ties: Ties
-    shuffle: str
+    shuffle: Literal["every", "once"]
+
+    def __post_init__(self) -> None:
+        check_words(self)
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Plan:
 
     Attributes:
         hidden: neurons of each hidden layer.
-        batch_size: samples a step.
+        batch_size: samples per step.
         epochs: passes over the training samples.
         rule: learning rule.
         seed: of the initial timings and of the order of samples.
@@ -277,7 +285,7 @@ def outer_folds(n: int, repeat: int, fold: int | None, seed: int) -> Bool[Tensor
         seed: of the first deal.
 
     Returns:
-        A row a network, in order of seed, then fold.
+        A row per network, in order of seed, then fold.
     """
     chosen = [
         test
@@ -328,7 +336,7 @@ def choose(
 def _inner_folds(
     is_train: Bool[Tensor, "networks n"], seed: int
 ) -> tuple[Bool[Tensor, "inner n"], Bool[Tensor, "inner n"]]:
-    """Training and test samples of the inner folds, a row a fold, in order of network."""
+    """Training and test samples of the inner folds, a row per fold, in order of network."""
     train, test = [], []
     for row in is_train.numpy():
         (rows,) = np.nonzero(row)

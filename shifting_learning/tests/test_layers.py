@@ -1,6 +1,11 @@
 """Layers and networks: the rules, silent neurons, homeostasis, state, errors."""
 
+import contextlib
+import copy
+import functools
 import gc
+import pickle
+from typing import get_args
 
 import pytest
 import torch
@@ -8,6 +13,7 @@ import torch
 from shared.errors import UserError
 from shifting_learning.network import Network, decide, reward_error, step_size
 from shifting_learning.reference import PlainLayer, find_spikes
+from shifting_learning.rules import RULES, LearningRule, Rule
 from shifting_learning.SL_Layer import SNNLayer
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
 
@@ -60,6 +66,32 @@ def test_fused_layer_learns_as_the_plain_one(rule):
             layer.learn(delta, layer(z), 1e-3, 1e-3)
     torch.testing.assert_close(layers[0].e_ts, layers[1].e_ts, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(layers[0].e_tp, layers[1].e_tp, rtol=1e-9, atol=1e-12)
+
+
+class WithoutTime(LearningRule):
+    """A rule of one's own: the error alone, whatever the spikes' times."""
+
+    silent_learn = False
+
+    def code(self, u, z):
+        return torch.zeros_like(z)
+
+
+def test_a_rule_of_one_s_own_is_one_object():
+    layer = SNNLayer(4, 3, timings(4, 3, scale=2.0), rule=WithoutTime())
+    z, delta = codes(2, 4), codes(2, 3, seed=5) - 1.5
+    g_ts, g_tp = layer.gradients(delta, layer(z))
+    wanted = torch.einsum("bj,bi,bij->ij", delta * torch.e, z, layer.cause_mask.double())
+    torch.testing.assert_close(g_ts, wanted)
+    assert not g_tp.any()
+    again = pickle.loads(pickle.dumps(layer))
+    torch.testing.assert_close(again.gradients(delta, again(z))[0], g_ts)
+
+
+def test_every_word_of_the_rules_is_a_word_of_the_command_line_and_of_a_layer():
+    assert get_args(Rule) == tuple(RULES) == ("shifting", "exact", "published-tca")
+    for word, rule in RULES.items():
+        assert SNNLayer(4, 3, rule=word).rule is rule
 
 
 def silent_layer(**options) -> tuple[SNNLayer, torch.Tensor, torch.Tensor]:
@@ -193,10 +225,90 @@ def test_default_timings_are_the_published_ones():
     assert layer.e_tp.tolist() == [1.0] * 100
 
 
-def test_layers_move_to_other_types_and_devices():
-    layer = SNNLayer(4, 3).double()
-    assert layer(codes(2, 4)).dtype == torch.float64
+# ------------------------------------------------------------------ in a program of one's own
+
+
+def test_a_layer_goes_on_in_another_type_after_a_step():
+    """Adam's moments go along: the next step is that of a layer which was in that type before."""
+    s, z, delta = timings(4, 3, scale=2.0).float(), codes(2, 4), codes(2, 3, seed=5) - 1.5
+    moved = SNNLayer(4, 3, s)
+    moved.learn(delta.float(), moved(z.float()), 0.1, 0.1)
+    again = SNNLayer(4, 3, moved.e_ts.double(), moved.e_tp.double())
+    again.load_state_dict(
+        {**again.state_dict(), "_extra_state": copy.deepcopy(moved.get_extra_state())}
+    )
+    moved.double()
+    with pytest.raises(RuntimeError, match="call forward first"):
+        moved.learn(delta, torch.ones(2, 3), 0.1, 0.1)
+    for layer in (moved, again):
+        layer.learn(delta, layer(z), 0.1, 0.1)
+        state = layer.optimizer.state[layer.e_ts]
+        assert state["exp_avg"].dtype == state["exp_avg_sq"].dtype == torch.float64
+        assert state["step"] == 2
+    assert torch.equal(moved.e_ts, again.e_ts)
+    assert torch.equal(moved.e_tp, again.e_tp)
+
+
+def test_a_layer_moves_to_another_device_after_a_step():
+    layer = SNNLayer(4, 3, timings(4, 3, scale=2.0))
     layer.learn(torch.ones(2, 3, dtype=torch.float64), layer(codes(2, 4)), 0.1, 0.1)
+    layer.to("meta")
+    assert layer.optimizer.param_groups[0]["params"][0] is layer.e_ts
+    state = layer.optimizer.state[layer.e_ts]
+    assert {value.device.type for value in state.values()} == {"meta"}
+
+
+def test_types_without_a_kernel_are_named():
+    with pytest.raises(ValueError, match="e_ts must be float32 or float64, not float16"):
+        SNNLayer(4, 3, torch.ones(4, 3, dtype=torch.float16))
+    with pytest.raises(ValueError, match=r"timings are bfloat16: use layer\.float\(\)"):
+        SNNLayer(4, 3).bfloat16()(codes(2, 4))
+
+
+def learned(steps: int, *contexts: type) -> list[torch.Tensor]:
+    """Timings of a small network after some steps, the first ones in these contexts."""
+    network = Network(SNNLayer(4, 5, timings(4, 5, scale=2.0)), SNNLayer(5, 2))
+    network.double()
+    network.layers[1].e_ts.copy_(timings(5, 2, scale=1.0))
+    for step in range(steps):
+        with contexts[step]() if step < len(contexts) else contextlib.nullcontext():
+            z, labels = codes(3, 4, seed=step), torch.tensor([0, 1, 0])
+            network.learn(reward_error(network(z), labels, "published"), 1e-2, 1e-2)
+    return [layer.e_ts for layer in network.layers]
+
+
+@pytest.mark.parametrize(
+    "context", [torch.inference_mode, torch.no_grad, functools.partial(torch.autocast, "cpu")]
+)
+def test_steps_in_other_modes_are_the_same_and_others_may_follow(context):
+    for found, wanted in zip(learned(3, context), learned(3), strict=True):
+        assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("options", [{}, {"silent": "deadline", "ties": "published"}])
+def test_an_exported_network_gives_the_same_codes(options):
+    network = Network(
+        SNNLayer(4, 5, timings(4, 5, scale=0.6), **options),
+        SNNLayer(5, 2, timings(5, 2, scale=1.0), **options),
+    )
+    batch = torch.export.Dim("batch", min=2)
+    program = torch.export.export(network, (codes(3, 4),), dynamic_shapes=(({0: batch},),))
+    z = codes(7, 4, seed=4)
+    assert torch.equal(program.module()(z), network(z))
+    assert network.silent_share() > 0
+
+
+def test_timings_that_are_not_finite_are_found_at_the_next_trial():
+    with pytest.raises(ValueError, match="e_ts and e_tp must hold finite numbers only"):
+        SNNLayer(2, 1, torch.tensor([[1.0], [torch.nan]]))
+    for name in ("e_ts", "e_tp"):
+        one, train = SNNLayer(2, 1), SNN_MInLy(2, 1)
+        for layer in (one, train):
+            getattr(layer, name)[0] = torch.inf
+        with pytest.raises(ValueError, match="timings are no longer finite"):
+            one(torch.ones(3, 2))
+        with pytest.raises(ValueError, match="timings are no longer finite"):
+            train(torch.tensor([0.1]), torch.tensor([0]))
 
 
 def test_decision_is_the_first_spike():

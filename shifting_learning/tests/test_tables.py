@@ -8,7 +8,7 @@ import torch
 
 from shared import datasets
 from shared.errors import UserError
-from shifting_learning import Dataset, SL_small, tables
+from shifting_learning import SL_TCA, Dataset, SL_small, tables
 from shifting_learning.tables import Groups, Plan, Trainer, choose, outer_folds
 
 CPU = torch.device("cpu")
@@ -74,6 +74,16 @@ def test_published_order_of_samples_stays(iris):
     before = trainer.state_dict()["key"].clone()
     trainer.train_epoch(0)
     assert torch.equal(trainer.state_dict()["key"], before)
+
+
+def test_words_of_settings_are_checked():
+    for name in ("choose", "scaling", "scaled_by", "reference", "decay", "reward", "shuffle"):
+        with pytest.raises(ValueError, match=rf"{name} must be one of \(.*\), not 'other'"):
+            replace(TUNED, **{name: "other"})
+    with pytest.raises(ValueError, match=r"shuffle must be one of \('every', 'never'\)"):
+        replace(SL_TCA.PRESETS["tuned"], shuffle="once")
+    with pytest.raises(ValueError, match=r"part must be one of \('train', 'test'\), not 'trian'"):
+        Dataset.MNIST_show("mnist", "trian")
 
 
 def test_scaling_by_some_samples_clips_the_others():

@@ -22,7 +22,8 @@ class Trial(NamedTuple):
     """What is known of a trial.
 
     Attributes:
-        complete: whether there was room for all its events.
+        complete: whether there was room for all its events; a trial that is NaN for another reason
+            is complete, since more room would not help it.
         seen: what is kept of it, by name.
     """
 
@@ -59,16 +60,21 @@ def restored(state: Any, content: Mapping[str, Any]) -> Any:
     return jax.tree.unflatten(jax.tree.structure(state), [saved[name] for name in wanted])
 
 
+def all_finite(parameters: Any) -> bool:
+    """Whether all numbers of a tree are finite."""
+    return all(bool(jnp.isfinite(x).all()) for x in jax.tree.leaves(parameters))
+
+
 class Learning:
     """Gradient descent on a trial that is repeated.
 
     Args:
         loss: see `Loss`.
-        optimiser: makes the optimiser of the parameters from the number of events; one that
+        optimizer: makes the optimizer of the parameters from the number of events; one that
             simulates trials needs it. Its state does not depend on that number.
         parameters: to start from.
         K: number of events to begin with.
-        constrain: makes admissible parameters of those that the optimiser gives.
+        constrain: makes admissible parameters of those that the optimizer gives.
         of_gradient: what is kept of each trial's gradient, by name.
         trials: of an epoch.
     """
@@ -76,30 +82,30 @@ class Learning:
     def __init__(
         self,
         loss: Loss,
-        optimiser: Callable[[int], optax.GradientTransformation],
+        optimizer: Callable[[int], optax.GradientTransformation],
         parameters: Any,
         K: int,
         constrain: Callable[[Any], Any] = lambda parameters: parameters,
         of_gradient: Callable[[Any], Mapping[str, Array]] = lambda gradient: {},
         trials: int = TRIALS,
     ) -> None:
-        self._loss, self._optimiser, self._constrain = loss, optimiser, constrain
+        self._loss, self._optimizer, self._constrain = loss, optimizer, constrain
         self._of_gradient, self.trials = of_gradient, trials
         self.K = room_for(K)
         self._most = MOST_GROWTH * self.K
-        self.parameters, self.state = parameters, optimiser(self.K).init(parameters)
+        self.parameters, self.state = parameters, optimizer(self.K).init(parameters)
         self.history: dict[str, np.ndarray[Any, Any]] = {}
         self.epoch: Sized[int] = Sized(self._epoch)
 
     def _epoch(self, K: int, parameters: Any, state: Any) -> Any:
-        optimiser = self._optimiser(K)
+        optimizer = self._optimizer(K)
 
         def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], tuple[Array, Trial]]:
             parameters, state = carry
             (loss, trial), gradient = jax.value_and_grad(
                 lambda parameters: self._loss(parameters, K), has_aux=True
             )(parameters)
-            updates, state = optimiser.update(gradient, state, parameters)
+            updates, state = optimizer.update(gradient, state, parameters)
             parameters = self._constrain(optax.apply_updates(parameters, updates))
             trial = trial._replace(seen={**trial.seen, **self._of_gradient(gradient)})
             return (parameters, state), (loss, trial)
@@ -113,16 +119,16 @@ class Learning:
             Loss of the last trial, and the mean of all.
 
         Raises:
-            UserError: the loss is no number, though all events were simulated, or there is no end
-                of events.
+            UserError: the loss or a parameter is no number, though all events were simulated, or
+                there is no end of events.
         """
         while True:
             carry, (losses, trials) = self.epoch(self.K, self.parameters, self.state)
             if bool(jnp.all(trials.complete)):
                 break
             self._make_room()
-        if not math.isfinite(float(losses[-1])):
-            raise UserError("the loss is no number any more: lower --lr")
+        if not (math.isfinite(float(losses[-1])) and all_finite(carry[0])):
+            raise UserError("the loss or a weight is no number any more: lower --lr")
         self.parameters, self.state = carry
         for name, values in {"loss": losses, **trials.seen}.items():
             old = self.history.get(name)
@@ -155,7 +161,7 @@ class Learning:
         return {name: values[:trials] for name, values in self.history.items()}
 
     def run(self, run: Run, epochs: int) -> None:
-        """Train, with a checkpoint an epoch; goes on where a run has stopped."""
+        """Train, with a checkpoint per epoch; goes on where a run has stopped."""
         done = 0
         if saved := run.load():
             done, content = saved

@@ -9,12 +9,12 @@ layer before it alone, for a whole batch at once, and a spike costs a neuron a f
 - The neuron has spiked where s x + c has become negative. Threshold and reset are one point,
   V = inf, so x simply goes on. The spike's time follows from the x before it.
 
-The gradient needs one number a neuron, J = dL/dtheta, and x after each pulse. Backwards over a
+The gradient needs one number per neuron, J = dL/dtheta, and x after each pulse. Backwards over a
 pulse from x + p to x, J is multiplied by (1 + (x + p)^2) / (1 + x^2), and p takes J / (1 + x^2).
 
-The spikes of a layer are kept in `slots`, so many a neuron, and handed on in order of time,
-`events` of them a trial. Both are bounds that shapes need; what a trial wanted is given back, so
-that the caller can raise them.
+The spikes of a layer are kept in `slots`, so many per neuron, and handed on in order of time,
+`events` of them per trial. Both are bounds that shapes need; what a trial wanted is given back, so
+that the caller can raise them. Times and gradients of a trial that wanted more are NaN.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from shared.errors import UserError
 from smooth_gd.spikegd.theta import ThetaNeuron
-from smooth_gd.spikegd.utils.checks import check_shapes
+from smooth_gd.spikegd.utils.checks import check_numbers, check_shapes, nan_unless
 
 
 class Bounds(NamedTuple):
@@ -70,12 +70,13 @@ class Response(NamedTuple):
     """What a network did in each trial of a batch.
 
     Attributes:
-        first: time of each output neuron's first spike; a pseudospike's where it has none.
+        first: time of each output neuron's first spike; a pseudospike's where it has none. NaN in
+            trials that wanted more than the bounds, and so are their gradients.
         ordinary: whether that spike is an ordinary one.
-        hidden: spikes of the hidden layers.
+        hidden: spikes of the hidden layers; their times are NaN in the same trials.
         wanted_events: most spikes in a trial of each hidden layer.
         wanted_slots: most spikes of a neuron in a trial, of each hidden layer. Where a bound was
-            below what was wanted, later layers saw too few spikes.
+            below what was wanted, later layers saw too few spikes, and may have wanted more.
     """
 
     first: Float[Array, "batch out"]
@@ -263,7 +264,7 @@ def present(
 
     Raises:
         UserError: T is not below the period: between two pulses a neuron could spike twice; or
-            shapes do not fit.
+            shapes do not fit, or a weight, phase or time is NaN.
     """
     if not 0 < T < neuron.Theta():
         raise UserError(
@@ -278,7 +279,10 @@ def present(
                 f"phases of layer {number}": (phi, (w.shape[0],)),
             }
         )
+        check_numbers(**{f"weights of layer {number}": w, f"phases of layer {number}": phi})
         n_before = w.shape[0]
+    if not isinstance(inputs, Levels):
+        check_numbers(**{"the inputs' times": inputs.times})
     end = jnp.asarray(neuron.q / neuron.tau * T, weights[0].dtype)
     n_slots = (*bounds.slots, 1)
     if isinstance(inputs, Levels):
@@ -295,13 +299,25 @@ def present(
         # Behind the trial a neuron's rate is its phase, which the rates before it move by a pulse.
         pulsed = neuron.H(phase, (pulsed / neuron.Theta()) @ w.T)
     ordinary = spikes.counts > 0
+    first = jnp.where(ordinary, spikes.times[..., 0], T + neuron.Theta() - pulsed)
+    shown = () if isinstance(inputs, Levels) else (inputs.times,)
+    mark = nan_unless(_fits(hidden, bounds), *weights, *phases, *shown)[:, None]
     return Response(
-        first=jnp.where(ordinary, spikes.times[..., 0], T + neuron.Theta() - pulsed),
+        first=first + mark,
         ordinary=ordinary,
-        hidden=tuple(hidden),
+        hidden=tuple(layer._replace(times=layer.times + mark[..., None]) for layer in hidden),
         wanted_events=jnp.stack([jnp.max(jnp.sum(layer.counts, 1)) for layer in hidden]),
         wanted_slots=jnp.stack([jnp.max(layer.counts) for layer in hidden]),
     )
+
+
+def _fits(hidden: Sequence[Spikes], bounds: Bounds) -> Bool[Array, " batch"]:
+    """Whether no hidden layer had more spikes in a trial than there was room for."""
+    fits = [
+        (jnp.sum(layer.counts, 1) <= events) & (jnp.max(layer.counts, 1) <= slots)
+        for layer, events, slots in zip(hidden, bounds.events, bounds.slots, strict=True)
+    ]
+    return jnp.stack(fits).all(axis=0)
 
 
 def _spikes_and_phase(

@@ -29,7 +29,14 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from shared.errors import UserError
-from smooth_gd.spikegd.utils.checks import check_config, check_shapes, check_spikes
+from smooth_gd.spikegd.utils.checks import (
+    check_config,
+    check_numbers,
+    check_positive,
+    check_shapes,
+    check_spikes,
+    nan_unless,
+)
 
 Config = Mapping[str, Any]
 SpikesIn = tuple[Float[Array, " Kin"], Int[Array, " Kin"]]
@@ -41,10 +48,13 @@ class Events(NamedTuple):
     """What happened in a trial.
 
     Attributes:
-        times: of the events in order; T past the last one. NaN throughout where K was too small.
+        times: of the events in order; T past the last one.
         spike_in: whether the event is an input spike.
         neurons: the neuron, or of an input spike the input, that spiked; -1 past the last event.
         states: of all neurons right after each event; past the last one, at T.
+
+    Times and states are NaN throughout, and so is what follows from them and its gradients, where K
+    was too small or a weight or state NaN.
     """
 
     times: Float[Array, " K"]
@@ -150,10 +160,11 @@ class AbstractNeuron(ABC):
             The events, K of them.
 
         Raises:
-            UserError: shapes do not fit, an input spike's time is NaN or negative, or T or K is
-                missing.
+            UserError: shapes do not fit, a weight or state is NaN, an input spike's time is NaN or
+                negative, K is below 1, or T or K is missing.
         """
         check_config(config, "T", "K")
+        check_positive(K=config["K"])
         x0 = jnp.asarray(x0)
         n = jnp.shape(x0)[-1]
         weights_in = jnp.zeros((n, 1), x0.dtype) if weights_in is None else weights_in
@@ -167,6 +178,7 @@ class AbstractNeuron(ABC):
                 "inputs of the input spikes": (neurons_in, jnp.shape(times_in)),
             }
         )
+        check_numbers(x0=x0, weights_net=weights_net, weights_in=weights_in)
         check_spikes(times_in, neurons_in, jnp.shape(weights_in)[1])
         weights_net, weights_in = jnp.asarray(weights_net), jnp.asarray(weights_in)
         order = jnp.argsort(jnp.asarray(times_in))
@@ -181,13 +193,14 @@ class AbstractNeuron(ABC):
         start = (jnp.zeros((), x0.dtype), x0, self.dt_spike(x0), jnp.zeros((), int))
         _, out = jax.lax.scan(step, start, None, length=config["K"])
         events = Events(*out)
-        complete = events.neurons[-1] == -1
-        return events._replace(times=jnp.where(complete, events.times, jnp.nan))
+        complete = (events.neurons[-1] == -1) & ~jnp.isnan(events.states[-1]).any()
+        mark = nan_unless(complete, x0, weights_net, weights_in, *queue[:1])
+        return events._replace(times=events.times + mark, states=events.states + mark)
 
     def states_at(
         self, x0: Float[Array, "D N"], events: Events, times: Float[Array, " t"]
     ) -> Float[Array, "t D N"]:
-        """The states at given times of a trial.
+        """The states at given times of a trial; NaN where it was cut short.
 
         Args:
             x0: states at time 0.
@@ -198,12 +211,12 @@ class AbstractNeuron(ABC):
         starts = jnp.append(jnp.zeros(1), events.times)[before]
         states = jnp.concatenate([x0[None], events.states])[before]
         moved: Array = jax.vmap(self.flow)(states, times - starts)
-        return moved
+        return jnp.where(jnp.isnan(events.times[0]), events.times[0], moved)
 
     def traces(
         self, x0: Float[Array, "D N"], out: Events | tuple[Array, ...], config: Config
     ) -> tuple[Float[Array, " t"], Float[Array, "t D N"]]:
-        """The states over a trial, at every event and at steps of dt behind it.
+        """The states over a trial, at every event and at steps of dt after it.
 
         Args:
             x0: states at time 0.
@@ -214,7 +227,7 @@ class AbstractNeuron(ABC):
             Times and states.
 
         Raises:
-            UserError: the trial was cut short by K, or T or dt is missing.
+            UserError: the trial was cut short by K, a state is NaN, or T or dt is missing.
         """
         check_config(config, "T", "dt")
         events = Events(*out)
@@ -225,10 +238,10 @@ class AbstractNeuron(ABC):
         lengths = np.diff(np.append(starts, config["T"]))
         steps = np.ceil(lengths / config["dt"]).astype(int)
         interval = np.repeat(np.arange(n + 1), steps)
-        behind = config["dt"] * np.concatenate([np.arange(count) for count in steps])
+        after = config["dt"] * np.concatenate([np.arange(count) for count in steps])
         states = jnp.concatenate([jnp.asarray(x0)[None], events.states[:n]])[interval]
-        moved: Array = jax.vmap(self.flow)(states, jnp.asarray(behind))
-        return jnp.asarray(starts[interval] + behind), moved
+        moved: Array = jax.vmap(self.flow)(states, jnp.asarray(after))
+        return jnp.asarray(starts[interval] + after), moved
 
 
 def at_least(least: float, values: Float[Array, "*n"]) -> Float[Array, "*n"]:

@@ -13,7 +13,7 @@ import pytest
 
 from smooth_gd.experiments.mnist import mnist
 from smooth_gd.experiments.mnist.network import Network, Parameters
-from smooth_gd.experiments.rnn import rnn, task
+from smooth_gd.experiments.rnn import patterns, rnn
 from smooth_gd.experiments.singleneuron import single
 from smooth_gd.experiments.trials import Learning
 from smooth_gd.spikegd.layered import Bounds
@@ -113,23 +113,23 @@ def test_mnist_network(plain):
 
 def test_rnn_training():
     golden = load("rnn_training")
-    made = task.make_task(7)
+    made = patterns.make_patterns(7)
     for i, targets in enumerate(made.targets):
         assert_close(targets, golden[f"t_target_{i}"])
-    within = golden["times_in"] < task.T
+    within = golden["times_in"] < patterns.T
     assert_close(made.spikes_in[0], golden["times_in"][within])
     np.testing.assert_array_equal(made.spikes_in[1], golden["neurons_in"][within])
 
     neuron = QIFNeuron()
-    optimiser = rnn.optimiser(1e-2)
-    parameters = task.start()
-    state = optimiser.init(parameters)
-    step = jax.jit(jax.value_and_grad(lambda p: task.loss(neuron, made, p, 272), has_aux=True))
+    optimizer = rnn.optimizer(1e-2)
+    parameters = patterns.start()
+    state = optimizer.init(parameters)
+    step = jax.jit(jax.value_and_grad(lambda p: patterns.loss(neuron, made, p, 272), has_aux=True))
     for trial in range(4):
         (loss, seen), gradient = step(parameters)
         assert bool(seen.complete)
         np.testing.assert_allclose(loss, golden["loss"][trial], rtol=TOLERANCE)
-        updates, state = optimiser.update(gradient, state, parameters)
+        updates, state = optimizer.update(gradient, state, parameters)
         parameters = jax.tree.map(jnp.add, parameters, updates)
         if trial == 0:
             assert_close(parameters.w, golden["w_1"])
@@ -139,11 +139,11 @@ def test_rnn_training():
 
 
 def test_rnn_runs_as_trials_one_by_one():
-    golden, made, neuron = load("rnn_training"), task.make_task(7), QIFNeuron()
+    golden, made, neuron = load("rnn_training"), patterns.make_patterns(7), QIFNeuron()
     learning = Learning(
-        lambda p, K: task.loss(neuron, made, p, K),
-        lambda K: rnn.optimiser(1e-2),
-        task.start(),
+        lambda p, K: patterns.loss(neuron, made, p, K),
+        lambda K: rnn.optimizer(1e-2),
+        patterns.start(),
         224,
     )
     learning.train_epoch()  # 224 events are too few: they grow
@@ -167,8 +167,8 @@ def test_single_training():
 
 def test_rnn_run():
     golden = load("rnn_training")
-    config = {**task.PAPER, "seed": 7, "Ntrial": 3}
-    metrics, examples = rnn.run(QIFNeuron(), rnn.optimiser(1e-2), config)
+    config = {**patterns.PAPER, "seed": 7, "Ntrial": 3}
+    metrics, examples = rnn.run(QIFNeuron(), rnn.optimizer(1e-2), config)
     np.testing.assert_allclose(metrics["loss"], golden["loss"], rtol=TOLERANCE)
     for trial, key in ((1, "w_1"), (3, "w_3")):
         assert_close(metrics["p"][trial][0], golden[key])

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UserError
+from smooth_gd.experiments.mnist.data import point_times
 from smooth_gd.experiments.mnist.network import Network, Parameters
-from smooth_gd.experiments.mnist.tasks import point_times
-from smooth_gd.experiments.mnist.training import Part, Task, Trainer, needed
+from smooth_gd.experiments.mnist.training import Classification, Part, Trainer, needed
 from smooth_gd.spikegd.layered import Bounds, Levels, at_times, present
 from smooth_gd.spikegd.theta import ThetaNeuron
 from smooth_gd.spikegd.utils.network import feedforward_weights, first_spikes, pseudo_drives
@@ -125,8 +125,8 @@ def trainer_of(network=NETWORK, **changes):
     codes = rng.integers(0, 3, (40, 6)).astype(np.uint8)
     part = Part(codes, (codes[:, 0]).astype(np.int32))
     settings = {"batch_size": 20, "lr": 4e-3, "seed": 0, "device": jax.devices()[0], **changes}
-    task = Task("made", part, part, network.levels, lambda key, codes: codes)
-    return Trainer(network, task, **settings)
+    data = Classification("made", part, part, network.levels, lambda key, codes: codes)
+    return Trainer(network, data, **settings)
 
 
 def test_bounds_grow_until_no_spike_is_lost():
@@ -135,7 +135,7 @@ def test_bounds_grow_until_no_spike_is_lost():
     state = trainer.initial("float64")._replace(parameters=jax.tree.map(jnp.asarray, parameters))
     state = trainer.placed(state)
     trainer.bounds = Bounds((1, 1), (1, 1))
-    part, key = trainer.task.train, jax.random.key(0)
+    part, key = trainer.data.train, jax.random.key(0)
     small, loss, _ = trainer.step(state, part.inputs[:20], part.labels[:20], key)
     assert min(trainer.bounds.events) >= 8
     trainer.bounds = Bounds((32, 32), (4, 4))
@@ -147,10 +147,49 @@ def test_bounds_grow_until_no_spike_is_lost():
     assert grown == Bounds((16, 8), (1, 2))
 
 
+@pytest.mark.parametrize("bounds", [Bounds((3, 16), (3, 3)), Bounds((16, 16), (3, 1))])
+def test_trials_with_more_spikes_than_room_are_nan_and_the_others_are_not(bounds):
+    parameters, codes, labels = drawn(1, 3.0)
+
+    @jax.jit
+    def both(parameters):
+        def loss(parameters):
+            response = NETWORK.respond(parameters, NETWORK.levels(codes), bounds)
+            return jnp.sum(NETWORK.loss(response.first, labels)), response
+
+        return jax.value_and_grad(loss, has_aux=True)(parameters)
+
+    (loss, response), gradient = both(parameters)
+    events = np.array([layer.counts.sum(1) for layer in response.hidden]).T
+    slots = np.array([layer.counts.max(1) for layer in response.hidden]).T
+    fits = ((events <= bounds.events) & (slots <= bounds.slots)).all(1)
+    assert set(fits) == {True, False}
+    whole = NETWORK.respond(parameters, NETWORK.levels(codes), BOUNDS)
+    np.testing.assert_allclose(response.first[fits], whole.first[fits], rtol=1e-12)
+    assert np.isnan(response.first[~fits]).all()
+    for layer in response.hidden:
+        assert np.isnan(layer.times[~fits]).all()
+        assert not np.isnan(layer.times[fits]).any()
+    assert np.isnan(loss)
+    assert all(np.isnan(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
+def test_weights_that_are_nan_are_told_at_the_end_of_an_epoch():
+    trainer = trainer_of()
+    parameters, codes, _ = drawn(1, 1.0)
+    parameters.weights[0][0, 0] = np.nan
+    with pytest.raises(UserError, match="weights of layer 1 holds NaN"):
+        present(NETWORK.neuron, *parameters, NETWORK.levels(codes), 2.0, BOUNDS)
+    state = trainer.placed(trainer.initial("float64"))
+    trainer.step = lambda state, *_: (state._replace(parameters=parameters), 1.0, 0.5)
+    with pytest.raises(UserError, match="a weight or phase is no number any more: lower --lr"):
+        trainer.train_epoch(state, 1)
+
+
 def test_steps_lower_the_loss_and_keep_no_memory():
     trainer = trainer_of(lr=0.02)
     state = trainer.initial("float64")
-    part, key = trainer.task.train, jax.random.key(0)
+    part, key = trainer.data.train, jax.random.key(0)
     losses, alive = [], []
     for _ in range(12):
         state, loss, _ = trainer.step(state, part.inputs[:20], part.labels[:20], key)
@@ -192,5 +231,7 @@ def test_what_does_not_fit_is_refused():
         present(NETWORK.neuron, *wrong, levels, 2.0, BOUNDS)
     with pytest.raises(UserError, match="--batch-size 41 must lie between 1 and 40"):
         trainer_of(batch_size=41)
+    with pytest.raises(ValueError, match=r"dtype must be one of \('float32', 'float64'\)"):
+        trainer_of().initial("float16")
     with pytest.raises(UserError, match="Nin_virtual = 0 must be above 0"):
         Network(Nin_virtual=0)

@@ -13,7 +13,7 @@ from smooth_gd.spikegd.olif import OscLIFNeuron
 from smooth_gd.spikegd.qif import QIFNeuron
 from smooth_gd.spikegd.theta import ThetaNeuron
 from smooth_gd.spikegd.utils.events import room_for, simulate, voltages
-from smooth_gd.spikegd.utils.network import times_with_pseudospikes
+from smooth_gd.spikegd.utils.network import first_spikes, spike_times, times_with_pseudospikes
 
 QIF, LIF, THETA, OLIF = QIFNeuron(), LIFNeuron(), ThetaNeuron(6 / np.pi), OscLIFNeuron()
 T = 4.0
@@ -167,6 +167,79 @@ def test_too_few_events_are_told_and_never_lost():
     assert np.isnan(QIF.event(*arguments[:-1], {"T": T, "K": 12}).times).all()
     assert int(jnp.sum(simulate(QIF, *arguments, K=8).spike_in)) == 20
     assert [room_for(n) for n in (0, 8, 9, 64, 65, 129, 300)] == [8, 8, 16, 64, 72, 144, 320]
+
+
+def readme_s_second_spike(w_in, K):
+    """README's example, with room for K events; the trial has four."""
+    config = {"T": 10.0, "K": K, "dt": 0.01}
+    spikes_in = jnp.array([0.5, 2.0]), jnp.array([0, 0])
+    events = QIF.event(jnp.zeros((2, 2)), jnp.zeros((2, 2)), w_in, spikes_in, config)
+    return times_with_pseudospikes(QIF, events, 0, 2, config["T"])[1]
+
+
+def test_the_readme_s_example_is_nan_where_room_is_missing():
+    w_in = jnp.array([[3.0], [1.0]])
+    both = jax.jit(jax.value_and_grad(readme_s_second_spike), static_argnums=1)
+    time, slopes = both(w_in, 16)
+    assert time == pytest.approx(10.668, abs=1e-3)
+    assert np.isfinite(slopes).all()
+    time, slopes = both(w_in, 3)
+    assert np.isnan(time)
+    assert np.isnan(slopes).all()
+
+
+def answers(name, K):
+    """All that is read of a trial of two neurons, and the gradients of each in all inputs."""
+    neuron = MODELS[name]
+    x0 = jnp.full((neuron.n_states, 2), 0.2)
+    weights_net, weights_in = jnp.array([[0.0, 0.3], [0.4, 0.0]]), jnp.array([[5.0], [0.5]])
+    times_in = jnp.array([0.4, 1.1, 1.7, 2.6])
+
+    def read(x0, weights_net, weights_in, times_in):
+        spikes_in = times_in, jnp.zeros(4, int)
+        events = neuron.event(x0, weights_net, weights_in, spikes_in, {"T": T, "K": K})
+        found = {
+            "times": events.times,
+            "states": events.states,
+            "spike_times": jnp.minimum(spike_times(events, 0, 3), 99),
+            "first_spikes": jnp.minimum(first_spikes(events, jnp.arange(2)), 99),
+            "traces": neuron.states_at(x0, events, jnp.linspace(0, T, 5)),
+            "voltages": voltages(neuron, x0, events, jnp.linspace(0, T, 5)),
+        }
+        if name != "lif":
+            end = events.states[-1]
+            found["pseudospikes"] = neuron.t_pseudo(end, jnp.zeros(2), 1, {"T": T})
+            found["rates"] = neuron.construct_ratefn(end)(jnp.zeros(2))
+            found["both"] = times_with_pseudospikes(neuron, events, 0, 3, T)
+        return {key: jnp.sum(value) for key, value in found.items()}, found
+
+    both = jax.jit(jax.jacrev(read, (0, 1, 2, 3), has_aux=True))
+    return both(x0, weights_net, weights_in, times_in)
+
+
+@pytest.mark.parametrize("name", ["qif", "lif", "olif", "theta"])
+def test_nothing_read_of_a_trial_that_was_cut_short_looks_like_a_number(name):
+    slopes, found = answers(name, 64)
+    for key, value in found.items():
+        assert not np.isnan(value).any(), key
+        assert not any(np.isnan(slope).any() for slope in slopes[key]), key
+    slopes, found = answers(name, 5)
+    for key, value in found.items():
+        assert np.isnan(value).all(), key
+        assert all(np.isnan(slope).all() for slope in slopes[key]), key
+
+
+def test_numbers_that_are_nan_are_refused_or_seen():
+    inputs, nan = (jnp.array([0.5]), jnp.array([0])), jnp.array([[np.nan]])
+    with pytest.raises(UserError, match="weights_in holds NaN"):
+        QIF.event(REST, NO_NET, nan, inputs, CONFIG)
+    with pytest.raises(UserError, match="x0 holds NaN"):
+        simulate(QIF, REST * np.nan, NO_NET, jnp.ones((1, 1)), inputs, T)
+    # What is compiled cannot be refused: it is NaN.
+    event = jax.jit(lambda w: QIF.event(REST, NO_NET, w, inputs, CONFIG))
+    assert np.isnan(event(nan).times).all()
+    with pytest.raises(UserError, match="K = 0 must be above 0"):
+        QIF.event(REST, NO_NET, jnp.ones((1, 1)), inputs, {"T": T, "K": 0})
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
@@ -17,7 +18,7 @@ from smooth_gd.experiments.mnist import mnist
 from smooth_gd.experiments.mnist.model import PAPER
 from smooth_gd.experiments.mnist.runs import parameters_of
 from smooth_gd.experiments.mnist.training import Part
-from smooth_gd.experiments.rnn import rnn, task
+from smooth_gd.experiments.rnn import patterns, rnn
 from smooth_gd.experiments.singleneuron import single
 from smooth_gd.spikegd.models import AbstractIFNeuron
 
@@ -215,15 +216,23 @@ def test_what_a_configuration_lacks_is_told():
     with pytest.raises(UserError, match="config lacks K; it has T"):
         QIFNeuron().event(*arguments, {"T": 4.0})
     with pytest.raises(UserError, match="config lacks seed, Ntrial"):
-        rnn.run(QIFNeuron(), optax.sgd(0.1), task.PAPER)
+        rnn.run(QIFNeuron(), optax.sgd(0.1), patterns.PAPER)
     with pytest.raises(UserError, match="mode must be 'normal' or 'grid', not 'adam'"):
-        rnn.run(QIFNeuron(), optax.sgd(0.1), task.PAPER, mode="adam")
+        rnn.run(QIFNeuron(), optax.sgd(0.1), patterns.PAPER, mode="adam")
     with pytest.raises(UserError, match="vary must be 'weight' or 'time', not 'tau'"):
         concept.run(QIFNeuron(), (jnp.ones(1), jnp.zeros(1, int)), None, None, None, "tau", CONFIG)
     with pytest.raises(UserError, match="Ntrain = 3 must be 2"):
         single.run(QIFNeuron(), {**single.PAPER, "Ntrain": 3})
     with pytest.raises(UserError, match="progress_bar must be 'notebook', 'script' or None"):
         mnist.run(ThetaNeuron(), SMALL, progress_bar="bar")
+
+
+def test_words_that_are_none_of_those_allowed_are_told_with_them():
+    axes = plt.figure().add_subplot()
+    with pytest.raises(ValueError, match=r"neuron_type must be one of \('QIF', 'LIF'\), not 'EIF'"):
+        concept.plot_voltage(axes, {"traces": []}, CONFIG, neuron_type="EIF")
+    with pytest.raises(ValueError, match=r"name must be one of \('mnist', .*, not 'cifar10'"):
+        mnist.run(ThetaNeuron(6 / np.pi), {**SMALL, "dataset": "cifar10"})
 
 
 # ------------------------------------------------------------------------------- the experiments
@@ -249,24 +258,32 @@ def test_varied_weights_and_times():
 
 
 def test_training_with_a_grid_of_steps():
-    config = {**task.PAPER, "seed": 7, "Ntrial": 3, "grid": jnp.array([0.1, 1.0]), "dt_max": 0.5}
+    config = {
+        **patterns.PAPER,
+        "seed": 7,
+        "Ntrial": 3,
+        "grid": jnp.array([0.1, 1.0]),
+        "dt_max": 0.5,
+    }
     metrics, examples = rnn.run(QIFNeuron(), optax.adabelief(1e-2, b2=0.99), config, "grid")
     assert metrics["loss"].shape == (4,)
     assert metrics["loss"][-1] < metrics["loss"][0]
     assert len(examples["outs"]) == 3
     w = metrics["p"][-1][0]
-    np.testing.assert_array_equal(task.weights_net_to_w(task.w_to_weights_net(w)), w)
-    assert float(jnp.trace(task.w_to_weights_net(w))) == 0
+    np.testing.assert_array_equal(patterns.weights_net_to_w(patterns.w_to_weights_net(w)), w)
+    assert float(jnp.trace(patterns.w_to_weights_net(w))) == 0
 
 
 def test_a_nudge_is_a_small_one():
-    start = task.start()
+    start = patterns.start()
     for spread in (1e-12, 1e-3):
-        moved = task.nudged(start, spread, 1)
+        moved = patterns.nudged(start, spread, 1)
         size = float(np.std(moved.w))
         assert 0.5 * spread < size < 2 * spread
-    np.testing.assert_array_equal(task.nudged(start, 1.0, 2).w, task.nudged(start, 1.0, 2).w)
-    assert not np.array_equal(task.nudged(start, 1.0, 3).w, task.nudged(start, 1.0, 2).w)
+    np.testing.assert_array_equal(
+        patterns.nudged(start, 1.0, 2).w, patterns.nudged(start, 1.0, 2).w
+    )
+    assert not np.array_equal(patterns.nudged(start, 1.0, 3).w, patterns.nudged(start, 1.0, 2).w)
 
 
 def test_fresh_weights_of_the_classifier():

@@ -17,14 +17,6 @@ MNIST = "experiments/mnist/mnist.py"
 REPEATED = (SINGLE, "--quick", "--seed", 0)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_once(tmp_path_factory):
-    """Programs that one run has compiled are there for the next."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("jax")))
-        yield
-
-
 def finished(scripts, folder, figures, script, *options):
     done = scripts.run(script, "--quick", *options, "--out", folder)
     assert done.returncode == 0, done.stderr

@@ -10,13 +10,13 @@ from shared.run import Run
 from smooth_gd.experiments.trials import TRIALS, Learning, Trial, numbered, restored
 
 
-def learning_with(n_events, optimiser=lambda K: optax.sgd(0.1)):
+def learning_with(n_events, optimizer=lambda K: optax.sgd(0.1)):
     """Learns x = 0 in trials with a number of events."""
 
     def loss(x, K):
         return x**2, Trial(jnp.asarray(n_events < K), {"K": jnp.asarray(K)})
 
-    return Learning(loss, optimiser, jnp.ones(()), 16)
+    return Learning(loss, optimizer, jnp.ones(()), 16)
 
 
 def test_room_for_events_doubles(capsys):
@@ -38,14 +38,14 @@ def test_a_network_that_runs_away_is_told():
     learning_with(1023).train_epoch()
 
 
-def test_the_optimiser_knows_the_number_of_events():
+def test_the_optimizer_knows_the_number_of_events():
     seen = []
 
-    def optimiser(K):
+    def optimizer(K):
         seen.append(K)
         return optax.sgd(0.1)
 
-    learning_with(20, optimiser).train_epoch()
+    learning_with(20, optimizer).train_epoch()
     assert seen == [16, 16, 32]  # the start, and each try
 
 

@@ -32,7 +32,7 @@ from smooth_gd.experiments.concept.figures import (
     plot_spiketimes,
     plot_voltage,
 )
-from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
+from smooth_gd.experiments.jax_runtime import DEVICES, add_dtype_option, described, prepare
 from smooth_gd.spikegd.lif import LIFNeuron
 from smooth_gd.spikegd.models import AbstractIFNeuron, Config, Events
 from smooth_gd.spikegd.qif import QIFNeuron
@@ -140,8 +140,7 @@ def run(
         w = weights.at[0, 0].set(p) if vary == "weight" else weights
         t = times.at[0].set(p) if vary == "time" else times
         events = neuron.event(rest, jnp.zeros((1, 1)), w, (t, jnp.asarray(spikes_in[1])), config)
-        first = first_spikes(events, jnp.arange(1))[0]
-        return jnp.where(jnp.isnan(events.times[0]), jnp.nan, first), events
+        return first_spikes(events, jnp.arange(1))[0], events
 
     both = jax.value_and_grad(spike, has_aux=True)
 
@@ -214,7 +213,7 @@ def vary_t(
 
 
 def largest_jump(grid: Results, T: float) -> float:
-    """Largest change of the first spike's time between neighbours; it is T without a spike."""
+    """Largest change of the first spike's time between neighbors; it is T without a spike."""
     spikes = np.asarray(grid["spiketimes"])
     return float(np.abs(np.diff(np.where(np.isfinite(spikes), spikes, T))).max())
 

@@ -14,12 +14,13 @@ from matplotlib.figure import Figure
 
 from smooth_gd.spikegd.models import Config
 from smooth_gd.spikegd.utils import plotting
+from smooth_gd.spikegd.utils.checks import check_word
 from smooth_gd.spikegd.utils.plotting import Colormap, cmap_blues, cmap_grays, cmap_purples
 
 Arrays = Mapping[str, Any]
 idx_to_color = partial(plotting.idx_to_color, denom=0.0)
 
-# Lower and upper end of the voltages shown, and the name of the upper grey line.
+# Lower and upper end of the voltages shown, and the name of the upper gray line.
 _VOLTAGES = {"QIF": (-2.0, 3.0, r"$V_\mathrm{sep}$"), "LIF": (-0.5, 1.5, r"$V_\Theta$")}
 _EVERY = 10  # points of a grid that are drawn
 
@@ -54,7 +55,12 @@ def plot_voltage(
     cmap: Colormap = cmap_blues,
     neuron_type: str = "QIF",
 ) -> None:
-    """The examples' voltages (panels b and c); neuron_type is QIF or LIF."""
+    """The examples' voltages (panels b and c); neuron_type is QIF or LIF.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    check_word("neuron_type", neuron_type, _VOLTAGES)
     low, high, upper = _VOLTAGES[neuron_type]
     n, T = len(examples["traces"]), config["T"]
     for i, (times, states) in enumerate(examples["traces"]):

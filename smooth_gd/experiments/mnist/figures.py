@@ -6,51 +6,69 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import NullFormatter
 
+from shared.figures import (
+    BLACK,
+    VERMILLION,
+    Curve,
+    integer_ticks,
+    legend_beside,
+    legend_of_all,
+    plot_curves,
+)
 from smooth_gd.spikegd.layered import Response
 from smooth_gd.spikegd.models import Config
 from smooth_gd.spikegd.utils import plotting
 from smooth_gd.spikegd.utils.plotting import formatter, petroff10
 
 
+def _over_epochs(
+    rows: Sequence[Mapping[str, float]], initial: Mapping[str, float], name: str
+) -> pd.Series:
+    """A number on the test set over epochs; epoch 0 is untrained."""
+    return pd.Series([initial[name], *(row[f"test_{name}"] for row in rows)])
+
+
 def draw_curves(rows: Sequence[Mapping[str, float]], initial: Mapping[str, float]) -> Figure:
     """Test error and loss, with and without pseudospikes, over epochs; epoch 0 is untrained."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-    epochs = range(len(rows) + 1)
-    for ending, words in (("", "with pseudospikes"), ("_ordinary", "ordinary spikes only")):
-        accuracy = [initial[f"accuracy{ending}"], *(row[f"test_accuracy{ending}"] for row in rows)]
-        left.plot(epochs, 1 - np.array(accuracy), label=words)
-        loss = [initial[f"loss{ending}"], *(row[f"test_loss{ending}"] for row in rows)]
-        right.plot(epochs, loss, label=words)
-    left.set(xlabel="epoch", ylabel="test error", yscale="log")
-    right.set(xlabel="epoch", ylabel="test loss", yscale="log")
-    for axes in (left, right):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-    left.legend(fontsize=8)
+    figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.2), layout="constrained")
+    for axes, name, words in zip(panels, ("accuracy", "loss"), ("error (%)", "loss"), strict=True):
+        curves = []
+        for ending, label, rule in (
+            ("", "with pseudospikes", "pseudospikes"),
+            ("_ordinary", "ordinary spikes only", "ordinary spikes"),
+        ):
+            values = _over_epochs(rows, initial, f"{name}{ending}")
+            shown = 100 * (1 - values) if name == "accuracy" else values
+            curves.append(Curve(label, [shown], rule))
+        plot_curves(axes, curves, f"test {words}", counts_seeds=False)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(formatter)
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    legend_of_all(figure)
     return figure
 
 
 def draw_activity(rows: Sequence[Mapping[str, float]], initial: Mapping[str, float]) -> Figure:
-    """Silent hidden neurons and spikes a hidden neuron over epochs."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3.2), layout="constrained")
-    epochs = range(len(rows) + 1)
-    for ending, words in (
-        ("in_trial", "in the trial"),
-        ("until_first", "until the first output spike"),
+    """Silent hidden neurons and the spikes of each over epochs; epoch 0 is untrained."""
+    figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.2), layout="constrained")
+    for axes, name, factor, words in (
+        (panels[0], "silent", 100, "hidden neurons that never spike (%)"),
+        (panels[1], "activity", 1, "spikes per hidden neuron and sample"),
     ):
-        for axes, name in ((left, "silent"), (right, "activity")):
-            key = f"{name}_{ending}"
-            axes.plot(epochs, [initial[key], *(row[f"test_{key}"] for row in rows)], label=words)
-    left.set(xlabel="epoch", ylabel="hidden neurons that never spike (share)")
-    right.set(xlabel="epoch", ylabel="spikes of a hidden neuron and sample")
-    for axes in (left, right):
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-    left.legend(fontsize=8)
+        curves = [
+            Curve(label, [factor * _over_epochs(rows, initial, f"{name}_{ending}")])
+            for ending, label in (
+                ("in_trial", "in the trial"),
+                ("until_first", "until the first output spike"),
+            )
+        ]
+        plot_curves(axes, curves, words, counts_seeds=False)
+    legend_of_all(figure)
     return figure
 
 
@@ -64,7 +82,7 @@ def draw_raster(before: Response, after: Response, label: int, T: float) -> Figu
         T: the trial's end.
     """
     figure, columns = plt.subplots(
-        len(before.hidden) + 1, 2, figsize=(8, 5.5), sharex=True, sharey="row", layout="constrained"
+        len(before.hidden) + 1, 2, figsize=(9, 5.5), sharex=True, sharey="row", layout="constrained"
     )
     for j, (response, words) in enumerate(((before, "before"), (after, "after"))):
         for axes, layer in zip(columns[:-1, j], response.hidden, strict=True):
@@ -74,13 +92,13 @@ def draw_raster(before: Response, after: Response, label: int, T: float) -> Figu
             axes.set_ylim(-1, len(times))
         _outputs(columns[-1, j], response, label)
         columns[0, j].set_title(f"{words} learning", fontsize=10)
-        columns[-1, j].set_xlabel("time")
+        columns[-1, j].set_xlabel("time $t$")
         for axes in columns[:, j]:
-            axes.axvline(T, color="grey", linewidth=0.8, linestyle="--")
+            axes.axvline(T, color="gray", linewidth=0.8, linestyle="--")
     for i, axes in enumerate(columns[:-1, 0], 1):
         axes.set_ylabel(f"hidden layer {i}")
     columns[-1, 0].set_ylabel("output")
-    columns[-1, 1].legend(fontsize=7, loc="center")
+    legend_beside(columns[-1, 1])
     return figure
 
 
@@ -88,12 +106,16 @@ def _outputs(axes: Axes, response: Response, label: int) -> None:
     first, ordinary = np.asarray(response.first[0]), np.asarray(response.ordinary[0])
     neurons = np.arange(len(first))
     for own, color, words in (
-        (neurons == label, "C3", "label"),
-        (neurons != label, "black", "other classes"),
+        (neurons == label, VERMILLION, "label"),
+        (neurons != label, BLACK, "other classes"),
     ):
-        axes.plot(first[own & ordinary], neurons[own & ordinary], "o", color=color, label=words)
-        axes.plot(first[own & ~ordinary], neurons[own & ~ordinary], "o", mfc="none", color=color)
+        for chosen, inside, how in (
+            (own & ordinary, color, words),
+            (own & ~ordinary, "none", f"{words}, pseudospike"),
+        ):
+            axes.plot(first[chosen], neurons[chosen], "o", mfc=inside, color=color, label=how)
     axes.set_ylim(-1, len(first))
+    integer_ticks(axes.yaxis)
 
 
 def plot_spikes(ax: Axes, example: Mapping[str, Any], config: Config) -> None:
@@ -159,7 +181,7 @@ def draw_example(
     """The figure's panels, to be drawn in `plotting.STYLE`.
 
     Args:
-        examples: that `run_example` returns, before learning and behind it.
+        examples: that `run_example` returns, before and after learning.
         metrics: see `plot_error`.
         config: of the network, with Nepochs.
     """

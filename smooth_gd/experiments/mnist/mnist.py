@@ -24,6 +24,8 @@ import numpy as np
 from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
+from smooth_gd.experiments.jax_runtime import DEVICES, add_dtype_option, described, prepare
+from smooth_gd.experiments.mnist.data import IMAGES, POINTS, QUICK_SAMPLES, load
 from smooth_gd.experiments.mnist.figures import (
     draw_activity,
     draw_curves,
@@ -52,9 +54,7 @@ from smooth_gd.experiments.mnist.runs import (
     simulatefn,
     transform_dataset,
 )
-from smooth_gd.experiments.mnist.tasks import IMAGES, POINTS, QUICK_SAMPLES, load
-from smooth_gd.experiments.mnist.training import State, Task, Trainer
-from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
+from smooth_gd.experiments.mnist.training import Classification, State, Trainer
 from smooth_gd.experiments.trials import numbered, restored
 from smooth_gd.spikegd.layered import Bounds, Response
 from smooth_gd.spikegd.utils import plotting
@@ -144,7 +144,7 @@ def parse() -> argparse.Namespace:
     network.add_argument("--T", type=float, default=PAPER.T, help="length of a trial (paper: 2)")
     training = parser.add_argument_group("training")
     training.add_argument(
-        "--batch-size", type=int, help="trials a step (paper: 1000; yin_yang: 100)"
+        "--batch-size", type=int, help="trials per step (paper: 1000; yin_yang: 100)"
     )
     training.add_argument("--lr", type=float, help="step size of AdaBelief (paper: 4e-3)")
     training.add_argument(
@@ -185,7 +185,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def name_of(args: argparse.Namespace) -> str:
-    """Name of the experiment: what differs from the default stands behind it."""
+    """Name of the experiment: followed by what differs from the default."""
     settings = POINTS_SETTINGS if args.dataset in POINTS else SETTINGS
     words = ["gd_mnist" if args.dataset == "mnist" else f"gd_{args.dataset}"]
     if args.hidden != list(PAPER.sizes[1:-1]):
@@ -198,12 +198,12 @@ def name_of(args: argparse.Namespace) -> str:
 
 
 def response_to(
-    network: Network, task: Task, parameters: Parameters, sample: int, bounds: Bounds
+    network: Network, data: Classification, parameters: Parameters, sample: int, bounds: Bounds
 ) -> Response:
     """The response to one sample of the test set."""
-    inputs = jnp.asarray(task.test.inputs[sample : sample + 1])
+    inputs = jnp.asarray(data.test.inputs[sample : sample + 1])
     local = jax.tree.map(np.asarray, parameters)
-    respond = jax.jit(lambda p, x: network.respond(p, task.shown(x), bounds))
+    respond = jax.jit(lambda p, x: network.respond(p, data.shown(x), bounds))
     response: Response = respond(local, inputs)
     return response
 
@@ -221,11 +221,11 @@ def train(args: argparse.Namespace, folder: Run, device: Any) -> None:
         gamma=args.gamma,
         spread=args.spread,
     )
-    task, network = load(
+    data, network = load(
         args.dataset, args.data_root, network, args.flip, QUICK_SAMPLES if args.quick else None
     )
     batch_size = min(args.batch_size, 200) if args.quick else args.batch_size
-    trainer = Trainer(network, task, batch_size, args.lr, args.seed, device)
+    trainer = Trainer(network, data, batch_size, args.lr, args.seed, device)
     untrained = trainer.initial(args.dtype)
     state, epoch = untrained, 0
     if saved := folder.load():
@@ -235,10 +235,10 @@ def train(args: argparse.Namespace, folder: Run, device: Any) -> None:
     epochs = min(args.epochs, 2) if args.quick else args.epochs
     for number in range(epoch + 1, epochs + 1):
         state, row = trainer.train_epoch(state, number)
-        tested = trainer.evaluate(state.parameters, task.test)
+        tested = trainer.evaluate(state.parameters, data.test)
         folder.log(number, row | {f"test_{name}": value for name, value in tested.items()})
         folder.save(number, saved_state(state, trainer.bounds))
-    initial = trainer.evaluate(untrained.parameters, task.test)
+    initial = trainer.evaluate(untrained.parameters, data.test)
     finish(args, folder, trainer, (untrained, state), initial, epochs)
 
 
@@ -254,7 +254,7 @@ def examples_of(
 
     Hidden layers have one size.
     """
-    network, part = trainer.network, trainer.task.test
+    network, part = trainer.network, trainer.data.test
     config = {
         "T": network.T,
         "K": room_for(sum(trainer.bounds.events) + network.sizes[-1] + network.Nin_virtual + 1),
@@ -293,13 +293,13 @@ def finish(
     epochs: int,
 ) -> None:
     """Draw the figures and write the result; states are the untrained one and the last."""
-    rows, task = folder.metrics(), trainer.task
+    rows, data = folder.metrics(), trainer.data
     curves = folder.save_figure(draw_curves(rows, initial), "curves")
     folder.save_figure(draw_activity(rows, initial), "activity")
     before, after = (
-        response_to(trainer.network, task, state.parameters, 0, trainer.bounds) for state in states
+        response_to(trainer.network, data, state.parameters, 0, trainer.bounds) for state in states
     )
-    label = int(task.test.labels[0])
+    label = int(data.test.labels[0])
     folder.save_figure(draw_raster(before, after, label, trainer.network.T), "raster")
     if args.dataset in IMAGES and len(set(args.hidden)) == 1:
         examples, config = examples_of(trainer, states, epochs)
@@ -312,11 +312,11 @@ def finish(
     metrics |= {f"initial_{name}": value for name, value in initial.items()}
     metrics["events_bound"] = max(trainer.bounds.events)
     print(f"compilation took {trainer.compile_seconds:.1f} s")
-    is_paper = name_of(args) == "gd_mnist" and task.name == "mnist" and epochs == 100
+    is_paper = name_of(args) == "gd_mnist" and data.name == "mnist" and epochs == 100
     folder.finish(
         experiment=name_of(args),
         paper="smooth_gd",
-        dataset=task.name,
+        dataset=data.name,
         epochs=epochs,
         metrics=metrics,
         published=PUBLISHED if is_paper else None,

@@ -67,7 +67,7 @@ def level_times(Nin_virtual: int, T: float) -> tuple[float, ...]:
 def transform_image(
     image: Integer[np.ndarray, "n *pixels"], config: Config
 ) -> Int[np.ndarray, "n pixels"]:
-    """Inputs from images of grey values 0 to 255.
+    """Inputs from images of gray values 0 to 255.
 
     Bins of brightness are 256 // (Nin_virtual + 1) wide and counted from white; with one time,
     pixels from 128 on spike.

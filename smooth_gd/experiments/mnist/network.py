@@ -45,7 +45,7 @@ class Network:
         sizes: inputs, hidden layers, outputs.
         neuron: the neuron model.
         T: length of a trial.
-        Nin_virtual: times at which inputs can spike, one a level of brightness.
+        Nin_virtual: times at which inputs can spike, one for each level of brightness.
         gamma: weight of the term that draws the label's spike forward.
         spread: weights start in +-spread / sqrt(presynaptic neurons).
 

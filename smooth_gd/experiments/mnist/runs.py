@@ -18,6 +18,7 @@ from tqdm.notebook import tqdm as tqdm_notebook
 
 from shared import datasets
 from shared.errors import UserError
+from smooth_gd.experiments.mnist.data import load
 from smooth_gd.experiments.mnist.model import (
     eventffwd,
     init_phi0,
@@ -28,7 +29,6 @@ from smooth_gd.experiments.mnist.model import (
     transform_image,
 )
 from smooth_gd.experiments.mnist.network import Network, Parameters
-from smooth_gd.experiments.mnist.tasks import load
 from smooth_gd.experiments.mnist.training import Part, Trainer, seen
 from smooth_gd.spikegd.layered import Bounds, Response
 from smooth_gd.spikegd.models import AbstractPseudoPhaseOscNeuron, Config
@@ -145,11 +145,9 @@ def p_of(parameters: Parameters) -> list[Any]:
 def _response(
     network: Network, p: Sequence[Any], input: Int[Array, "batch Nin"], K: int
 ) -> Response:
-    """What a batch did; first spikes are NaN where a layer had more spikes than there was room."""
+    """What a batch did, with room for K spikes of a hidden layer in a trial."""
     bounds = Bounds((K,) * (len(network.sizes) - 2), (SLOTS,) * (len(network.sizes) - 2))
-    response = network.respond(parameters_of(p), network.levels(jnp.asarray(input)), bounds)
-    fits = jnp.all(response.wanted_events <= K) & jnp.all(response.wanted_slots <= SLOTS)
-    return response._replace(first=jnp.where(fits, response.first, jnp.nan))
+    return network.respond(parameters_of(p), network.levels(jnp.asarray(input)), bounds)
 
 
 def simulatefn(
@@ -175,7 +173,7 @@ def simulatefn(
             jnp.asarray(input)
         )
     loss, correct = jax.vmap(lambda t, label: lossfn(t, label, config))(first, jnp.asarray(labels))
-    return jnp.mean(loss), jnp.mean(correct)
+    return jnp.mean(loss), jnp.where(jnp.isnan(first).any(), jnp.nan, jnp.mean(correct))
 
 
 def probefn(
@@ -206,7 +204,7 @@ def probefn(
     for name, own in METRICS.items():
         kind, _, when = own.partition("_")
         sums = jnp.mean(found[when]) if kind == "activity" else found[own]
-        metrics[name] = sums / n
+        metrics[name] = jnp.where(jnp.isnan(response.first).any(), jnp.nan, sums / n)
     silents = {name: found[own.removeprefix("silent_")] == 0 for name, own in SILENTS.items()}
     return metrics, silents
 
@@ -228,15 +226,15 @@ def run(neuron: ThetaNeuron, config: Config, progress_bar: str | None = None) ->
         `probefn`; and the parameters "p_init" and "p_end".
 
     Raises:
-        UserError: progress_bar is none of these, data cannot be had, or the loss is no number.
+        UserError: progress_bar is none of these, data cannot be had, or a number is NaN.
     """
     if progress_bar not in BARS:
         raise UserError(f"progress_bar must be 'notebook', 'script' or None, not {progress_bar!r}")
     name, samples = config.get("dataset", "mnist"), config.get("samples")
-    task, network = load(name, None, network_of(neuron, config), config["p_flip"], samples)
+    data, network = load(name, None, network_of(neuron, config), config["p_flip"], samples)
     trainer = Trainer(
         network,
-        task,
+        data,
         config["Nbatch"],
         config["lr"],
         int(config["seed"]),
@@ -247,10 +245,10 @@ def run(neuron: ThetaNeuron, config: Config, progress_bar: str | None = None) ->
     _, weights = init_weights(jax.random.PRNGKey(config["seed"]), config)
     p_init = [weights, init_phi0(neuron, config)]
     state = trainer.started(parameters_of(p_init))
-    probes = [trainer.evaluate(state.parameters, task.test)]
+    probes = [trainer.evaluate(state.parameters, data.test)]
     for number in BARS[progress_bar](range(1, config["Nepochs"] + 1)):
         state, _ = trainer.train_epoch(state, number)
-        probes.append(trainer.evaluate(state.parameters, task.test))
+        probes.append(trainer.evaluate(state.parameters, data.test))
     metrics: dict[str, Any] = {
         name: jnp.array([probe[own] for probe in probes])
         for name, own in (METRICS | SILENTS).items()

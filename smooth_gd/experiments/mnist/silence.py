@@ -4,7 +4,7 @@
     python smooth_gd/experiments/mnist/silence.py --epoch 10
 
 Reads <results>/gd_mnist[_spread-<number>]/seed*/, where the data set is MNIST: the share of hidden
-neurons that never spiked before learning, and the test accuracy behind that many epochs. A run
+neurons that never spiked before learning, and the test accuracy after that many epochs. A run
 counts where it lasted that long.
 """
 
@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from shared.errors import UserError
-from shared.figures import save_figure
+from shared.figures import RULES, legend_beside, save_figure
 from shared.options import check_positive, script
 from shared.report import load_results
 
@@ -26,11 +26,11 @@ PAPER_SPREAD = 0.5
 
 
 def collect(results: pd.DataFrame, epoch: int) -> pd.DataFrame:
-    """A row a run: spread, silent (share before learning), accuracy and accuracy_ordinary.
+    """A row per run: spread, silent (share before learning), accuracy and accuracy_ordinary.
 
     Args:
         results: `shared.report.load_results`.
-        epoch: the epoch behind which the accuracies are taken.
+        epoch: the epoch after which the accuracies are taken.
 
     Raises:
         UserError: no two spreads have runs that long.
@@ -59,17 +59,19 @@ def collect(results: pd.DataFrame, epoch: int) -> pd.DataFrame:
 
 def draw(runs: pd.DataFrame, epoch: int) -> Figure:
     """Accuracy with and without pseudospikes over the share of silent neurons."""
-    figure, axes = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
-    for name, label in (
-        ("accuracy", "with pseudospikes"),
-        ("accuracy_ordinary", "ordinary spikes only"),
+    figure, axes = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
+    for name, label, rule in (
+        ("accuracy", "with pseudospikes", "pseudospikes"),
+        ("accuracy_ordinary", "ordinary spikes only", "ordinary spikes"),
     ):
-        axes.plot(runs["silent"], 100 * runs[name], "o", label=label)
+        color, marker = RULES[rule]
+        shares = 100 * runs["silent"], 100 * runs[name]
+        axes.plot(*shares, linestyle="", color=color, marker=marker, label=label)
     for i, (_, run) in enumerate(runs.drop_duplicates("spread").iterrows()):
-        is_left = i % 2 == 0  # neighbours on either side of their dots, which can be close
+        is_left = i % 2 == 0  # neighbors on either side of their dots, which can be close
         axes.annotate(
             f"{run['spread']:g}",
-            (run["silent"], 100 * run["accuracy"]),
+            (100 * run["silent"], 100 * run["accuracy"]),
             xytext=(-6 if is_left else 6, 0),
             textcoords="offset points",
             fontsize=7,
@@ -78,13 +80,13 @@ def draw(runs: pd.DataFrame, epoch: int) -> Figure:
         )
     axes.margins(x=0.08)  # room for a number beside the last dot
     axes.set(
-        xlabel="hidden neurons silent before learning (share)",
+        xlabel="hidden neurons silent before learning (%)",
         ylabel="test accuracy (%)",
         title=f"MNIST, epoch {epoch}; numbers: spread of the initial weights",
     )
     axes.title.set_fontsize(10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    legend_beside(axes)
     return figure
 
 

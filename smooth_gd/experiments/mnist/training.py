@@ -13,8 +13,11 @@ from jaxtyping import Array, Int, Shaped
 
 from shared.errors import UserError
 from shared.run import progress
+from smooth_gd.experiments.jax_runtime import DTYPES
 from smooth_gd.experiments.mnist.network import Network, Parameters, clipped
+from smooth_gd.experiments.trials import all_finite
 from smooth_gd.spikegd.layered import Bounds, Levels, Response, Spikes
+from smooth_gd.spikegd.utils.checks import check_word
 from smooth_gd.spikegd.utils.events import Sized, room_for
 from smooth_gd.spikegd.utils.parallel import Chunks
 
@@ -30,7 +33,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Task:
+class Classification:
     """What is classified.
 
     Attributes:
@@ -51,7 +54,7 @@ class State(NamedTuple):
     """What a step of training changes."""
 
     parameters: Parameters
-    optimiser: optax.OptState
+    optimizer: optax.OptState
 
 
 def needed(bounds: Bounds, wanted_events: Array, wanted_slots: Array) -> Bounds | None:
@@ -70,8 +73,8 @@ class Trainer:
 
     Args:
         network: the network.
-        task: what it learns.
-        batch_size: trials a step; an incomplete last batch of an epoch is left out.
+        data: what it learns to classify.
+        batch_size: trials per step; an incomplete last batch of an epoch is left out.
         lr: step size of AdaBelief at the start.
         seed: of the order of samples and of their disturbance.
         device: where it runs.
@@ -82,7 +85,7 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        task: Task,
+        data: Classification,
         batch_size: int,
         lr: float,
         seed: int,
@@ -90,13 +93,13 @@ class Trainer:
         epochs_of_decay: float = EPOCHS_OF_DECAY,
         betas: tuple[float, float] = BETAS,
     ) -> None:
-        self.network, self.task, self.seed = network, task, seed
-        n = len(task.train.labels)
+        self.network, self.data, self.seed = network, data, seed
+        n = len(data.train.labels)
         if not 0 < batch_size <= n:
             raise UserError(f"--batch-size {batch_size} must lie between 1 and {n} samples")
         self.steps = n // batch_size
         schedule = optax.exponential_decay(lr, int(epochs_of_decay * self.steps), 1 / math.e)
-        self.optimiser = optax.adabelief(schedule, b1=betas[0], b2=betas[1])
+        self.optimizer = optax.adabelief(schedule, b1=betas[0], b2=betas[1])
         self.chunks = Chunks(batch_size, device)
         hidden = network.sizes[1:-1]
         self.bounds = Bounds(tuple(room_for(n * 2 // 3) for n in hidden), (1,) * len(hidden))
@@ -109,12 +112,17 @@ class Trainer:
         return self._step.seconds + self._test.seconds
 
     def initial(self, dtype: str) -> State:
-        """Where training starts."""
+        """Where training starts, in float32 or float64.
+
+        Raises:
+            ValueError: the type is neither.
+        """
+        check_word("dtype", dtype, DTYPES)
         return self.started(self.network.initial(jax.random.key(self.seed), jnp.dtype(dtype)))
 
     def started(self, parameters: Parameters) -> State:
         """Where training from given parameters starts."""
-        return self.placed(State(parameters, self.optimiser.init(parameters)))
+        return self.placed(State(parameters, self.optimizer.init(parameters)))
 
     def placed(self, state: State) -> State:
         """A state on the devices that steps run on."""
@@ -126,7 +134,7 @@ class Trainer:
     def _loss(
         self, parameters: Parameters, inputs: Array, labels: Array, key: Array, bounds: Bounds
     ) -> tuple[Array, tuple[Array, Array, Array]]:
-        shown = self.task.shown(self.task.disturbed(key, inputs))
+        shown = self.data.shown(self.data.disturbed(key, inputs))
         response = self.network.respond(parameters, shown, bounds)
         valid = labels >= 0
         losses = self.network.loss(response.first, jnp.maximum(labels, 0))
@@ -147,7 +155,7 @@ class Trainer:
             parameters: of the network.
             inputs: of the batch's chunks.
             labels: of the same; -1 is no trial.
-            keys: a random key a chunk.
+            keys: a random key for each chunk.
         """
 
         def of_chunk(parameters: Parameters, inputs: Array, labels: Array, key: Array) -> Any:
@@ -167,9 +175,9 @@ class Trainer:
     ) -> tuple[State, tuple[Array, Array, Array, Array]]:
         keys = jax.random.split(key, self.chunks.n)
         report, gradient = self.gradient(bounds, state.parameters, inputs, labels, keys)
-        updates, optimiser = self.optimiser.update(gradient, state.optimiser, state.parameters)
+        updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.parameters)
         parameters = optax.apply_updates(state.parameters, updates)
-        return State(clipped(parameters, self.network.period), optimiser), report
+        return State(clipped(parameters, self.network.period), optimizer), report
 
     def step(
         self, state: State, inputs: np.ndarray, labels: np.ndarray, key: Array
@@ -199,9 +207,12 @@ class Trainer:
 
         Returns:
             The new state; train_loss and train_accuracy as seen before each step.
+
+        Raises:
+            UserError: the loss or a parameter is no number.
         """
         key = jax.random.fold_in(jax.random.key(self.seed), epoch)
-        part, size = self.task.train, self.chunks.size
+        part, size = self.data.train, self.chunks.size
         order = np.random.default_rng((self.seed, epoch)).permutation(len(part.labels))
         done = []
         for i in progress(range(self.steps), self.steps, "train"):
@@ -210,6 +221,11 @@ class Trainer:
                 state, part.inputs[chosen], part.labels[chosen], jax.random.fold_in(key, i)
             )
             done.append(found)
+        if not all_finite(state.parameters):
+            raise UserError(
+                "a weight or phase is no number any more: lower --lr; the last checkpoint is from "
+                "before it"
+            )
         loss, accuracy = np.mean(done, axis=0)
         return state, {"train_loss": float(loss), "train_accuracy": float(accuracy)}
 
@@ -219,7 +235,7 @@ class Trainer:
         self, bounds: Bounds, parameters: Parameters, inputs: Array, labels: Array
     ) -> tuple[dict[str, Array], Array, Array]:
         def of_chunk(parameters: Parameters, inputs: Array, labels: Array) -> Any:
-            response = self.network.respond(parameters, self.task.shown(inputs), bounds)
+            response = self.network.respond(parameters, self.data.shown(inputs), bounds)
             found = seen(self.network, response, labels)
             return found, response.wanted_events, response.wanted_slots
 
@@ -240,7 +256,7 @@ class Trainer:
         Returns:
             By name, with pseudospikes and, marked "ordinary", without: accuracy, loss. Of hidden
             neurons "in_trial" and "until_first", the first ordinary output spike: silent, the share
-            that spikes for no sample, and activity, the mean number of spikes a sample.
+            that spikes for no sample, and activity, the mean number of spikes per sample.
         """
         total: dict[str, np.ndarray] = {}
         for inputs, labels in self._batches(part):

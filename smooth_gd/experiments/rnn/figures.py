@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from shared.errors import UserError
+from shared.figures import GREEN, VERMILLION, integer_ticks, legend_beside
 from smooth_gd.spikegd.models import Config, Events
 from smooth_gd.spikegd.utils import plotting
 from smooth_gd.spikegd.utils.plotting import formatter, idx_to_color, loc_min
@@ -50,7 +51,7 @@ def plot_spikes(ax: Axes, examples: Arrays, i_ex: int, config: Config) -> None:
     Args:
         ax: where it is drawn.
         examples: that `run` returns.
-        i_ex: 0 before learning, 1 behind it.
+        i_ex: 0 before learning, 1 after it.
         config: with T, N, Ntar, Ntrial.
     """
     events, n, n_targets = Events(*examples["outs"][i_ex]), config["N"], config["Ntar"]
@@ -178,14 +179,16 @@ def draw_changes(counts: np.ndarray[Any, Any]) -> Figure:
     Args:
         counts: spikes of each neuron in each trial.
     """
-    figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
+    figure, ax = plt.subplots(figsize=(8.4, 3), layout="constrained")
     changes, trials = np.diff(counts, axis=0), np.arange(1, len(counts) + 1)
     ax.plot(trials, counts.sum(1), color="black", linewidth=0.9, label="ordinary spikes")
-    for sign, color, words in ((1, "C2", "added by the gradient"), (-1, "C3", "removed")):
+    for sign, color, words in ((1, GREEN, "added by the gradient"), (-1, VERMILLION, "removed")):
         total = np.cumsum((sign * changes).clip(0).sum(1))
         ax.plot(trials[1:], total, color=color, linewidth=0.9, label=words)
     ax.set(ylabel="spikes of the network", xlabel="trial")
-    ax.legend(fontsize=7)
+    integer_ticks(ax.xaxis)
+    integer_ticks(ax.yaxis)
+    legend_beside(ax)
     return figure
 
 
@@ -195,5 +198,7 @@ def draw_weights(weights: np.ndarray[Any, Any]) -> Figure:
     limit = np.abs(weights).max() or 1.0
     image = axes.imshow(weights, cmap="RdBu_r", vmin=-limit, vmax=limit)
     axes.set(xlabel="from neuron", ylabel="to neuron")
+    integer_ticks(axes.xaxis)
+    integer_ticks(axes.yaxis)
     figure.colorbar(image, label="weight")
     return figure

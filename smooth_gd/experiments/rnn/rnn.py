@@ -25,7 +25,8 @@ from jaxtyping import Array, ArrayLike, Float
 from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
-from smooth_gd.experiments.rnn import task as rnn
+from smooth_gd.experiments.jax_runtime import DEVICES, add_dtype_option, described, prepare
+from smooth_gd.experiments.rnn import patterns as rnn
 from smooth_gd.experiments.rnn.figures import (
     draw_changes,
     draw_learning,
@@ -36,7 +37,7 @@ from smooth_gd.experiments.rnn.figures import (
     plot_spikescomparison,
     plot_times,
 )
-from smooth_gd.experiments.rnn.task import (
+from smooth_gd.experiments.rnn.patterns import (
     init_input,
     init_target,
     init_weights,
@@ -46,7 +47,6 @@ from smooth_gd.experiments.rnn.task import (
     w_to_weights_net,
     weights_net_to_w,
 )
-from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
 from smooth_gd.experiments.trials import TRIALS, Learning, Trial
 from smooth_gd.spikegd.models import AbstractPseudoIFNeuron, Config
 from smooth_gd.spikegd.qif import QIFNeuron
@@ -76,7 +76,7 @@ FACTORS = tuple(float(factor) for factor in 10 ** np.linspace(-5, 2, 50))
 LONGEST_MOVE = 0.5
 
 
-def optimiser(lr: float) -> optax.GradientTransformation:
+def optimizer(lr: float) -> optax.GradientTransformation:
     """AdaBelief whose step size falls by 1 / e in `TRIALS_OF_DECAY` trials."""
     schedule = optax.exponential_decay(lr, TRIALS_OF_DECAY, 1 / math.e)
     made: optax.GradientTransformation = optax.adabelief(schedule)
@@ -93,9 +93,9 @@ def run(
 
     Args:
         neuron: the neuron model.
-        optim: the optimiser.
-        config: as `task.PAPER`, with seed and Ntrial; with mode "grid" also grid, the factors of a
-            step, and dt_max, how far a spike of a target neuron may move. K is the number of
+        optim: the optimizer.
+        config: as `patterns.PAPER`, with seed and Ntrial; with mode "grid" also grid, the factors
+            of a step, and dt_max, how far a spike of a target neuron may move. K is the number of
             events to begin with.
         mode: "normal", or "grid" for a step of the best length.
 
@@ -112,52 +112,52 @@ def run(
     check_config(
         config, *rnn.PAPER, "seed", "Ntrial", *(("grid", "dt_max") if mode == "grid" else ())
     )
-    task = rnn.make_task(config["seed"], config)
+    patterns = rnn.make_patterns(config["seed"], config)
 
     def learner(K: int) -> optax.GradientTransformation:
         if mode == "normal":
             return optim
-        return line_search(neuron, task, optim, K, config["grid"], config["dt_max"])
+        return line_search(neuron, patterns, optim, K, config["grid"], config["dt_max"])
 
     def loss(p: rnn.Parameters, K: int) -> tuple[Array, Trial]:
-        value, trial = rnn.loss(neuron, task, p, K)
+        value, trial = rnn.loss(neuron, patterns, p, K)
         return value, trial._replace(seen={**trial.seen, "w": p.w, "x0": p.x0})
 
     learning = Learning(loss, learner, rnn.start(config["N"]), config["K"])
     history = learning.learn(config["Ntrial"] + 1)
-    metrics = metrics_of(history, task)
+    metrics = metrics_of(history, patterns)
     metrics["p"] = [list(p) for p in zip(history["w"], history["x0"], strict=True)]
     last = rnn.Parameters(*map(jnp.asarray, metrics["p"][-1]))
-    return metrics, examples_of(neuron, task, last, learning.K)
+    return metrics, examples_of(neuron, patterns, last, learning.K)
 
 
-def metrics_of(history: dict[str, np.ndarray[Any, Any]], task: rnn.Task) -> dict[str, Any]:
+def metrics_of(history: dict[str, np.ndarray[Any, Any]], patterns: rnn.Patterns) -> dict[str, Any]:
     """The history of learning under the names of `run`, but for "p"."""
-    times = [history[f"times_{i}"] for i in range(len(task.targets))]
+    times = [history[f"times_{i}"] for i in range(len(patterns.targets))]
     t_out = [list(trial) for trial in zip(*times, strict=True)]
-    return {"t_out": t_out, "loss": history["loss"], "t_targets": list(task.targets)}
+    return {"t_out": t_out, "loss": history["loss"], "t_targets": list(patterns.targets)}
 
 
 def examples_of(
-    neuron: AbstractPseudoIFNeuron, task: rnn.Task, learned: rnn.Parameters, K: int
+    neuron: AbstractPseudoIFNeuron, patterns: rnn.Patterns, learned: rnn.Parameters, K: int
 ) -> dict[str, Any]:
     """Trials of three networks under the names of `run`, and their losses as "losses"."""
-    n, cut_off = learned.w.shape[0], rnn.without_hidden_weights(learned, len(task.targets))
-    simulate = jax.jit(lambda p: rnn.simulate_trial(neuron, task, p, K))
+    n, cut_off = learned.w.shape[0], rnn.without_hidden_weights(learned, len(patterns.targets))
+    simulate = jax.jit(lambda p: rnn.simulate_trial(neuron, patterns, p, K))
     found = [simulate(p) for p in (rnn.start(n), learned, cut_off)]
     losses, t_outs, outs = map(list, zip(*found, strict=True))
-    return {"outs": outs, "t_outs": t_outs, "losses": losses, "t_targets": list(task.targets)}
+    return {"outs": outs, "t_outs": t_outs, "losses": losses, "t_targets": list(patterns.targets)}
 
 
 def line_search(
     neuron: AbstractPseudoIFNeuron,
-    task: rnn.Task,
+    patterns: rnn.Patterns,
     belief: optax.GradientTransformation,
     K: int,
     factors: Float[ArrayLike, " n"] | Sequence[float] = FACTORS,
     longest_move: float = LONGEST_MOVE,
 ) -> optax.GradientTransformation:
-    """An optimiser's direction, with the best of some factors.
+    """An optimizer's direction, with the best of some factors.
 
     Best is the least loss among the steps that move every spike of a target neuron by less than
     `longest_move`; without such a step, the first factor is taken. Standing still would be final:
@@ -165,9 +165,9 @@ def line_search(
 
     Args:
         neuron: of the network.
-        task: what it learns.
+        patterns: what it learns.
         belief: gives the direction.
-        K: number of events of the present trial; the trials behind a step may have twice as many.
+        K: number of events of the present trial; the trials after a step may have twice as many.
         factors: of a step.
         longest_move: of a spike.
     """
@@ -175,11 +175,11 @@ def line_search(
 
     def update(gradient: Any, state: Any, parameters: rnn.Parameters) -> tuple[Any, Any]:
         direction, belief_state = belief.update(gradient, state, parameters)
-        _, times, _ = rnn.simulate_trial(neuron, task, parameters, K)
+        _, times, _ = rnn.simulate_trial(neuron, patterns, parameters, K)
 
         def outcome(factor: Array) -> Array:
             moved = optax.apply_updates(parameters, jax.tree.map(lambda d: factor * d, direction))
-            loss, new_times, events = rnn.simulate_trial(neuron, task, moved, K)
+            loss, new_times, events = rnn.simulate_trial(neuron, patterns, moved, K)
             allowed = rnn.longest_move(times, new_times) < longest_move
             # A step to a trial with more than K events counts as one that is not allowed.
             return jnp.where(allowed & ~jnp.isnan(events.times[0]), loss, jnp.inf)
@@ -228,7 +228,7 @@ def parse() -> argparse.Namespace:
 
 
 def name_of(args: argparse.Namespace) -> str:
-    """Name of the experiment; a seed that is not the paper's draws another task."""
+    """Name of the experiment; a seed that is not the paper's draws other patterns."""
     words = ["gd_rnn", *(["line-search"] if args.line_search else [])]
     if args.task != args.seed:
         words.append(f"task-{args.task}")
@@ -242,7 +242,7 @@ def name_of(args: argparse.Namespace) -> str:
 
 
 def published(args: argparse.Namespace) -> dict[str, float] | None:
-    """The paper's loss, where task, step size and length are the paper's too."""
+    """The paper's loss, where patterns, step size and length are the paper's too."""
     full = LINE_SEARCH_EPOCHS if args.line_search else EPOCHS
     is_paper = args.task == rnn.PAPER_SEED and args.lr == LR and args.epochs == full
     if args.quick or args.nudge or not is_paper:
@@ -257,16 +257,16 @@ def train(args: argparse.Namespace, folder: Run) -> None:
         args: of the command line.
         folder: of the run.
     """
-    neuron, task = QIFNeuron(), rnn.make_task(args.task)
-    K = len(task.spikes_in[0]) + 40
+    neuron, patterns = QIFNeuron(), rnn.make_patterns(args.task)
+    K = len(patterns.spikes_in[0]) + 40
 
     def learner(K: int) -> optax.GradientTransformation:
         if args.line_search:
-            return line_search(neuron, task, optax.adabelief(args.lr, b2=0.99), K)
-        return optimiser(args.lr)
+            return line_search(neuron, patterns, optax.adabelief(args.lr, b2=0.99), K)
+        return optimizer(args.lr)
 
     learning = Learning(
-        lambda parameters, K: rnn.loss(neuron, task, parameters, K),
+        lambda parameters, K: rnn.loss(neuron, patterns, parameters, K),
         learner,
         rnn.nudged(rnn.start(), args.nudge, args.seed) if args.nudge else rnn.start(),
         K,
@@ -275,9 +275,9 @@ def train(args: argparse.Namespace, folder: Run) -> None:
     learning.run(folder, epochs)
     history, learned = learning.history, learning.parameters
     config = {**rnn.PAPER, "Ntrial": epochs * TRIALS}
-    examples = examples_of(neuron, task, learned, learning.K)
+    examples = examples_of(neuron, patterns, learned, learning.K)
     with plt.style.context(plotting.STYLE):
-        drawn = draw_learning(metrics_of(history, task), examples, config)
+        drawn = draw_learning(metrics_of(history, patterns), examples, config)
         figure = folder.save_figure(drawn, "learning")
     folder.save_figure(draw_changes(history["counts"]), "changes")
     folder.save_figure(draw_weights(np.asarray(rnn.w_to_weights_net(learned.w))), "weights")
@@ -292,7 +292,7 @@ def train(args: argparse.Namespace, folder: Run) -> None:
             "loss_first": float(history["loss"][0]),
             "loss_last": after,
             "loss_without_weights_onto_others": cut_off,
-            "largest_error_of_a_time": largest_error(history, task),
+            "largest_error_of_a_time": largest_error(history, patterns),
             "spikes_added": float(changes[changes > 0].sum()),
             "spikes_removed": float(-changes[changes < 0].sum()),
             "trials": float(epochs * TRIALS),
@@ -303,11 +303,11 @@ def train(args: argparse.Namespace, folder: Run) -> None:
     )
 
 
-def largest_error(history: dict[str, np.ndarray[Any, Any]], task: rnn.Task) -> float:
+def largest_error(history: dict[str, np.ndarray[Any, Any]], patterns: rnn.Patterns) -> float:
     """Largest distance of a spike from its target in the last trial."""
     found = [
         np.abs(history[f"times_{i}"][-1, :-1] - target[:-1]).max(initial=0)
-        for i, target in enumerate(task.targets)
+        for i, target in enumerate(patterns.targets)
     ]
     return float(max(found))
 

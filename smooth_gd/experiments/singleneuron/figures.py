@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpecBase
 
+from shared.figures import COLORS, integer_ticks, legend_beside
 from smooth_gd.spikegd.models import Config
 from smooth_gd.spikegd.utils import plotting
 from smooth_gd.spikegd.utils.plotting import (
@@ -40,7 +41,7 @@ def plot_dynamics(
         fig: where it is drawn.
         gs: of twelve rows.
         examples: that `run` returns.
-        i_ex: 0 before learning, 1 behind it.
+        i_ex: 0 before learning, 1 after it.
         config: with T, Ntrial, Ntrain, t_targets.
         labels: whether axes are named.
     """
@@ -107,7 +108,7 @@ def plot_gradients(ax: Axes, metrics: Arrays, config: Config) -> None:
                 label=rf"$\partial L / \partial {words}_{i + 1}$",
             )
     ax.legend(labelcolor="linecolor", handlelength=0, labelspacing=0)
-    ax.set(ylim=(-1.1, 1.1), xlabel="way of the spike times (ms)", ylabel="normalised gradient")
+    ax.set(ylim=(-1.1, 1.1), xlabel="way of the spike times (ms)", ylabel="normalized gradient")
 
 
 def draw_single(metrics: Arrays, examples: Arrays, config: Config) -> Figure:
@@ -135,9 +136,11 @@ def draw_learning(history: Arrays, config: Config) -> Figure:
     rows[0].set(ylabel="ordinary spikes", yticks=range(int(count.max()) + 1))
     for row, words in ((0, "weight"), (1, "time")):
         for i in range(learned.shape[2]):
-            rows[1 + row].plot(trials, learned[:, row, i], color=f"C{i}", label=f"input {i + 1}")
-        rows[1 + row].set(ylabel=f"trained {words}s")
-        rows[1 + row].legend(fontsize=7)
+            values = (1.0, MS)[row] * learned[:, row, i]
+            rows[1 + row].plot(trials, values, color=COLORS[i], label=f"input {i + 1}")
+        rows[1 + row].set_ylabel(f"trained {words}s{' (ms)' if row else ''}")
+        legend_beside(rows[1 + row])
     rows[3].plot(trials, history["loss"], color="black")
     rows[3].set(ylabel="loss", yscale="log", xlabel="trial")
+    integer_ticks(rows[3].xaxis)
     return figure

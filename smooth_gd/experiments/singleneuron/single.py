@@ -3,7 +3,7 @@
     python smooth_gd/experiments/singleneuron/single.py
 
 A quadratic integrate-and-fire neuron has 20 fixed random inputs and two whose weights and times
-are learned. At first it does not spike within the trial; its pseudospikes lie behind the trial's
+are learned. At first it does not spike within the trial; its pseudospikes lie after the trial's
 end and are drawn in until they are ordinary spikes, one after the other. 3000 trials in epochs of
 100; a unit of time is 10 ms.
 """
@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 from shared.errors import UserError
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
-from smooth_gd.experiments.setup import DEVICES, add_dtype_option, described, prepare
+from smooth_gd.experiments.jax_runtime import DEVICES, add_dtype_option, described, prepare
 from smooth_gd.experiments.singleneuron.figures import (
     draw_learning,
     draw_single,
@@ -68,7 +68,7 @@ TOLERANCE = 0.1
 
 
 class Inputs(NamedTuple):
-    """Weights and times of input spikes, one an input."""
+    """Weights and times of input spikes, one per input."""
 
     weights: Float[Array, " n"]
     times: Float[Array, " n"]
@@ -123,7 +123,7 @@ def loss(
     count = jnp.sum(~events.spike_in & (events.neurons >= 0))
     seen = {"times": times, "ordinary": count, "learned": jnp.stack(learned)}
     error = jnp.mean((times - jnp.asarray(config["t_targets"])) ** 2)
-    return error, Trial(~jnp.isnan(events.times[0]), seen)
+    return error, Trial(events.neurons[-1] == -1, seen)
 
 
 def learning_of(
@@ -141,10 +141,10 @@ def learning_of(
     def within_trial(learned: Inputs) -> Inputs:
         return learned._replace(times=jnp.clip(learned.times, 0, config["T"]))
 
-    optimiser = optax.chain(optax.clip(clip), optax.sgd(config["lr"]))
+    optimizer = optax.chain(optax.clip(clip), optax.sgd(config["lr"]))
     return Learning(
         lambda learned, K: loss(neuron, learned, fixed, {**config, "K": K}),
-        lambda K: optimiser,
+        lambda K: optimizer,
         Inputs(jnp.zeros(len(TIMES)), jnp.asarray(TIMES)),
         config["K"],
         within_trial,
@@ -218,7 +218,7 @@ def parse() -> argparse.Namespace:
 
 
 def name_of(args: argparse.Namespace) -> str:
-    """Name of the experiment: what differs from the paper stands behind it."""
+    """Name of the experiment: followed by what differs from the paper."""
     differing = [name for name, value in SETTINGS.items() if getattr(args, name) != value]
     words = [EXPERIMENT, *(f"{name}-{getattr(args, name)}" for name in differing)]
     return "_".join([*words, "quick"] if args.quick else words)

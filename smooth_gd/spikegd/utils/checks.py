@@ -1,11 +1,12 @@
-"""Checks of what a user hands in: one sentence that says what to do."""
+"""Checks of what a user hands in, one sentence that says what to do; marks of what is not valid."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from shared.errors import UserError
 
@@ -19,6 +20,30 @@ def check_positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise UserError(f"{name} = {value} must be above 0")
+
+
+def check_word(name: str, word: object, allowed: Iterable[object]) -> None:
+    """Refuse a word that is none of those allowed.
+
+    Raises:
+        ValueError: the word is none of these, which the message names.
+    """
+    words = tuple(allowed)
+    if word not in words:
+        raise ValueError(f"{name} must be one of {words}, not {word!r}")
+
+
+def check_numbers(**arrays: Any) -> None:
+    """Refuse arrays that hold NaN, which would only be seen as neurons that never spike.
+
+    Values that are being traced by JAX cannot be looked at and pass.
+
+    Raises:
+        UserError: an array does, named by its keyword.
+    """
+    for name, array in arrays.items():
+        if not isinstance(array, jax.core.Tracer) and np.isnan(np.asarray(array)).any():
+            raise UserError(f"{name} holds NaN: check what it was made from")
 
 
 def check_shapes(arrays: Mapping[str, tuple[Any, tuple[int | None, ...]]]) -> None:
@@ -88,3 +113,19 @@ def needs_float64(experiment: str, dtype: Any) -> None:
             f"{experiment} needs --dtype float64: it compares spike times that differ by less than "
             "float32 resolves"
         )
+
+
+def nan_unless(
+    valid: Bool[Array, "*batch"], *inputs: Float[Array, "..."]
+) -> Float[Array, "*batch"]:
+    """0 where results are valid, else NaN; to be added to them.
+
+    Their gradients in all entries of the inputs are then NaN as well, which a `where` would make 0.
+
+    Args:
+        valid: whether the results are.
+        inputs: what they are computed from.
+    """
+    total = sum(jnp.sum(jnp.where(jnp.isfinite(x), x, 0)) for x in inputs)
+    mark: Array = jnp.where(valid, 0, jnp.nan) * total
+    return mark

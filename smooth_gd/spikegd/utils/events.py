@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from shared.errors import UserError
 from smooth_gd.spikegd.models import AbstractNeuron, Events
-from smooth_gd.spikegd.utils.checks import check_spikes
+from smooth_gd.spikegd.utils.checks import check_numbers, check_spikes
 
 Bound = TypeVar("Bound")
 
@@ -78,7 +78,7 @@ def _events(
 def voltages(
     neuron: AbstractNeuron, x0: Float[Array, "D N"], events: Events, times: Float[Array, " t"]
 ) -> Float[Array, "t N"]:
-    """Membrane potentials of all neurons at given times of a trial."""
+    """Membrane potentials of all neurons at given times of a trial; NaN where it was cut short."""
     found: Array = jax.vmap(neuron.voltage)(neuron.states_at(x0, events, times))
     return found
 
@@ -106,10 +106,14 @@ def simulate(
     Raises:
         UserError: as in `AbstractNeuron.event`, or the network runs away.
     """
+    # Here, since what is compiled cannot be looked at.
     check_spikes(*spikes_in, jnp.shape(weights_in)[1])
+    check_numbers(x0=x0, weights_net=weights_net, weights_in=weights_in)
     K = room_for(K)
     while True:
         events: Events = _events(neuron, x0, weights_net, weights_in, spikes_in, T, K)
         if not jnp.isnan(events.times[0]):
             return events
+        if int(events.neurons[-1]) == -1:
+            raise UserError("a state became NaN: lower the weights, or check the neuron model")
         K = room_for(2 * K)

@@ -51,19 +51,33 @@ def pseudo_drives(
 
 
 def spike_times(events: Events, neuron: int | Int[Array, ""], n: int) -> Float[Array, " n"]:
-    """Times of a neuron's first n ordinary spikes, inf where it has fewer."""
+    """Times of a neuron's first n ordinary spikes, inf where it has fewer.
+
+    NaN where the trial was cut short, and so is the gradient.
+    """
     own = ~events.spike_in & (events.neurons == neuron)
     times = jnp.where(own, events.times, jnp.inf)
     place = jnp.argsort(times)[:n]
     found = times[place]
-    return jnp.pad(found, (0, n - found.shape[0]), constant_values=jnp.inf)
+    padded = jnp.pad(found, (0, n - found.shape[0]), constant_values=jnp.inf)
+    return _if_complete(events, padded)
 
 
 def first_spikes(events: Events, neurons: Int[Array, " n"]) -> Float[Array, " n"]:
-    """Time of the first ordinary spike of each neuron, inf where it has none."""
+    """Time of the first ordinary spike of each neuron, inf where it has none.
+
+    NaN where the trial was cut short, and so is the gradient.
+    """
     own = ~events.spike_in[:, None] & (events.neurons[:, None] == neurons)
     place = jnp.argmax(own, axis=0)
-    return jnp.where(jnp.any(own, axis=0), events.times[place], jnp.inf)
+    found = jnp.where(jnp.any(own, axis=0), events.times[place], jnp.inf)
+    return _if_complete(events, found)
+
+
+def _if_complete(events: Events, times: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Times of a trial; NaN, with their slopes, where that was cut short."""
+    # The first event's time is NaN then, and so is its gradient in all that it is computed from.
+    return jnp.where(jnp.isnan(events.times[0]), events.times[0], times)
 
 
 def times_with_pseudospikes(
@@ -75,6 +89,8 @@ def times_with_pseudospikes(
     drive: float | Float[Array, ""] = 0.0,
 ) -> Float[Array, " n"]:
     """Times of a neuron's first n spikes; pseudospikes follow its ordinary ones.
+
+    NaN where the trial was cut short, and so is the gradient.
 
     Args:
         neuron: the neuron model.

@@ -1,4 +1,4 @@
-"""What the figures share: sizes, labels, ticks, colours."""
+"""What the figures share: sizes, labels, ticks, colors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +40,7 @@ petroff10 = [
     "#717581",
     "#92dadd",
 ]
-"""Ten colours told apart with colour blindness too (https://arxiv.org/abs/2107.02270)."""
+"""Ten colors told apart with color blindness too (https://arxiv.org/abs/2107.02270)."""
 
 
 def cm2inch(x: float, y: float) -> tuple[float, float]:
@@ -55,13 +55,13 @@ def panel_label(fig: Figure, ax: Axes, label: str, x: float = 0.0, y: float = 0.
 
 
 def idx_to_color(cmap: Colormap, i: int, n: int, denom: float = 0.5) -> Color:
-    """The colour of curve i of n, the darker the later; denom keeps off the darkest."""
+    """The color of curve i of n, the darker the later; denom keeps off the darkest."""
     color: Color = cmap((i + 1) / (n + denom))
     return color
 
 
 def shade_behind(ax: Axes, T: float, width: float) -> None:
-    """Shade the times behind the trial's end T, where spikes are pseudospikes."""
+    """Shade the times after the trial's end T, where spikes are pseudospikes."""
     ax.add_patch(Rectangle((0, T), width, 10 * T, color="black", alpha=0.2, zorder=10))
 
 

@@ -10,9 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from shared import datasets
+from shared.errors import UserError
 from smooth_gd.experiments.mnist.network import Network
-from smooth_gd.experiments.mnist.training import Part, Task
+from smooth_gd.experiments.mnist.training import Classification, Part
 from smooth_gd.spikegd.layered import Levels, Spikes, at_times
+from smooth_gd.spikegd.utils.checks import check_word
 
 IMAGES = ("mnist", "fashion_mnist", "digits")
 POINTS = ("yin_yang",)
@@ -22,8 +24,8 @@ _EARLIEST, _LATEST = 0.01, 0.5  # spike times of coordinates 0 and 1, as shares 
 
 def load(
     name: str, root: Path | None, network: Network, flip: float, samples: int | None = None
-) -> tuple[Task, Network]:
-    """The task, and the network with as many inputs and outputs as it has.
+) -> tuple[Classification, Network]:
+    """The data to classify, and the network with as many inputs and outputs as it has.
 
     Args:
         name: of the data set.
@@ -33,8 +35,10 @@ def load(
         samples: of each part that are kept; None for all.
 
     Raises:
-        UserError: the data cannot be had.
+        ValueError: the name is none of `IMAGES` and `POINTS`.
+        UserError: the data cannot be had, or a coordinate is no finite number.
     """
+    check_word("name", name, (*IMAGES, *POINTS))
     data = datasets.load(name, root, validation=0, fallback=True)
     if samples is not None:
         data = data.first(samples)
@@ -44,7 +48,7 @@ def load(
     return make(data, network, flip), network
 
 
-def _images(data: datasets.Dataset, network: Network, flip: float) -> Task:
+def _images(data: datasets.Dataset, network: Network, flip: float) -> Classification:
     def part(split: datasets.Split) -> Part:
         return Part(network.codes(split.inputs), split.labels.astype(np.int32))
 
@@ -55,21 +59,25 @@ def _images(data: datasets.Dataset, network: Network, flip: float) -> Task:
     def shown(codes: Array) -> Levels:
         return network.levels(codes)
 
-    return Task(data.name, part(data.train), part(data.test), shown, disturbed)
+    return Classification(data.name, part(data.train), part(data.test), shown, disturbed)
 
 
-def _points(data: datasets.Dataset, network: Network, flip: float) -> Task:
+def _points(data: datasets.Dataset, network: Network, flip: float) -> Classification:
     def part(split: datasets.Split) -> Part:
+        if not np.isfinite(split.inputs).all():
+            raise UserError(f"{data.name} has a coordinate that is no finite number")
         return Part(point_times(split.inputs, network.T), split.labels.astype(np.int32))
 
     def shown(times: Array) -> Spikes:
         return at_times(times)
 
-    return Task(data.name, part(data.train), part(data.test), shown, lambda key, times: times)
+    return Classification(
+        data.name, part(data.train), part(data.test), shown, lambda key, times: times
+    )
 
 
 def point_times(points: Float[np.ndarray, "n features"], T: float) -> Float[np.ndarray, "n inputs"]:
-    """A spike a coordinate in [0, 1], later where it is larger, and one at the earliest time."""
+    """A spike per coordinate in [0, 1], later where it is larger, and one at the earliest time."""
     shares = _EARLIEST + (_LATEST - _EARLIEST) * points
     times: np.ndarray[Any, Any] = T * np.pad(shares, [(0, 0), (0, 1)], constant_values=_EARLIEST)
     return times

@@ -33,7 +33,7 @@ PAPER: dict[str, Any] = {
 N, T = 10, 10.0
 BEFORE = 10.0  # the inputs' spike trains begin so long before the trial
 REFRACTORY = 1.0
-BEYOND = 1.1  # times T: the first surplus spike is to come behind it
+BEYOND = 1.1  # times T: the first surplus spike is to come after it
 SCALE = 2.0  # an error counts relative to t* + SCALE
 
 
@@ -44,8 +44,8 @@ class Parameters(NamedTuple):
     x0: Float[Array, "2 N"]
 
 
-class Task(NamedTuple):
-    """What a network is shown and is to do.
+class Patterns(NamedTuple):
+    """The spike patterns that a network is shown, and those that it is to spike.
 
     Attributes:
         T: the trial's end.
@@ -73,7 +73,7 @@ def init_input(key: Array, config: Config) -> tuple[Array, tuple[Array, Array]]:
         config: with N, T, r_in.
 
     Returns:
-        The next key; times in order, and inputs, of all spikes drawn, also those behind the trial;
+        The next key; times in order, and inputs, of all spikes drawn, also those after the trial;
         inf is no spike.
     """
     rate, shape = config["r_in"], (config["N"], int(5 * (config["T"] + BEFORE) * config["r_in"]))
@@ -102,7 +102,7 @@ def init_target(key: Array, config: Config) -> tuple[Array, list[Float[Array, " 
         config: with Ntar, T, r_targets.
 
     Returns:
-        The next key; of each target neuron its times, and `BEYOND` T behind them.
+        The next key; of each target neuron its times, and `BEYOND` T after them.
     """
     T = config["T"]
     with jax.threefry_partitionable(False):
@@ -113,13 +113,13 @@ def init_target(key: Array, config: Config) -> tuple[Array, list[Float[Array, " 
     return key, [jnp.append(own[own < T], BEYOND * T) for own in times]
 
 
-def make_task(seed: int, config: Config = PAPER) -> Task:
+def make_patterns(seed: int, config: Config = PAPER) -> Patterns:
     """Inputs and targets of a seed; `PAPER_SEED` gives those of the figure."""
     key, (times, neurons) = init_input(jax.random.PRNGKey(seed), config)
     _, targets = init_target(key, config)
     within = times < config["T"]
     spikes_in = times[within], neurons[within]
-    return Task(config["T"], spikes_in, init_weights(config), tuple(targets))
+    return Patterns(config["T"], spikes_in, init_weights(config), tuple(targets))
 
 
 # ---------------------------------------------------------------------------------------- model
@@ -214,23 +214,23 @@ def simulatefn(
 
 
 def simulate_trial(
-    neuron: AbstractPseudoIFNeuron, task: Task, p: Sequence[Array], K: int
+    neuron: AbstractPseudoIFNeuron, patterns: Patterns, p: Sequence[Array], K: int
 ) -> tuple[Float[Array, ""], list[Float[Array, " n"]], Events]:
-    """`simulatefn` of a task, with K events."""
-    config = {"T": task.T, "K": K}
-    return simulatefn(neuron, p, task.weights_in, task.spikes_in, task.targets, config)
+    """`simulatefn` of the patterns, with K events."""
+    config = {"T": patterns.T, "K": K}
+    return simulatefn(neuron, p, patterns.weights_in, patterns.spikes_in, patterns.targets, config)
 
 
 def loss(
-    neuron: AbstractPseudoIFNeuron, task: Task, p: Sequence[Array], K: int
+    neuron: AbstractPseudoIFNeuron, patterns: Patterns, p: Sequence[Array], K: int
 ) -> tuple[Float[Array, ""], Trial]:
     """Loss of a trial, and what is kept of it."""
-    value, times, events = simulate_trial(neuron, task, p, K)
+    value, times, events = simulate_trial(neuron, patterns, p, K)
     is_spike = ~events.spike_in & (events.neurons >= 0)
     n = p[0].shape[0]
     counts = jnp.sum(is_spike[:, None] & (events.neurons[:, None] == jnp.arange(n)), axis=0)
     seen = {"counts": counts, **{f"times_{i}": t for i, t in enumerate(times)}}
-    return value, Trial(~jnp.isnan(events.times[0]), seen)
+    return value, Trial(events.neurons[-1] == -1, seen)
 
 
 def without_hidden_weights(p: Sequence[Array], n_targets: int) -> Parameters:

@@ -24,7 +24,7 @@ def add_dtype_option(parser: argparse.ArgumentParser, default: str) -> None:
 def prepare(args: argparse.Namespace) -> Any:
     """Set JAX up; to be called before it computes anything.
 
-    A CPU is shown to JAX as one device a thread, so that batches can be shared out. Compiled
+    A CPU is shown to JAX as one device per thread, so that batches can be shared out. Compiled
     programs are kept in the user's cache folder: a second run does not compile them again.
 
     Args:
