@@ -259,6 +259,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def test_peers(session: nox.Session) -> None:
+    """Networks that other simulators of the field read back: snnTorch by NIR."""
+    _install(session, "brp_snn", "nir", groups=("tests", "bench"))
+    _test(session, "peers")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Ruff (lint and format) and mypy."""
     _install(session, *PAPERS, "reproduce", groups=("lint",))
