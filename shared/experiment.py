@@ -30,7 +30,7 @@ import tyro
 
 from shared.device import prepare
 from shared.errors import UserError
-from shared.run import RUNS, Run, print_table
+from shared.run import RUNS, Run, print_table, stored_options
 
 T = TypeVar("T")
 
@@ -360,6 +360,20 @@ class Experiment(Generic[S, D]):
             shorthands=self.shorthands,
         )
 
+    def saved(self, folder: Path) -> S:
+        """The settings of the run that a folder holds, to load its network by.
+
+        Raises:
+            UserError: the folder holds no run of this program.
+        """
+        options = stored_options(folder)
+        hints = get_type_hints(self.settings)
+        unknown = set(options) - set(hints)
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            raise UserError(f"{folder} holds a run of another program: nothing here has {names}")
+        return self.settings(**{name: _typed(hints[name], options[name]) for name in options})
+
     def device(self, settings: S) -> Any:
         """Set up device, seed, threads and determinism."""
         if self.prepare is not None:
@@ -426,6 +440,14 @@ class Experiment(Generic[S, D]):
             else:
                 print_table(run.finished)
                 print(f"\nalready in {folder}; --no-resume computes it anew")
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """A value as JSON has it, as a field of that type has it."""
+    if isinstance(value, list):
+        return tuple(value)
+    takes_path = hint is Path or Path in getattr(hint, "__args__", ())
+    return Path(value) if takes_path and value is not None else value
 
 
 def _words(name: str, value: Any, extras: Sequence[Any]) -> list[str]:

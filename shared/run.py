@@ -273,6 +273,23 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def stored_options(folder: Path) -> dict[str, Any]:
+    """The options of the run that a folder holds, by name, as JSON has them.
+
+    Raises:
+        RunError: it holds none, or its records are damaged.
+    """
+    for name in ("config.json", "result.json"):
+        path = folder / name
+        if path.exists():
+            try:
+                options: dict[str, Any] = json.loads(path.read_text())["options"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunError(f"{path} is damaged: it does not say the run's options") from error
+            return options
+    raise RunError(f"{folder} holds no run: neither config.json nor result.json is there")
+
+
 # A checkpoint of arrays is an .npz: its arrays by number, and a JSON text of what holds them.
 _STRUCTURE = "structure"
 

@@ -219,3 +219,20 @@ def test_what_cannot_grow_says_why(run, tmp_path):
     with pytest.raises(UserError, match="without its checkpoint, so it cannot go on to 5"):
         run("--epochs", "5", "--out", "a")
     assert (tmp_path / "a/result.json").read_bytes() == before
+
+
+def test_settings_come_back_from_a_run_s_folder(run, tmp_path):
+    words = ["--hidden", "3", "5", "--data-root", "x", "--lr", "0.3", "--out", "a"]
+    run(*words)
+    assert DICE.saved(tmp_path / "a") == DICE.parse(words)
+    (tmp_path / "a/config.json").unlink()
+    without = DICE.parse([*words[:3], *words[5:7]])  # result.json has what decides the result
+    assert DICE.saved(tmp_path / "a") == without
+    with pytest.raises(UserError, match="holds no run"):
+        DICE.saved(tmp_path)
+    other = replace(DICE, settings=experiment.Settings)
+    with pytest.raises(UserError, match=r"another program: nothing here has dataset, epochs"):
+        other.saved(tmp_path / "a")
+    (tmp_path / "a/result.json").write_text("{")
+    with pytest.raises(UserError, match="does not say the run's options"):
+        DICE.saved(tmp_path / "a")
