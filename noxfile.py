@@ -291,3 +291,11 @@ def report(session: nox.Session) -> None:
     _install(session, "reproduce")
     session.run("python", "-m", "shared.report", *_words(session), env=ENVIRONMENT)
     session.run("python", "-m", "reproduce", *_words(session), env=ENVIRONMENT)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site in site/, every link and name in it checked."""
+    _install(session, groups=("docs",))
+    quiet = {"DISABLE_MKDOCS_2_WARNING": "true", "NO_MKDOCS_2_WARNING": "1"}
+    session.run("mkdocs", "build", "--strict", *_words(session), env=quiet)

@@ -27,3 +27,16 @@ def test_links_lead_to_files_that_are_there(page):
 
 def test_pages_have_links():
     assert sum(len(links(page)) for page in PAGES) > 50
+
+
+def test_the_site_shows_pages_and_modules_that_are_there():
+    pages = re.findall(r": (\S+\.md)$|- (\S+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.M)
+    named = [REPOSITORY / (one or other) for one, other in pages]
+    assert len(named) > 20
+    modules = [
+        module for page in named for module in re.findall(r"^::: (\S+)$", page.read_text(), re.M)
+    ]
+    assert len(modules) > 20
+    parts = [REPOSITORY.joinpath(*module.split(".")) for module in modules]
+    missing = [x for x in parts if not x.with_suffix(".py").exists() and not x.is_dir()]
+    assert not missing
