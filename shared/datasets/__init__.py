@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -23,16 +22,17 @@ from shared.datasets._events import (
     EventPart,
     Events,
     EventSet,
-    GestureFrames,
     Recordings,
     decode_events,
-    load_dvs_gesture,
-    load_gesture_frames,
-    load_gesture_samples,
-    load_nmnist,
     to_frames,
 )
 from shared.datasets._files import ENVIRONMENT_VARIABLE, data_root
+from shared.datasets._gesture import (
+    GestureFrames,
+    load_dvs_gesture,
+    load_gesture_frames,
+    load_gesture_samples,
+)
 from shared.datasets._images import (
     FASHION_MNIST,
     MNIST,
@@ -43,14 +43,15 @@ from shared.datasets._images import (
     parse_idx,
 )
 from shared.datasets._nettalk import Nettalk, load_nettalk
+from shared.datasets._nmnist import load_nmnist
 from shared.datasets._omniglot import load_omniglot
 from shared.datasets._speech import Speech, load_fsdd, load_tidigits, load_tidigits_or_fsdd
 from shared.datasets._spikes import load_spike_set
+from shared.datasets._stand_in import say_stand_in
 from shared.datasets._tables import folds, held_out, load_sklearn, load_yin_yang
 from shared.datasets._types import (
     Dataset,
     DatasetError,
-    DatasetFallbackWarning,
     DatasetMissingError,
     Omniglot,
     Spikes,
@@ -58,6 +59,7 @@ from shared.datasets._types import (
     Split,
     Table,
     Trial,
+    check_labels,
     fingerprint,
 )
 
@@ -67,7 +69,6 @@ __all__ = [
     "TABLE_NAMES",
     "Dataset",
     "DatasetError",
-    "DatasetFallbackWarning",
     "DatasetMissingError",
     "EventPart",
     "EventSet",
@@ -82,6 +83,7 @@ __all__ = [
     "Split",
     "Table",
     "Trial",
+    "check_labels",
     "data_root",
     "decode_events",
     "fingerprint",
@@ -100,6 +102,7 @@ __all__ = [
     "load_tidigits",
     "load_tidigits_or_fsdd",
     "parse_idx",
+    "say_stand_in",
     "to_frames",
 ]
 
@@ -167,7 +170,7 @@ def load(
 
     ``mnist`` and ``fashion_mnist`` have the official 60,000 and 10,000 images of 28 by 28 pixels,
     ``mnist5k`` 4,000 and 1,000 of MNIST's, ``digits`` 1,438 and 359 of 8 by 8 pixels: uint8
-    [n, 1, height, width], labels int64 [n]. ``cifar10`` has the official 50,000 and 10,000 colour
+    [n, 1, height, width], labels int64 [n]. ``cifar10`` has the official 50,000 and 10,000 color
     images: uint8 [n, 3, 32, 32]. ``yin_yang`` has float64 [n, 4] in published parts.
 
     Args:
@@ -178,8 +181,8 @@ def load(
         download: fetch missing files through torchvision into the root.
         validation: share of the training set, in [0, 1), that becomes the validation part; 0
             leaves the whole training set. A published validation part stays as it is.
-        fallback: where the official ``mnist`` cannot be had, warn and give ``mnist5k``; the
-            returned name says so. Other sets have no stand-in.
+        fallback: where nothing of the official ``mnist`` is there and it cannot be fetched, give
+            ``mnist5k``: standard output and the returned name say so. Other sets have no stand-in.
 
     Raises:
         DatasetMissingError: files are not there and could not be fetched.
@@ -194,20 +197,18 @@ def load(
     try:
         parts = _LOADERS[name](data_root(root), download)
     except DatasetMissingError as error:
-        if not (fallback and name == "mnist"):
+        if not (fallback and name == "mnist") or error.partial:
             raise
         name = "mnist5k"
-        warnings.warn(
-            f"{error} GOING ON WITH mnist5k, 5,000 of MNIST's 70,000 digits: every record of this "
-            "run names mnist5k, and its accuracy is not comparable with MNIST's.",
-            DatasetFallbackWarning,
-            stacklevel=2,
-        )
+        say_stand_in("MNIST", name, "5,000 of its 70,000 digits", error)
         parts = _LOADERS[name](data_root(root), download)
-    if parts.validation is not None:
-        return Dataset(name, parts.train, parts.validation, parts.test, parts.n_classes)
-    train, held_out = _hold_out(parts.train, validation, split_seed)
-    return Dataset(name, train, held_out, parts.test, parts.n_classes)
+    train, held_out = parts.train, parts.validation
+    if held_out is None:
+        train, held_out = _hold_out(parts.train, validation, split_seed)
+    found = Dataset(name, train, held_out, parts.test, parts.n_classes)
+    for part in ("train", "validation", "test"):
+        check_labels(getattr(found, part).labels, found.n_classes, f"{name}'s part {part}")
+    return found
 
 
 def load_table(name: str) -> Table:

@@ -6,19 +6,21 @@ the recordings: doi 10.6084/m9.figshare.4724671.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from shared.datasets._events import Events, EventSet, File, cut, part_of
-from shared.datasets._files import data_root, read_bytes
+from shared.datasets._archives import Files, Folder, Zips
+from shared.datasets._events import Events, EventSet, File, checked, cut, part_of, unwrapped
+from shared.datasets._files import check_md5, data_root, is_there, names_below
 from shared.datasets._types import DatasetError, DatasetMissingError
 
+TIME_RANGE = 1 << 32  # microseconds that an event's 32 bits of time can tell
 SIDE = 128
 PER_CLASS = 1000  # recordings
 # The official archives, a class each; their MD5 are all that is published.
@@ -59,19 +61,20 @@ def load_cifar10_dvs(
 
     """
     folder = data_root(root) / "CIFAR10DVS"
-    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*.aedat*")]
-    read = _from_folder(folder)
+    source: Files = Folder(folder)
+    items: dict[str, Any] = {name: name for name in names_below(folder) if NAME.search(name)}
     # tonic leaves archives of its own, of the official names, beside what it has unpacked.
-    if not names and all(os.path.exists(folder / f"{name}.zip") for name in ZIPS):
-        names, read = _zipped(folder)
-    if not names:
+    if not items and all(is_there(folder / f"{name}.zip") for name in ZIPS):
+        source, items = _zipped(folder)
+    if not items:
         raise DatasetMissingError(
             f"CIFAR10-DVS was not found: {folder} has neither the ten official archives "
             "(airplane.zip to truck.zip) nor folders of .aedat or .aedat4 files, and it is not "
             "downloaded; put your copy there, or name the data folder that holds it with "
             "--data-root or SNN_DATA."
         )
-    files = _files(names, folder)
+    files = _files(items, folder)
+    read = partial(_decoded, source)
     whole, test = (
         part_of([file for file in files if file.part == part], read) for part in ("Train", "Test")
     )
@@ -79,60 +82,48 @@ def load_cifar10_dvs(
     return EventSet("cifar10_dvs", train, apart, test, SIDE, SIDE, len(ZIPS))
 
 
-def _files(names: Iterable[str], folder: Path) -> list[File]:
+def _files(items: Mapping[str, Any], folder: Path) -> list[File]:
     """The recordings with part and class, in the order of classes and numbers.
+
+    Args:
+        items: what stands for each recording, by its name.
+        folder: where they lie, for messages.
 
     Raises:
         DatasetError: a class lacks recordings, or has too many.
 
     """
     found = sorted(
-        (match[1], int(match[2]), name) for name in names if (match := NAME.search(name))
+        (match[1], int(match[2]), name) for name in items if (match := NAME.search(name))
     )
     files = []
     for label, of_class in enumerate(ZIPS):
-        own = [name for one, _, name in found if one == of_class]
+        own = [items[name] for one, _, name in found if one == of_class]
         if len(own) != PER_CLASS:
             raise DatasetError(
                 f"{folder} has {len(own)} recordings of {of_class}, not {PER_CLASS}: put the "
                 "official archives there, unpacked or not, and no second copy of them."
             )
         n_train = PER_CLASS * 9 // 10
-        files += [File("Train" if i < n_train else "Test", label, n) for i, n in enumerate(own)]
+        files += [File("Train" if i < n_train else "Test", label, one) for i, one in enumerate(own)]
     return files
 
 
-def _zipped(folder: Path) -> tuple[list[str], Callable[[str], Events]]:
-    archives = {name: _open(folder / f"{name}.zip", published) for name, published in ZIPS.items()}
-    homes = {f"{name}/{PurePosixPath(file).name}": (archive, file)
-             for name, archive in archives.items() for file in archive.namelist()}  # fmt: skip
-
-    def read(name: str) -> Events:
-        archive, file = homes[name]
-        return decode_aedat(archive.read(file), f"{archive.filename}/{file}")
-
-    return list(homes), read
-
-
-def _open(path: Path, published: str) -> zipfile.ZipFile:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if found != published:
-        raise DatasetError(
-            f"{path} is damaged (its MD5 is {found}, the published one {published}): put a good "
-            "copy in its place."
-        )
-    return zipfile.ZipFile(path)
+def _zipped(folder: Path) -> tuple[Zips, dict[str, tuple[int, str]]]:
+    paths = [folder / f"{name}.zip" for name in ZIPS]
+    for path in paths:
+        check_md5(path, ZIPS[path.stem])
+    zips = Zips(paths, [f"{path}" for path in paths])
+    return zips, {
+        f"{paths[number].stem}/{PurePosixPath(name).name}": (number, name)
+        for number, name in zips.items()
+    }
 
 
-def _from_folder(folder: Path) -> Callable[[str], Events]:
-    def read(name: str) -> Events:
-        path = folder / name
-        if path.suffix == ".aedat":
-            return decode_aedat(read_bytes(path), f"{path}")
-        return _by_tonic(path)
-
-    return read
+def _decoded(source: Files, item: Any) -> Events:
+    if isinstance(source, Folder) and PurePosixPath(item).suffix == ".aedat4":
+        return _by_tonic(source.path / item)
+    return decode_aedat(source.read(item), source.title(item))
 
 
 def decode_aedat(content: bytes, name: str) -> Events:
@@ -147,7 +138,7 @@ def decode_aedat(content: bytes, name: str) -> Events:
         name: of the file, for messages.
 
     Raises:
-        DatasetError: it is no such file.
+        DatasetError: it is no such file, or has events that `checked` refuses.
 
     """
     begin = 0
@@ -160,13 +151,14 @@ def decode_aedat(content: bytes, name: str) -> Events:
             "its place."
         )
     address, times = np.frombuffer(content, ">u4", offset=begin).reshape(-1, 2).T.astype(np.int64)
-    order = np.argsort(times, kind="stable")
-    address, times = address[order], times[order]
-    return Events(
-        (SIDE - 1 - (address >> 8 & 0x7F)).astype(np.int16),
-        (SIDE - 1 - (address >> 1 & 0x7F)).astype(np.int16),
-        (1 - (address & 1)).astype(np.uint8),
-        times,
+    return checked(
+        SIDE - 1 - (address >> 8 & 0x7F),
+        SIDE - 1 - (address >> 1 & 0x7F),
+        1 - (address & 1),
+        unwrapped(times, TIME_RANGE),
+        SIDE,
+        SIDE,
+        name,
     )
 
 
@@ -183,6 +175,4 @@ def _by_tonic(path: Path) -> Events:
     except Exception as error:  # its decoder raises plain exceptions
         raise DatasetError(f"{path} is damaged ({error}): put a good copy in its place.") from error
     t, x, y, on = (events[field] for field in events.dtype.names)
-    order = np.argsort(t, kind="stable")
-    x, y, on, t = (column[order] for column in (x, y, on, t))
-    return Events(x.astype(np.int16), y.astype(np.int16), on.astype(np.uint8), t.astype(np.int64))
+    return checked(x, y, on, t, SIDE, SIDE, f"{path}")

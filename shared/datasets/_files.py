@@ -99,6 +99,85 @@ def read(archive: Archive, root: Path, *, download: bool) -> dict[str, bytes]:
     return {name.removesuffix(".gz"): content for name, content in contents.items()}
 
 
+def is_there(path: Path) -> bool:
+    """Whether a file or folder is there, by itself or through symbolic links.
+
+    Raises:
+        DatasetError: a link leads nowhere, or a folder may not be entered: whether the set is there
+            cannot be told, so that it is not *missing*, and nothing may stand in for it.
+
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        for link in (path, *path.parents):
+            if os.path.islink(link) and not os.path.exists(link):
+                raise DatasetError(
+                    f"{link} is a symbolic link to {os.readlink(link)}, which is not there: mend "
+                    "or delete the link."
+                ) from None
+        return False
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be looked at: {error.strerror or error}.") from error
+    return True
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file belongs to a set: no part of its path begins with a dot or is __MACOSX.
+
+    macOS leaves files ._NAME beside others, notebooks a folder .ipynb_checkpoints.
+    """
+    return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def names_below(folder: Path) -> list[str]:
+    """Names of all visible files and folders below a folder, sorted, with slashes.
+
+    Folders that are symbolic links are gone into, each but once; a folder that is not there has no
+    names.
+
+    Raises:
+        DatasetError: a folder cannot be read.
+
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"{error.filename} cannot be read: {error.strerror or error}.")
+
+    if not is_there(folder):
+        return []
+    found: list[str] = []
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        if os.path.realpath(parent) in seen:  # a link to a folder above would never end
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(parent))
+        folders[:] = sorted(filter(is_visible, folders))
+        here = Path(parent).relative_to(folder)
+        found += [(here / name).as_posix() for name in (*folders, *files) if is_visible(name)]
+    return sorted(found)
+
+
+def check_md5(path: Path, published: str) -> None:
+    """Refuse a file that is too large to be kept in memory by its checksum.
+
+    Raises:
+        DatasetError: it cannot be read, or its MD5 is not the published one.
+
+    """
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if digest.hexdigest() != published:
+        raise DatasetError(
+            f"{path} is damaged (its MD5 is {digest.hexdigest()}, the published one {published}): "
+            "put a good copy in its place."
+        )
+
+
 def read_bytes(path: Path) -> bytes:
     """Content of a file.
 
@@ -134,8 +213,7 @@ def _checksum(content: bytes, published: str) -> tuple[str, str]:
 
 
 def _present(archive: Archive, folder: Path, name: str) -> list[Path]:
-    # os.path.exists answers False where Path.exists raises (a folder that may not be entered).
-    return [folder / file for file in archive.variants(name) if os.path.exists(folder / file)]
+    return [folder / file for file in archive.variants(name) if is_there(folder / file)]
 
 
 def _content(archive: Archive, folder: Path, name: str) -> bytes:
@@ -174,7 +252,8 @@ def fetch(archive: Archive, root: Path, missing: Sequence[str], *, download: boo
         return DatasetMissingError(
             f"{archive.title} was not found: {root / archive.folder} {lacks}, and {tried}; put "
             "the files that datasets/README.md lists there, or name the data folder that holds "
-            f"them with --data-root or {ENVIRONMENT_VARIABLE}."
+            f"them with --data-root or {ENVIRONMENT_VARIABLE}.",
+            partial=not nothing,
         )
 
     if not download:

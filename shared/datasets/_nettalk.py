@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.datasets._files import Archive, data_root, fetch, read_bytes, read_checked
+from shared.datasets._files import Archive, data_root, fetch, is_there, read_bytes, read_checked
 from shared.datasets._types import DatasetError
 
 # The second file has the same samples, and numbers of their codes besides.
@@ -88,7 +88,7 @@ def load_nettalk(
         if not folder.is_dir():
             return _parse(read_bytes(folder), f"{folder}")
     for name, published in NETTALK.files.items():
-        if os.path.exists(folder / name):
+        if is_there(folder / name):
             content = read_checked(NETTALK, folder / name, published)
             return _parse(content, f"{folder / name}")
     if path is None:

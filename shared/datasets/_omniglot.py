@@ -15,7 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.datasets._files import Archive, data_root, fetch, read_bytes, read_checked
+from shared.datasets._files import (
+    Archive,
+    data_root,
+    fetch,
+    is_there,
+    is_visible,
+    names_below,
+    read_bytes,
+    read_checked,
+)
 from shared.datasets._types import DatasetError, Omniglot
 
 DRAWINGS = 20
@@ -149,7 +158,7 @@ def _find(root: Path, part: str) -> Path | None:
     for suffix in (".npz", ".zip", ""):
         for folder in FOLDERS:
             path = root / folder / (part + suffix)
-            if os.path.exists(path):
+            if is_there(path):
                 return path
     return None
 
@@ -167,7 +176,7 @@ def _read(path: Path, part: str, images: NDArray[np.uint8]) -> None:
         except (zipfile.BadZipFile, zipfile.LargeZipFile) as error:
             raise DatasetError(f"{path} cannot be unpacked: {error}.") from error
     else:
-        inside = [found.relative_to(path.parent).as_posix() for found in path.glob("*/*/*.png")]
+        inside = [f"{part}/{name}" for name in names_below(path)]
         _read_drawings(path, part, inside, lambda name: read_bytes(path.parent / name), images)
 
 
@@ -203,7 +212,7 @@ def _read_drawings(
     found = defaultdict(list)
     for file in files:
         character, _, name = file.removeprefix(f"{part}/").rpartition("/")
-        if name.endswith(".png") and not name.startswith("."):  # macOS leaves files "._NAME"
+        if name.endswith(".png") and is_visible(file):
             found[character].append(file)
     for index, character in enumerate(_character_names(part)):
         if len(found[character]) != DRAWINGS:

@@ -20,10 +20,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.datasets._files import Archive, data_root, fetch, read_bytes, read_checked
+from shared.datasets._files import (
+    Archive,
+    data_root,
+    fetch,
+    is_there,
+    is_visible,
+    names_below,
+    read_bytes,
+    read_checked,
+)
+from shared.datasets._stand_in import say_stand_in
 from shared.datasets._types import (
     DatasetError,
-    DatasetFallbackWarning,
     DatasetMissingError,
 )
 
@@ -97,10 +106,9 @@ def load_fsdd(root: str | os.PathLike[str] | None = None) -> Speech:
     """
     folder = data_root(root)
     path, clone = folder / "fsdd.zip", folder / FSDD_CLONE
-    if not os.path.exists(path) and os.path.isdir(clone):
-        names = [found.name for found in clone.iterdir()]
-        return _fsdd(clone, names, lambda name: read_bytes(clone / name))
-    if not os.path.exists(path):
+    if not is_there(path) and is_there(clone):
+        return _fsdd(clone, names_below(clone), lambda name: read_bytes(clone / name))
+    if not is_there(path):
         fetch(FSDD, folder, list(FSDD.files), download=True)
     content = read_checked(FSDD, path, FSDD.files[path.name])
     try:
@@ -114,7 +122,7 @@ def _fsdd(path: Path, names: Iterable[str], read: Callable[[str], bytes]) -> Spe
     recordings = []
     for name in names:
         match = FSDD_NAME.fullmatch(name.rpartition("/")[2])
-        if match and match[2] in FSDD_SPEAKERS:
+        if match and is_visible(name) and match[2] in FSDD_SPEAKERS:
             recordings.append(_Recording(match[2], int(match[1]), int(match[3]), name))
     counts = Counter((recording.speaker, recording.label) for recording in recordings)
     for speaker in FSDD_SPEAKERS:
@@ -154,7 +162,8 @@ def load_tidigits(
         raise DatasetMissingError(
             f"TIDigits was not found: {folder} has no files like SPEAKER/1a.wav; it is licensed "
             "(catalogue number LDC93S10 of the Linguistic Data Consortium), so put your own copy "
-            "there, or use the free set fsdd."
+            "there, or use the free set fsdd.",
+            partial=bool(names_below(folder)),
         )
     return _read(
         TIDIGITS, TIDIGITS_RATE, folder, recordings, lambda name: read_bytes(folder / name)
@@ -162,7 +171,7 @@ def load_tidigits(
 
 
 def load_tidigits_or_fsdd(root: str | os.PathLike[str] | None = None) -> Speech:
-    """Loads TIDigits, or, where it is not there, warns and loads fsdd; the name says which.
+    """Loads TIDigits, or fsdd where there is no folder of it; output and name say which.
 
     Args:
         root: the data root, else the environment variable SNN_DATA, else ``datasets``.
@@ -175,25 +184,21 @@ def load_tidigits_or_fsdd(root: str | os.PathLike[str] | None = None) -> Speech:
     try:
         return load_tidigits(root)
     except DatasetMissingError as error:
-        warnings.warn(
-            f"{error} GOING ON WITH fsdd, free recordings of digits by six speakers: every record "
-            "of this run names fsdd, and its accuracy is not comparable with that on TIDigits.",
-            DatasetFallbackWarning,
-            stacklevel=2,
-        )
+        if error.partial:
+            raise
+        say_stand_in("TIDigits", "fsdd", "free recordings of digits by six speakers", error)
         return load_fsdd(root)
 
 
 def _tidigits_recordings(folder: Path) -> list[_Recording]:
     found: dict[tuple[str, int, int], _Recording] = {}
-    for path in sorted(folder.rglob("*")):
-        match = TIDIGITS_NAME.fullmatch(path.name)
-        speaker = path.parent.relative_to(folder).as_posix()
-        if not match or speaker == ".":
+    for name in names_below(folder):
+        speaker, _, file = name.rpartition("/")
+        match = TIDIGITS_NAME.fullmatch(file)
+        if not match or not speaker:
             continue
         digit, take = match[1].lower(), match[2].lower()
         label = 0 if digit == "z" else int(digit)
-        name = path.relative_to(folder).as_posix()
         recording = _Recording(speaker, label, ord(take) - ord("a"), name)
         twin = found.setdefault(recording[:3], recording)
         if twin is not recording:

@@ -90,7 +90,7 @@ def _parse(content: bytes) -> SpikeSet:
     return SpikeSet(
         trials=tuple(_trial(row, features, length, dt, n_synapses) for row in data),
         features=tuple(_in_order_of_time(feature) for feature in features),
-        rewards=np.array([row[1].item() for row in stored], np.int64),
+        rewards=np.concatenate([_whole(row[1]) for row in stored]),
         n_synapses=n_synapses,
         duration=duration,
         feature_length=length,
@@ -104,6 +104,13 @@ def _vector(cell: NDArray[Any]) -> NDArray[np.float64]:
     if not np.isfinite(vector).all() or (vector < 0).any():
         raise ValueError("a time or reward is negative or not finite")
     return vector
+
+
+def _whole(cell: NDArray[Any]) -> NDArray[np.int64]:
+    vector = _vector(cell)
+    if (vector % 1 != 0).any():
+        raise ValueError("a reward is no whole number")
+    return vector.astype(np.int64)
 
 
 def _spikes(cells: NDArray[Any], n_synapses: int) -> Spikes:
@@ -137,7 +144,7 @@ def _trial(
     row: NDArray[Any], features: list[Spikes], length: float, dt: float, n_synapses: int
 ) -> Trial:
     times, synapses = _in_order_of_time(_spikes(row[0], n_synapses))
-    onsets, rewards = _vector(row[3]), _vector(row[4]).astype(np.int64)
+    onsets, rewards = _vector(row[3]), _whole(row[4])
     if onsets.size != rewards.size:
         raise ValueError(f"a trial has {onsets.size} onsets, {rewards.size} rewards")
     placed = _spikes(row[2], n_synapses)

@@ -17,11 +17,37 @@ class DatasetError(UserError):
 
 
 class DatasetMissingError(DatasetError):
-    """The files are not there and could not be fetched (a damaged file is not *missing*)."""
+    """The files are not there and could not be fetched (a damaged file is not *missing*).
+
+    Args:
+        message: what was looked for and tried.
+        partial: some of the set's files are there; then no other set may stand in for it.
+    """
+
+    def __init__(self, message: str, *, partial: bool = False) -> None:
+        super().__init__(message)
+        self.partial = partial
 
 
-class DatasetFallbackWarning(UserWarning):
-    """The small MNIST stands in for the official one."""
+def check_labels(labels: NDArray[Any], n_classes: int, title: str) -> None:
+    """Refuse classes that are none of 0 to n_classes - 1.
+
+    Args:
+        labels: class of each sample, of any type, [n].
+        n_classes: their number.
+        title: what they are of, for messages.
+
+    Raises:
+        DatasetError: one is out of range or no whole number; the first such sample is named.
+
+    """
+    bad = ~((labels >= 0) & (labels < n_classes) & (labels == np.floor(labels)))
+    if bad.any():
+        sample = int(bad.argmax())
+        raise DatasetError(
+            f"sample {sample} (counted from 0) of {title} has the label {labels[sample]}, but the "
+            f"classes are 0 to {n_classes - 1}: put a good copy in its place."
+        )
 
 
 def fingerprint(name: str, samples: int, *arrays: NDArray[Any]) -> dict[str, Any]:

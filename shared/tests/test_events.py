@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import shutil
 import tarfile
 import zipfile
@@ -12,23 +11,15 @@ import numpy as np
 import pytest
 
 from shared import datasets
-from shared.datasets import DatasetError, DatasetMissingError, Events, _cifar10dvs, _events
-
-REAL = Path(os.environ.get("SNN_DATA") or Path(__file__).parents[3] / "shared" / "data")
-
-
-def encoded(*events):
-    """Content of a file of events (x, y, polarity, time)."""
-    return b"".join(
-        bytes([x, y, polarity << 7 | time >> 16, time >> 8 & 255, time & 255])
-        for x, y, polarity, time in events
-    )
-
-
-def assert_one_sentence(refusal, words):
-    assert words in str(refusal.value)
-    assert "\n" not in str(refusal.value)
-
+from shared.datasets import (
+    DatasetError,
+    DatasetMissingError,
+    Events,
+    _cifar10dvs,
+    _gesture,
+    _nmnist,
+)
+from shared.tests.made import REAL, assert_one_sentence, digit, encoded
 
 # -------------------------------------------------------------------------------------- decoding
 
@@ -109,16 +100,16 @@ def test_frames_are_made_smaller_and_given_a_border():
 
 
 def test_events_of_another_camera_make_no_frames():
-    with pytest.raises(DatasetError, match="not those of a camera of 34 x 34 pixels"):
-        datasets.to_frames(made((34, 0, 0, 0)), 2, 34, 34)
+    with pytest.raises(DatasetError) as refusal:
+        datasets.to_frames(made((3, 0, 0, 0), (34, 0, 0, 0)), 2, 34, 34)
+    assert_one_sentence(
+        refusal,
+        "event 1 (counted from 0) of these events lies at x 34, y 0, outside of the camera's 34 x "
+        "34 pixels",
+    )
 
 
 # --------------------------------------------------------------------------------------- N-MNIST
-
-
-def digit(label, number):
-    """A recording that tells its label and number."""
-    return encoded((label, number % 30, number % 2, 10), (label, 31, 1, 300_000))
 
 
 def names(n_train, n_test):
@@ -132,7 +123,7 @@ def names(n_train, n_test):
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
     """The official folders with 40 and 20 recordings."""
-    monkeypatch.setattr(_events, "NMNIST_COUNTS", {"Train": 40, "Test": 20})
+    monkeypatch.setattr(_nmnist, "COUNTS", {"Train": 40, "Test": 20})
     for name, number in names(40, 20):
         path = tmp_path / "NMNIST" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -196,7 +187,7 @@ def test_the_official_archives_are_read_as_they_are(tree, monkeypatch):
     for file, part in (("train.zip", "Train"), ("test.zip", "Test")):
         path = zipped(folder / file, [one for one in files if one[0].startswith(part)])
         sums[file] = hashlib.md5(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(_events, "NMNIST_ZIPS", sums)
+    monkeypatch.setattr(_nmnist, "ZIPS", sums)
     assert_is_nmnist(datasets.load_nmnist(tree), "nmnist", (36, 4, 20))
     (folder / "test.zip").write_bytes(b"something else")
     with pytest.raises(DatasetError) as refusal:
@@ -212,7 +203,7 @@ def test_the_subset_is_read_and_checked(tmp_path, monkeypatch):
     with pytest.raises(DatasetError) as refusal:
         datasets.load_nmnist(tmp_path)
     assert_one_sentence(refusal, "is damaged (its SHA-256 is")
-    monkeypatch.setattr(_events, "read_checked", lambda archive, path, published: path.read_bytes())
+    monkeypatch.setattr(_nmnist, "read_checked", lambda archive, path, published: path.read_bytes())
     assert_is_nmnist(datasets.load_nmnist(tmp_path), "nmnist_small", (18, 2, 10))
     path.write_bytes(b"no zip")
     with pytest.raises(DatasetError) as refusal:
@@ -263,6 +254,7 @@ def test_tonics_archives_are_unpacked_and_read(tmp_path, monkeypatch):
         path = folder / getattr(DVSGesture, f"{part}_filename")
         gesture_archive(path, n)
         monkeypatch.setattr(DVSGesture, f"{part}_md5", hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(_gesture, "COUNTS", {"Train": 121, "Test": 110})
     found = datasets.load_dvs_gesture(tmp_path)
     assert (found.name, found.height, found.width, found.n_classes) == ("dvs_gesture", 128, 128, 11)
     assert tuple(map(len, (found.train, found.validation, found.test))) == (109, 12, 110)
@@ -278,7 +270,7 @@ def test_missing_gestures_are_one_sentence(tmp_path, monkeypatch):
     with pytest.raises(DatasetMissingError) as refusal:
         datasets.load_dvs_gesture(tmp_path, download=False)
     assert_one_sentence(refusal, "lacks ibmGestureTrain.tar.gz, ibmGestureTest.tar.gz")
-    monkeypatch.setattr(_events, "probe", lambda urls: dict.fromkeys(urls, "no network"))
+    monkeypatch.setattr(_gesture, "probe", lambda urls: dict.fromkeys(urls, "no network"))
     with pytest.raises(DatasetMissingError) as refusal:
         datasets.load_dvs_gesture(tmp_path)
     assert_one_sentence(refusal, "cannot be reached (no network)")
@@ -363,7 +355,7 @@ def aedat(*events, header=HEADER):
 
 def moving(label, number):
     """A recording that tells its label and number."""
-    return aedat((label, number, 1, 1000), (127, label, 0, 1_300_000), (0, 127, 1, 400_000))
+    return aedat((label, number, 1, 1000), (127, label, 0, 405_000), (0, 127, 1, 400_000))
 
 
 def recordings(n):
@@ -400,7 +392,7 @@ def test_moving_images_are_read_from_the_official_folders(moving_images):
     found = datasets.load_cifar10_dvs(moving_images)
     assert_is_cifar10_dvs(found)
     first = found.test.recordings[0]
-    assert first.times.tolist() == [1000, 400_000, 1_300_000]
+    assert first.times.tolist() == [1000, 400_000, 405_000]
     assert first.polarity.tolist() == [1, 1, 0]
     assert first.x.tolist()[1:] == [0, 127]
     assert first.y.tolist()[1:] == [127, found.test.labels[0]]

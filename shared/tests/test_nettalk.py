@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,15 +14,12 @@ import scipy.io
 
 from shared import datasets
 from shared.datasets import DatasetError, DatasetMissingError, Nettalk, _nettalk
+from shared.tests import made
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-REAL = Path(os.environ.get("SNN_DATA") or CHECKOUT.parent / "shared" / "data") / "nettalk"
+REAL = made.REAL / "nettalk"
 NAMES = tuple(_nettalk.NETTALK.files)
 
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SNN_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("no_environment")
 
 
 def made_variables() -> dict[str, np.ndarray]:

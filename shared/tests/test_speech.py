@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -21,15 +20,11 @@ from scipy.io import wavfile
 
 from shared import datasets
 from shared.datasets import DatasetError, DatasetMissingError, Speech, _speech
+from shared.tests.made import REAL, put_tree
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-REAL = Path(os.environ.get("SNN_DATA") or CHECKOUT.parent / "shared" / "data")
 TAKES = 2
 
-
-@pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SNN_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("no_environment")
 
 
 # --- generated recordings -------------------------------------------------------------------
@@ -84,12 +79,6 @@ def accept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_speech, "FSDD_TAKES", TAKES)
 
 
-def put(folder: Path, files: dict[str, bytes]) -> None:
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-
-
 def assert_small_set(speech: Speech) -> None:
     assert (speech.name, speech.rate) == ("fsdd", 8000)
     assert len(speech) == len(speech.labels) == len(speech.speakers) == 6 * 10 * TAKES
@@ -117,7 +106,7 @@ def assert_sentence(message: str) -> None:
 def test_zip_and_clone_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = fsdd_files()
     assert_small_set(datasets.load_fsdd(put_zip(tmp_path / "zip", files, monkeypatch)))
-    put(tmp_path / "clone" / _speech.FSDD_CLONE, files)
+    put_tree(tmp_path / "clone" / _speech.FSDD_CLONE, files)
     assert_small_set(datasets.load_fsdd(tmp_path / "clone"))
     monkeypatch.setenv("SNN_DATA", str(tmp_path / "zip"))
     assert_small_set(datasets.load_fsdd())
@@ -150,7 +139,7 @@ def test_a_flipped_byte_of_the_zip_is_refused(
     content[1000] ^= 1
     path.write_bytes(content)
     # A clone beside it must not hide the damage.
-    put(tmp_path / _speech.FSDD_CLONE, fsdd_files())
+    put_tree(tmp_path / _speech.FSDD_CLONE, fsdd_files())
     with pytest.raises(DatasetError, match=r"fsdd\.zip is damaged .*: put a good copy") as refusal:
         datasets.load_fsdd(tmp_path)
     assert_sentence(str(refusal.value))
@@ -165,7 +154,7 @@ def test_a_zip_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_an_incomplete_clone_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_speech, "FSDD_TAKES", TAKES)
-    put(tmp_path / _speech.FSDD_CLONE, fsdd_files())
+    put_tree(tmp_path / _speech.FSDD_CLONE, fsdd_files())
     (tmp_path / _speech.FSDD_CLONE / "7_lucas_1.wav").unlink()
     with pytest.raises(DatasetError, match="has 1 recordings of 7 by lucas, not 2") as refusal:
         datasets.load_fsdd(tmp_path)
@@ -267,7 +256,7 @@ def tidigits_files(kind: str = "wav") -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["wav", "sphere"])
 def test_tidigits_reads_isolated_digits(kind: str, tmp_path: Path) -> None:
-    put(tmp_path / "tidigits", tidigits_files(kind))
+    put_tree(tmp_path / "tidigits", tidigits_files(kind))
     speech = datasets.load_tidigits(tmp_path)
     assert (speech.name, speech.rate, len(speech)) == ("tidigits", 20_000, 5)
     assert speech.labels.tolist() == [0, 2, 9, 9, 1]
@@ -305,7 +294,7 @@ def compressed(content: bytes) -> bytes:
 def test_tidigits_refuses_bad_recordings_by_name(
     content: bytes, words: str, tmp_path: Path
 ) -> None:
-    put(tmp_path / "tidigits", tidigits_files() | {"ae/5a.wav": content})
+    put_tree(tmp_path / "tidigits", tidigits_files() | {"ae/5a.wav": content})
     with pytest.raises(DatasetError) as refusal:
         datasets.load_tidigits(tmp_path)
     message = str(refusal.value)
@@ -314,7 +303,7 @@ def test_tidigits_refuses_bad_recordings_by_name(
 
 
 def test_a_compressed_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    put(tmp_path / "tidigits", {"ae/5a.wav": compressed(sphere(noise(0, 3000), 20_000))})
+    put_tree(tmp_path / "tidigits", {"ae/5a.wav": compressed(sphere(noise(0, 3000), 20_000))})
     with pytest.raises(DatasetError, match="convert it by sph2pipe -f wav IN OUT"):
         datasets.load_tidigits(tmp_path)
 
@@ -322,7 +311,7 @@ def test_a_compressed_file_is_refused_with_the_remedy(tmp_path: Path) -> None:
 def test_a_recording_in_two_files_is_refused(tmp_path: Path) -> None:
     files = tidigits_files()
     files["ae/2a.wav"] = files["ae/2a_endpt.wav"]
-    put(tmp_path / "tidigits", files)
+    put_tree(tmp_path / "tidigits", files)
     with pytest.raises(DatasetError, match=r"twice, ae/2a\.wav and ae/2a_endpt\.wav") as refusal:
         datasets.load_tidigits(tmp_path)
     assert_sentence(str(refusal.value))
@@ -330,7 +319,7 @@ def test_a_recording_in_two_files_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("files", [{}, {"3a.wav": b""}, {"ae/oa.wav": b"", "ae/11a.wav": b""}])
 def test_missing_tidigits_names_the_free_set(files: dict[str, bytes], tmp_path: Path) -> None:
-    put(tmp_path / "tidigits", files)
+    put_tree(tmp_path / "tidigits", files)
     with pytest.raises(DatasetMissingError) as refusal:
         datasets.load_tidigits(tmp_path)
     message = str(refusal.value)
