@@ -15,8 +15,10 @@ nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
+nox.options.error_on_missing_interpreters = False  # tests_newest takes those that are there
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
 # Papers whose code is here.
 PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity", "smooth_gd")
 ENVIRONMENT = {
@@ -256,6 +258,28 @@ def tests(session: nox.Session) -> None:
     """Tests of `shared`, of every paper and of the verdicts."""
     _install(session, *PAPERS, "reproduce", groups=("tests",))
     _test(session, "shared", "reproduce", *PAPERS)
+
+
+def _test_versions(session: nox.Session, *options: str) -> None:
+    """Imports, golden vectors and quick runs of every paper, with versions that uv chooses."""
+    tools = nox.project.dependency_groups(PROJECT, "tests")
+    extras = ",".join((*PAPERS, "reproduce"))
+    session.install(*options, "-e", f".[{extras}]", *tools)
+    golden = [f"{paper}/tests/test_golden.py" for paper in PAPERS]
+    _test(session, "shared/tests/test_modules.py", "shared/tests/test_tensors.py", *golden)
+    session.run("python", "-m", "pytest", "-k", "quick", *PAPERS, env=ENVIRONMENT)
+
+
+@nox.session(python=PYTHONS[0], venv_backend="uv")
+def tests_oldest(session: nox.Session) -> None:
+    """Imports, golden vectors and quick runs with the oldest versions that are allowed."""
+    _test_versions(session, "--resolution", "lowest-direct")
+
+
+@nox.session(python=PYTHONS, venv_backend="uv")
+def tests_newest(session: nox.Session) -> None:
+    """The same with the newest versions, on each Python that is there or that uv can have."""
+    _test_versions(session, "--upgrade")
 
 
 @nox.session
