@@ -16,16 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from shared.errors import UserError
-from shared.figures import save_figure
+from shared.figures import counted, draw_curves, save_figure
 from shared.options import script
-from shared.report import Comparison, draw_comparison, load_results
-from stl_snn.data import LEVELS, NOISE
+from shared.report import Comparison, curves_of, load_results
+from stl_snn.figures import draw_noise, draw_rates_and_energy
 from stl_snn.train import completed, make_parser, name_of
 
 MODES: dict[str, dict[str, Any]] = {
@@ -36,7 +33,7 @@ MODES: dict[str, dict[str, Any]] = {
 }
 """What learns, and the options for it; "norm": batch normalisation too."""
 
-NOISE_LABELS = {"gaussian": "variance (0.01)", "s&p": "share of white and black pixels (0.02)"}
+LABELS = {"stl": "STL", "sl": "SL", "tl": "TL", "tl, norm": "TL and norm"}
 
 
 def names_of(args: argparse.Namespace) -> dict[str, str]:
@@ -82,61 +79,6 @@ def runs_of(results: pd.DataFrame, names: Mapping[str, str]) -> dict[str, pd.Dat
     return found
 
 
-def levels_of(table: pd.DataFrame, kind: str) -> list[int]:
-    """The levels of noise that runs were tested at."""
-    return [level for level in LEVELS if f"test_accuracy_{kind}_{level}" in table]
-
-
-def draw_noise(metrics: Mapping[str, pd.DataFrame]) -> Figure:
-    """Accuracy against the level of noise, a panel a kind."""
-    kinds = [kind for kind in NOISE if any(levels_of(t, kind) for t in metrics.values())]
-    figure, panels = plt.subplots(
-        1, len(kinds), figsize=(4.4 * len(kinds), 3.4), sharey=True, squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
-    for axes, kind in zip(panels[0], kinds, strict=True):
-        for mode, table in metrics.items():
-            levels = levels_of(table, kind)
-            accuracy = [100 * table[f"test_accuracy_{kind}_{level}"].mean() for level in levels]
-            axes.plot(levels, accuracy, marker=".", label=f"{mode.upper()} ({len(table)})")
-        axes.set(xlabel=NOISE_LABELS[kind], title=kind)
-        axes.grid(alpha=0.3)
-    panels[0, 0].set(ylabel="test accuracy (%)")
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    title = "what learns (seeds)"
-    figure.legend(
-        handles, labels, title=title, fontsize=8, title_fontsize=8, loc="outside right center"
-    )
-    return figure
-
-
-def draw_rates(metrics: Mapping[str, pd.DataFrame]) -> Figure:
-    """Firing rates of every layer before and after training, and the energy of a sample."""
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(9, 3.4), width_ratios=(2, 1), layout="constrained"
-    )
-    first = next(iter(metrics.values()))
-    layers = [key.removesuffix("_before") for key in first if key.endswith("_before")]
-    bars: dict[str, list[float]] = {"untrained": [first[f"{key}_before"].mean() for key in layers]}
-    bars |= {mode.upper(): [table[key].mean() for key in layers] for mode, table in metrics.items()}
-    places = np.arange(len(layers))
-    for i, (label, rates) in enumerate(bars.items()):
-        shift = (i - (len(bars) - 1) / 2) * 0.8 / len(bars)
-        color = "lightgrey" if label == "untrained" else f"C{i - 1}"
-        left.bar(places + shift, 100 * np.array(rates), 0.8 / len(bars), label=label, color=color)
-    left.set(
-        ylabel="spikes a neuron and step (%)",
-        xticks=places,
-        xticklabels=[key.removeprefix("rate_") for key in layers],
-    )
-    left.legend(fontsize=8)
-    energies = [table["energy_uj"].mean() for table in metrics.values()]
-    names = [mode.upper() for mode in metrics]
-    right.bar(names, energies, color=[f"C{i}" for i in range(len(names))])
-    right.set(ylabel="energy of a sample (µJ)")
-    return figure
-
-
 def main() -> None:
     """Draw the comparison.
 
@@ -158,18 +100,21 @@ def main() -> None:
     runs = of_one_length(runs)
     metrics, dataset = runs_of(runs, names), runs["dataset"].iloc[0]
     epochs = runs["epochs"].iloc[0]
+    title = f"{names['stl']}, {dataset}, {counted(epochs, 'epoch')}"
+    labelled = {LABELS[mode]: table for mode, table in metrics.items()}
+    compared = Comparison({LABELS[mode]: names[mode] for mode in metrics})
     figures = {
-        "": draw_comparison(runs, Comparison(tuple(names[mode] for mode in metrics))),
-        "_rates": draw_rates(metrics),
+        "": draw_curves(curves_of(runs, compared), compared.label, title),
+        "_rates": draw_rates_and_energy(labelled, title),
     }
     if any(table.get("noise_samples") is not None for table in metrics.values()):
-        figures["_noise"] = draw_noise(metrics)
+        rows = {label: table.to_dict("records") for label, table in labelled.items()}
+        figures["_noise"] = draw_noise(rows, title)
     path = args.results / "figures" / names["stl"]
     for ending, figure in figures.items():
-        figure.suptitle(f"{names['stl']}, {dataset}, {epochs} epochs", fontsize=10)
         save_figure(figure, path.with_name(path.name + ending))
     drawn = ", ".join(f"{path}{ending}.png" for ending in figures)
-    print(f"{', '.join(metrics)} on {dataset}, {epochs} epochs: {drawn}")
+    print(f"{', '.join(metrics)} on {dataset}, {counted(epochs, 'epoch')}: {drawn}")
 
 
 if __name__ == "__main__":

@@ -10,69 +10,27 @@ are not done again.
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from shared.device import prepare
 from shared.errors import UserError
-from shared.figures import save_figure
+from shared.figures import counted, save_figure
 from shared.options import script
 from shared.run import carry_out
+from stl_snn.figures import draw_depth, draw_theta
 from stl_snn.param import MNIST, SETTINGS, smallest_depth
 from stl_snn.train import completed, make_parser, name_of, run_experiment
-
-Found = Sequence[dict[str, Any]]
-"""Results of the trainings, in the order of the values."""
-
-
-def draw_depth(values: Sequence[float], found: Found) -> Figure:
-    """Energy of a presentation, and accuracy, against the number of convolutions."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    metrics = [result["metrics"] for result in found]
-    for key, label in (
-        ("energy_uj_dense_one_step", "all multiply-accumulates of one step, 4.6 pJ"),
-        ("energy_uj", "spikes' operations of all steps, 0.9 pJ"),
-    ):
-        left.plot(values, [m[key] for m in metrics], marker="o", label=label)
-    left.set(xlabel="convolutions", ylabel="energy of a sample (µJ)", yscale="log")
-    right.plot(values, [100 * m["test_accuracy_last"] for m in metrics], marker="o")
-    right.set(xlabel="convolutions", ylabel="test accuracy (%)")
-    for axes in (left, right):
-        axes.set_xticks(values)
-    left.legend(fontsize=8)
-    return figure
-
-
-def draw_theta(values: Sequence[float], found: Found) -> Figure:
-    """Accuracy, firing rates and thresholds after training against the initial threshold."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    metrics = [result["metrics"] for result in found]
-    left.plot(values, [100 * m["test_accuracy_last"] for m in metrics], marker="o")
-    left.set(ylabel="test accuracy (%)")
-    layers = [key.removeprefix("theta_mean_") for key in metrics[0] if "theta_mean_" in key]
-    for layer in layers:
-        rates = [100 * m[f"rate_{layer}"] for m in metrics]
-        middle.plot(values, rates, marker="o", label=layer)
-        means, spreads = ([m[f"theta_{k}_{layer}"] for m in metrics] for k in ("mean", "sd"))
-        right.errorbar(values, means, spreads, marker="o", capsize=3, label=layer)
-    right.plot(values, values, color="black", linewidth=0.8, linestyle=":", label="unchanged")
-    middle.set(ylabel="spikes a neuron and step (%)")
-    right.set(ylabel="threshold after training (mean, sd)")
-    for axes in (left, middle, right):
-        axes.set(xlabel="initial threshold $\\Theta_0$")
-    right.legend(fontsize=8)
-    return figure
 
 
 class Sweep(NamedTuple):
     """An option's values where none are asked for, of a data set's settings, and the figure."""
 
     values: Callable[[MNIST], tuple[float, ...]]
-    draw: Callable[[Sequence[float], Found], Figure]
+    draw: Callable[[Sequence[float], Sequence[Mapping[str, float]], str], Figure]
 
 
 def depths(setting: MNIST) -> tuple[float, ...]:
@@ -130,16 +88,15 @@ def main() -> None:
         args.out = own.into / name_of(args) / f"seed{args.seed}"
         train_one(args)
         found.append(json.loads((args.out / "result.json").read_text()))
-    figure = sweep.draw(values, found)
     last = found[-1]
-    figure.suptitle(
+    title = (
         f"{last['dataset']}, {runs[0].learning.upper()}, width {runs[0].width:g}, "
-        f"{last['epochs']} epochs, seed {last['seed']}",
-        fontsize=10,
+        f"{counted(last['epochs'], 'epoch')}, seed {last['seed']}"
     )
-    path = own.into / "figures" / f"{SETTINGS[runs[0].data].session}_{own.option}"
-    save_figure(figure, path)
-    print(f"\n{path}.png")
+    figure = sweep.draw(values, [result["metrics"] for result in found], title)
+    session = SETTINGS[runs[0].data].session
+    path = save_figure(figure, own.into / "figures" / f"{session}_{own.option}")
+    print(f"\n{path}")
 
 
 def train_one(args: argparse.Namespace) -> None:

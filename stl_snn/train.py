@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 
 from shared.device import prepare
 from shared.errors import UserError
+from shared.figures import counted, draw_run
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
 from stl_snn.data import LEVELS, intensities, kinds_of_noise, load, spikes
-from stl_snn.figures import draw_curves, draw_energy, draw_noise, draw_rates, draw_thresholds
+from stl_snn.figures import draw_energy, draw_noise, draw_rates, draw_thresholds
 from stl_snn.loaders import get_model_and_dataset
 from stl_snn.operations import Counter
 from stl_snn.param import MNIST, SETTINGS, deepened, scaled, with_whole_decay
@@ -385,7 +386,7 @@ def show(epoch: int, row: dict[str, float]) -> None:
 def finish(args: argparse.Namespace, run: Run, task: Task, start: Start) -> None:
     """Test the trained network, draw the figures and write the result."""
     data, network, rows = task.data, task.network, run.metrics()
-    title = f"{data.name}, {args.learning.upper()}, {len(rows)} epochs"
+    title = f"{data.name}, {args.learning.upper()}, {counted(len(rows), 'epoch')}"
     picked = max(rows, key=lambda row: row["validation_accuracy"])
     metrics: dict[str, float | None] = {
         "test_accuracy_last": rows[-1]["test_accuracy"],
@@ -409,7 +410,7 @@ def finish(args: argparse.Namespace, run: Run, task: Task, start: Start) -> None
     metrics |= threshold_summary(network)
     metrics |= {"non_positive_thresholds": sum(network.non_positive().values())}
     metrics |= counter.metrics()
-    curves = run.save_figure(draw_curves(rows, title), "curves")
+    curves = run.save_figure(draw_run(rows, title, "squared error of votes"), "curves")
     before = {"epoch": 0, **{f"rate_{name}": rate for name, rate in start.rates.items()}}
     run.save_figure(draw_rates([before, *rows], title), "rates")
     run.save_figure(draw_thresholds(start.thresholds, thresholds_of(network)), "thresholds")
@@ -434,12 +435,13 @@ def results_under_noise(
     part = task.data.test.first(args.noise_samples)
     levels = QUICK_LEVELS if args.quick else tuple(LEVELS)
     found = under_noise(task, part, kinds_of_noise(task.data.recorded), levels)
-    run.save_figure(draw_noise(found, levels, f"{title}, {len(part.labels)} samples"), "noise")
     accuracies = {
         f"test_accuracy_{kind}_{level}": value
         for kind, values in found.items()
         for level, value in zip(levels, values, strict=True)
     }
+    words = f"{title}, {len(part.labels)} samples"
+    run.save_figure(draw_noise({args.learning.upper(): [accuracies]}, words), "noise")
     return {"noise_samples": len(part.labels), **accuracies}
 
 

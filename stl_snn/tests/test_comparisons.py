@@ -43,8 +43,7 @@ def test_a_sweep_trains_and_draws(scripts, swept):
     for theta in (0.5, 1):
         result = scripts.result(swept / NAME.format(f"{theta:g}") / "seed0")
         assert result["metrics"]["theta_mean_lif1"] == pytest.approx(theta, abs=0.1)
-    for ending, size in (("png", 5000), ("pdf", 2000)):
-        assert (swept / "figures" / f"stl_mnist_theta.{ending}").stat().st_size > size
+    assert (swept / "figures" / "stl_mnist_theta.png").stat().st_size > 5000
 
 
 def test_a_sweep_of_depths_trains_what_is_not_there(scripts, swept):
