@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch.nn import functional
 from shared import datasets
 from shared.datasets import EventPart, EventSet, to_frames
 from shared.run import progress
+from stl_snn.param import SETTINGS, Noise, check_word
 
 CAMERAS: dict[str, Callable[[Path | None], EventSet]] = {
     "nmnist": datasets.load_nmnist,
@@ -27,8 +28,7 @@ CAMERAS: dict[str, Callable[[Path | None], EventSet]] = {
 }
 
 LEVELS = range(15)
-NOISE = ("gaussian", "s&p")
-"""Kinds of noise: additive of variance 0.01 a level; a share of 0.02 a level is white or black."""
+NOISE: tuple[Noise, ...] = get_args(Noise)
 
 SHIFT = 4  # pixels
 
@@ -95,7 +95,10 @@ def load(
 
     Raises:
         DatasetError: it cannot be had.
+        ValueError: the name is none of these.
     """
+    if name not in SETTINGS:
+        raise ValueError(f"data set {name!r} is unknown: choose one of {', '.join(SETTINGS)}")
     if name in CAMERAS:
         events = CAMERAS[name](root)
         train, validation, test = (
@@ -163,13 +166,13 @@ def augment(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return moved.movedim(3, 1).contiguous()
 
 
-def kinds_of_noise(recorded: bool) -> tuple[str, ...]:
+def kinds_of_noise(recorded: bool) -> tuple[Noise, ...]:
     """Kinds that suit the data: frames of 0 and 1 have no use for additive noise."""
     return ("s&p",) if recorded else NOISE
 
 
 def noisy(
-    values: Float[Tensor, "n *shape"], kind: str, level: int, generator: torch.Generator
+    values: Float[Tensor, "n *shape"], kind: Noise, level: int, generator: torch.Generator
 ) -> Float[Tensor, "n *shape"]:
     """Pixels or frames under noise, in [0, 1].
 
@@ -178,7 +181,11 @@ def noisy(
         kind: one of `NOISE`.
         level: strength, 0 (none) to 14; the units are those of hybrid plasticity's figure 4.
         generator: of the draws.
+
+    Raises:
+        ValueError: the kind is another word.
     """
+    check_word("kind", kind, Noise)
     if kind == "gaussian":
         noise = torch.randn(values.shape, generator=generator, device=values.device)
         return (values + math.sqrt(0.01 * level) * noise).clamp(0, 1)

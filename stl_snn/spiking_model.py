@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 from types import ModuleType
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,13 +11,8 @@ from shared.errors import UserError
 from stl_snn import func, param
 from stl_snn.data import spikes
 from stl_snn.func import LIF
+from stl_snn.param import Learning, Sharing, check_word
 from stl_snn.params import mnist_para
-
-Learning = Literal["stl", "sl", "tl"]
-"""What learns: synapses and thresholds, synapses only, thresholds only."""
-
-Sharing = Literal["neuron", "channel", "layer"]
-"""Who has a threshold of its own: each neuron (the paper), each feature map, or the layer."""
 
 
 class SpikingNetwork(nn.Module):
@@ -38,6 +32,7 @@ class SpikingNetwork(nn.Module):
 
     Raises:
         UserError: the input is too small for so many poolings.
+        ValueError: sharing is another word.
     """
 
     def __init__(
@@ -110,7 +105,11 @@ class SpikingNetwork(nn.Module):
 
         Returns:
             The parameters that learn.
+
+        Raises:
+            ValueError: the mode is another word.
         """
+        check_word("mode", mode, Learning)
         for layer in self.children():
             if isinstance(layer, LIF):
                 learns = mode in ("stl", "tl")
@@ -132,7 +131,12 @@ class SpikingNetwork(nn.Module):
 
 
 def initial(theta: float, shape: tuple[int, ...], sharing: Sharing) -> Float[Tensor, "*own"]:
-    """Mean initial thresholds of a layer, of its shape with 1 along axes that share them."""
+    """Mean initial thresholds of a layer, of its shape with 1 along axes that share them.
+
+    Raises:
+        ValueError: sharing is another word.
+    """
+    check_word("sharing", sharing, Sharing)
     ones = (1,) * len(shape)
     own = {"neuron": shape, "channel": (shape[0], *ones[1:]), "layer": ones}
     return torch.full(own[sharing], theta)

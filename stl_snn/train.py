@@ -34,11 +34,19 @@ from stl_snn.data import LEVELS, intensities, kinds_of_noise, load, spikes
 from stl_snn.figures import draw_energy, draw_noise, draw_rates, draw_thresholds
 from stl_snn.loaders import get_model_and_dataset
 from stl_snn.operations import Counter
-from stl_snn.param import MNIST, SETTINGS, deepened, scaled, with_whole_decay
-from stl_snn.spiking_model import Learning, Sharing, SpikingNetwork
+from stl_snn.param import (
+    MNIST,
+    SETTINGS,
+    Learning,
+    Precision,
+    Sharing,
+    deepened,
+    scaled,
+    with_whole_decay,
+)
+from stl_snn.spiking_model import SpikingNetwork
 from stl_snn.training import (
     EVALUATION_SEED,
-    Precision,
     Presentation,
     Task,
     joint_accuracy,

@@ -4,20 +4,23 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from shared.errors import UserError
 from shared.run import progress
 from stl_snn.data import Data, Part, augment, intensities, noisy, spikes
 from stl_snn.operations import Counter
+from stl_snn.param import Noise, Precision, check_word
 from stl_snn.spiking_model import SpikingNetwork
 
-Precision = Literal["float32", "bfloat16"]
+RAN_AWAY = (
+    "weights or thresholds became infinite or no numbers: lower --lr; the last checkpoint is from "
+    "before it"
+)
 
 EVALUATION_SEED = 0x5EED
 """Of the input's draws in a test: every test shows the same spikes, whatever was trained."""
@@ -31,11 +34,17 @@ class Presentation:
         steps: time steps of an image; recordings have theirs.
         batch_size: samples at a time.
         precision: of convolutions and products; "bfloat16" by autocast.
+
+    Raises:
+        ValueError: the precision is another word.
     """
 
     steps: int
     batch_size: int
     precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        check_word("precision", self.precision, Precision)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """The context of the network's products."""
@@ -49,6 +58,23 @@ def squared_error(
 ) -> Float[Tensor, ""]:
     """Mean squared difference of votes and one-hot labels."""
     return functional.mse_loss(votes, functional.one_hot(labels, votes.shape[1]).to(votes))
+
+
+def check_finite(network: nn.Module, loss: float = 0.0) -> None:
+    """Stop a training that ran away; to be called once an epoch.
+
+    The loss alone does not tell: neurons whose currents are NaN are silent.
+
+    Args:
+        network: any network.
+        loss: the epoch's mean loss.
+
+    Raises:
+        UserError: the loss, a parameter or a running average is NaN or infinite.
+    """
+    whole = [torch.isfinite(tensor).all() for tensor in network.state_dict().values()]
+    if not (math.isfinite(loss) and torch.stack(whole).all()):
+        raise UserError(RAN_AWAY)
 
 
 class Task:
@@ -78,25 +104,15 @@ class Task:
         order = torch.randperm(len(part.labels)).to(self.device)
         batches = torch.split(order, self.presentation.batch_size)
         seen = []  # looked at in the end, so that no step waits for the device
-        for batch in progress(batches, len(batches), "train"):
-            loss, right = self.step(part.inputs[batch], part.labels[batch], optimizer)
-            seen.append(torch.stack([loss * len(batch), right.to(loss)]))
+        try:
+            for batch in progress(batches, len(batches), "train"):
+                loss, right = self.step(part.inputs[batch], part.labels[batch], optimizer)
+                seen.append(torch.stack([loss * len(batch), right.to(loss)]))
+        except FloatingPointError as error:
+            raise UserError(RAN_AWAY) from error
         loss_, right_ = (torch.stack(seen).cpu().double().sum(0) / len(order)).tolist()
-        self.check_finite(loss_)
+        check_finite(self.network, loss_)
         return {"train_loss": loss_, "train_accuracy": right_}
-
-    def check_finite(self, loss: float) -> None:
-        """Stop a run that ran away; the loss alone does not tell, since such neurons are silent.
-
-        Raises:
-            UserError: the loss or a parameter is NaN or infinite.
-        """
-        whole = (torch.isfinite(p.detach()).all() for p in self.network.parameters())
-        if not (math.isfinite(loss) and torch.stack(list(whole)).all()):
-            raise UserError(
-                "weights or thresholds became infinite or no numbers: lower --lr; the last "
-                "checkpoint is from before it"
-            )
 
     def step(
         self, inputs: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer
@@ -125,7 +141,7 @@ class Task:
         part: Part,
         *,
         draw: int = 0,
-        noise: tuple[str, int] | None = None,
+        noise: tuple[Noise, int] | None = None,
     ) -> Float[Tensor, "n classes"]:
         """The votes for all samples of a part; nothing of the network changes.
 
@@ -175,11 +191,11 @@ def joint_accuracy(votes: Sequence[Float[Tensor, "n classes"]], labels: Int[Tens
 
 
 def under_noise(
-    task: Task, part: Part, kinds: Sequence[str], levels: Sequence[int]
-) -> dict[str, list[float]]:
+    task: Task, part: Part, kinds: Sequence[Noise], levels: Sequence[int]
+) -> dict[Noise, list[float]]:
     """Accuracy on a part by kind of noise, at every level."""
 
-    def at(kind: str, level: int) -> float:
+    def at(kind: Noise, level: int) -> float:
         return accuracy(task.votes(part, noise=(kind, level)), part.labels)
 
     return {kind: [at(kind, level) for level in levels] for kind in kinds}
