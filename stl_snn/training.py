@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from shared.errors import UserError
 from shared.run import progress
-from stl_snn.data import Data, Part, augment, intensities, noisy, spikes
+from shared.tensors import Samples, one_hot_like, random_order
+from stl_snn.data import Data, augment, intensities, noisy, spikes
 from stl_snn.operations import Counter
 from stl_snn.param import Noise, Precision, check_word
 from stl_snn.spiking_model import SpikingNetwork
@@ -57,7 +58,7 @@ def squared_error(
     votes: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
     """Mean squared difference of votes and one-hot labels."""
-    return functional.mse_loss(votes, functional.one_hot(labels, votes.shape[1]).to(votes))
+    return functional.mse_loss(votes, one_hot_like(labels, votes))
 
 
 def check_finite(network: nn.Module, loss: float = 0.0) -> None:
@@ -77,8 +78,8 @@ def check_finite(network: nn.Module, loss: float = 0.0) -> None:
         raise UserError(RAN_AWAY)
 
 
-class Task:
-    """A network on a data set.
+class Trainer:
+    """Trains and tests a network on a data set.
 
     Args:
         network: the network.
@@ -88,7 +89,7 @@ class Task:
 
     def __init__(self, network: SpikingNetwork, data: Data, presentation: Presentation) -> None:
         self.network, self.data, self.presentation = network, data, presentation
-        self.device = data.train.labels.device
+        self.device = data.train.device
 
     def train_epoch(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """One pass over the training part in random order; draws come from torch's own generator.
@@ -101,23 +102,23 @@ class Task:
         """
         self.network.train()
         part = self.data.train
-        order = torch.randperm(len(part.labels)).to(self.device)
-        batches = torch.split(order, self.presentation.batch_size)
+        order = random_order(len(part), self.device)
+        batches = part.batches(self.presentation.batch_size, order)
         seen = []  # looked at in the end, so that no step waits for the device
         try:
-            for batch in progress(batches, len(batches), "train"):
-                loss, right = self.step(part.inputs[batch], part.labels[batch], optimizer)
-                seen.append(torch.stack([loss * len(batch), right.to(loss)]))
+            for inputs, labels in progress(batches, len(batches), "train"):
+                loss, right = self.step(inputs, labels, optimizer)
+                seen.append(torch.stack([loss * len(labels), right.to(loss)]))
         except FloatingPointError as error:
             raise UserError(RAN_AWAY) from error
-        loss_, right_ = (torch.stack(seen).cpu().double().sum(0) / len(order)).tolist()
+        loss_, right_ = (torch.stack(seen).cpu().double().sum(0) / len(part)).tolist()
         check_finite(self.network, loss_)
         return {"train_loss": loss_, "train_accuracy": right_}
 
     def step(
         self, inputs: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer
     ) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser.
+        """One step of the optimizer.
 
         Returns:
             Loss and number of right answers, both from before it.
@@ -138,7 +139,7 @@ class Task:
     @torch.no_grad()
     def votes(
         self,
-        part: Part,
+        part: Samples,
         *,
         draw: int = 0,
         noise: tuple[Noise, int] | None = None,
@@ -152,10 +153,10 @@ class Task:
         """
         self.network.eval()
         generator = torch.Generator(self.device).manual_seed(EVALUATION_SEED + draw)
-        batches = torch.split(part.inputs, self.presentation.batch_size)
+        batches = part.batches(self.presentation.batch_size)
         found = []
-        for batch in progress(batches, len(batches), "test"):
-            values = intensities(batch, self.data.recorded)
+        for inputs, _ in progress(batches, len(batches), "test"):
+            values = intensities(inputs, self.data.recorded)
             if noise:
                 values = noisy(values, *noise, generator)
             shown = spikes(values, self.presentation.steps, generator)
@@ -163,7 +164,7 @@ class Task:
                 found.append(self.network(shown).float())
         return torch.cat(found)
 
-    def evaluate(self, part: Part, name: str) -> dict[str, float]:
+    def evaluate(self, part: Samples, name: str) -> dict[str, float]:
         """Loss and accuracy on a part, named name_..."""
         votes = self.votes(part)
         return {
@@ -171,7 +172,7 @@ class Task:
             f"{name}_accuracy": accuracy(votes, part.labels),
         }
 
-    def evaluate_counted(self, part: Part, name: str) -> tuple[dict[str, float], Counter]:
+    def evaluate_counted(self, part: Samples, name: str) -> tuple[dict[str, float], Counter]:
         """`evaluate`, and what the network did meanwhile."""
         with Counter(self.network) as counter:
             return self.evaluate(part, name), counter
@@ -191,12 +192,12 @@ def joint_accuracy(votes: Sequence[Float[Tensor, "n classes"]], labels: Int[Tens
 
 
 def under_noise(
-    task: Task, part: Part, kinds: Sequence[Noise], levels: Sequence[int]
+    trainer: Trainer, part: Samples, kinds: Sequence[Noise], levels: Sequence[int]
 ) -> dict[Noise, list[float]]:
     """Accuracy on a part by kind of noise, at every level."""
 
     def at(kind: Noise, level: int) -> float:
-        return accuracy(task.votes(part, noise=(kind, level)), part.labels)
+        return accuracy(trainer.votes(part, noise=(kind, level)), part.labels)
 
     return {kind: [at(kind, level) for level in levels] for kind in kinds}
 
