@@ -6,7 +6,7 @@
 Takes the options of `train.py` and looks in --results for such runs of everything that can learn.
 Where there are none on the data set itself, those on what stands in for it are compared. A number
 is the mean over the seeds. Figures: in <results>/figures, by the name of the run of STL: the
-accuracy over epochs, and with _noise and _rates behind the name accuracy under noise, firing rates
+accuracy over epochs, and with _noise and _rates after the name accuracy under noise, firing rates
 and energy.
 """
 

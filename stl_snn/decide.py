@@ -75,7 +75,7 @@ class Trained(NamedTuple):
 
 
 def read(folder: Path) -> Trained:
-    """What a run left behind.
+    """What a run left in its folder.
 
     Raises:
         UserError: it is no run of this paper, or its checkpoint is damaged.

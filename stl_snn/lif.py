@@ -80,7 +80,7 @@ class _Lif(torch.autograd.Function):
         current, theta = (tensor.detach() for tensor in ctx.saved_tensors)
         found = _form(current).backward(current, theta, signal.contiguous(), *ctx.constants)
         # The sum over batch and time is NaN where a current was: a look at one number per neuron. A
-        # GPU would have to be waited for; there `training.check_finite` tells once an epoch.
+        # GPU would have to be waited for; there `training.check_finite` tells once per epoch.
         if current.device.type == "cpu" and not found[1].isfinite().all():
             _check_currents(current)
         return *found, None, None

@@ -55,7 +55,7 @@ class MNIST:
         augmented: training images are shifted by up to 4 pixels and mirrored at random.
         channels: feature maps of each convolution.
         kernel: side of the convolutions' kernels; the padding keeps the image's size.
-        blocks: convolutions (each with batch normalisation and neurons) in front of each max
+        blocks: convolutions (each with batch normalization and neurons) in front of each max
             pooling by 2.
         hidden: neurons of the hidden fully connected layer.
         population: neurons that vote for a class.

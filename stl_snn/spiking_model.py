@@ -18,7 +18,7 @@ from stl_snn.params import mnist_para
 class SpikingNetwork(nn.Module):
     """Blocks of convolutions and max pooling, a hidden layer, and neurons that vote for classes.
 
-    Each convolution is followed by batch normalisation and LIF neurons, each fully connected layer
+    Each convolution is followed by batch normalization and LIF neurons, each fully connected layer
     by LIF neurons; dropout stands in front of the fully connected layers. Layers are named as in
     the published network: conv1, bn1, lif1, pool1, ..., drop1, fc1, ..., boost.
 
@@ -27,7 +27,7 @@ class SpikingNetwork(nn.Module):
         shape: channels, height and width of a step's input.
         n_classes: number of classes.
         sharing: who has a threshold of its own.
-        floor: thresholds are kept at it or above after every step of the optimiser; None: free.
+        floor: thresholds are kept at it or above after every step of the optimizer; None: free.
         layers: module with the layers, `func` or, a step at a time, `reference`.
 
     Raises:
@@ -101,7 +101,7 @@ class SpikingNetwork(nn.Module):
 
         Args:
             mode: what learns.
-            norm: scale and shift of batch normalisation learn too.
+            norm: scale and shift of batch normalization learn too.
 
         Returns:
             The parameters that learn.
@@ -121,7 +121,7 @@ class SpikingNetwork(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def keep_above_floor(self) -> None:
-        """Lift thresholds below the floor to it, where there is one."""
+        """Lift thresholds below the floor to it, if there is one."""
         for layer in self.neurons().values():
             layer.keep_above_floor()
 
@@ -155,7 +155,7 @@ class MNIST(SpikingNetwork):
     """The published network: images in, votes out; it draws the images' spikes itself.
 
     Args:
-        train: the thresholds learn (STL); without, only synapses and normalisation do (SL).
+        train: the thresholds learn (STL); without, only synapses and normalization do (SL).
         thresh: mean initial threshold.
         heterogeneity: standard deviation of the initial thresholds, in hundredths.
         tau: share of the potential that is left after a step.

@@ -252,7 +252,7 @@ def warn_of_non_positive(network: SpikingNetwork, epoch: int) -> int:
 
 
 def restore(run: Run, parts: dict[str, Any]) -> int:
-    """Take up the run's checkpoint where there is one.
+    """Take up the run's checkpoint, if there is one.
 
     Returns:
         The number of epochs that are done.
@@ -282,7 +282,7 @@ def show(epoch: int, row: dict[str, float]) -> None:
     names = ("train_loss", "train_accuracy", "validation_accuracy", "test_accuracy")
     numbers = "  ".join(f"{name} {row[name]:.4f}" for name in names)
     rates = " ".join(f"{100 * v:.1f}" for name, v in row.items() if name.startswith("rate_"))
-    print(f"epoch {epoch:3d}  {numbers}  spikes a neuron and step {rates} %", flush=True)
+    print(f"epoch {epoch:3d}  {numbers}  spikes per neuron and step {rates} %", flush=True)
 
 
 def report(settings: Settings, run: Run, trainer: Trainer, untrained: Untrained) -> None:

@@ -62,7 +62,7 @@ def squared_error(
 
 
 def check_finite(network: nn.Module, loss: float = 0.0) -> None:
-    """Stop a training that ran away; to be called once an epoch.
+    """Stop a training that ran away; to be called once per epoch.
 
     The loss alone does not tell: neurons whose currents are NaN are silent.
 

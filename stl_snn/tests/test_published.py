@@ -1,6 +1,6 @@
 """The published program's names, and what golden vectors do not see of it.
 
-Fresh weights, the order of data, the optimiser and its schedule, and the test: each was compared
+Fresh weights, the order of data, the optimizer and its schedule, and the test: each was compared
 with the published program, and is held to it here.
 """
 
