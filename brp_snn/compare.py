@@ -9,13 +9,27 @@ runs of different lengths the longest are shown, as the mean over their seeds.
 
 import copy
 from pathlib import Path
+from typing import Any
 
 from brp_snn.function import MODES
 from brp_snn.main import complete, defaults_of, make_parser, name_of
 from shared.errors import UserError
 from shared.figures import save_figure
 from shared.options import script
-from shared.report import SCORES, Comparison, draw_comparison, load_results
+from shared.report import Comparison, draw_comparison, load_results
+
+SCORES: dict[str, dict[str, Any]] = {
+    "nettalk": {
+        "column": "test_accuracy_nearest",
+        "label": "test accuracy by nearest code (%)",
+    },
+    "regression_synth": {
+        "column": "test_squared_error",
+        "label": "test error (mean square)",
+        "factor": 1,
+    },
+}
+"""What is compared on data sets that are not shown by their test accuracy."""
 
 
 def main() -> None:
@@ -30,22 +44,23 @@ def main() -> None:
     defaults = defaults_of(parser, args)
     results = load_results(args.results)
     there = set(results["experiment"])
-    names = []
+    names: dict[str, str] = {}
     for mode in MODES:
         own = copy.copy(args)
         own.train_mode = mode
-        names.append(name_of(own, defaults))
-    found = tuple(name for name in names if name in there)
-    if len(found) < 2:
-        raise UserError(
-            f"{args.results} holds runs of {len(found)} of {', '.join(names)}: run main.py with "
-            "the same options and another --train-mode first"
-        )
-    comparison = Comparison(found, *SCORES.get(args.dataset, ()))
+        names[mode] = name_of(own, defaults)
+    found = {mode: name for mode, name in names.items() if name in there}
     args.train_mode = "modes"
-    path = args.results / "figures" / name_of(args, defaults)
-    save_figure(draw_comparison(results, comparison), path)
-    print(f"{path}.png: {', '.join(found)}")
+    title = name_of(args, defaults)
+    comparison = Comparison(found, title=title, **SCORES.get(args.dataset, {}))
+    figure = draw_comparison(results, comparison)
+    if figure is None:
+        raise UserError(
+            f"{args.results} holds runs of {len(found)} of {', '.join(names.values())}: run "
+            "main.py with the same options and another --train-mode first"
+        )
+    path = save_figure(figure, args.results / "figures" / title)
+    print(f"{path}: {', '.join(found.values())}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The verdicts on all claims, from results/.
+"""The verdicts on all claims, and the figures of several experiments, from results/.
 
-python -m reproduce              write docs/claims.md
-python -m reproduce --check      fail where it does not say what results/ holds
+python -m reproduce              write docs/claims.md, README.md's table and results/figures
+python -m reproduce --check      fail where a page does not say what results/ holds
 python -m reproduce --list       rows and claims with their state, to the terminal
 """
 
@@ -15,8 +15,9 @@ import pandas as pd
 from reproduce.declared import Reproduction, Row, read_all
 from reproduce.verdicts import Decision, decide, runs_of
 from shared.errors import UserError
+from shared.figures import save_figure
 from shared.options import script
-from shared.report import load_results, with_table
+from shared.report import Comparison, draw_comparison, load_results, with_table
 from shared.run import REPOSITORY
 
 HEAD = """# Claims and verdicts
@@ -105,8 +106,25 @@ def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str
     return "\n".join([*lines, f"missing rows: {hours:.1f} hours on one core"])
 
 
+def draw_figures(
+    reproductions: Sequence[Reproduction], results: pd.DataFrame, folder: Path
+) -> list[str]:
+    """Draw every declared figure that has two curves at least.
+
+    Returns:
+        The names of those that were drawn.
+    """
+    drawn = []
+    for declared in (figure for reproduction in reproductions for figure in reproduction.figure):
+        comparison = Comparison(**declared.model_dump(exclude={"name"}))
+        if figure := draw_comparison(results, comparison):
+            save_figure(figure, folder / declared.name)
+            drawn.append(declared.name)
+    return drawn
+
+
 def main() -> None:
-    """Write the page, check it, or print the list."""
+    """Write the pages and figures, check the pages, or print the list."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -130,6 +148,9 @@ def main() -> None:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
             raise UserError(f"{path.name} differs from results/: run `nox -s report`")
+    if not args.check:
+        drawn = draw_figures(reproductions, results, args.results / "figures")
+        print(f"{args.page.name}, {args.readme.name} and {len(drawn)} figures: {', '.join(drawn)}")
 
 
 if __name__ == "__main__":

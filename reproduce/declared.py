@@ -1,7 +1,8 @@
-"""Rows and claims, as `<paper>/reproduction.toml` declares them.
+"""Rows, claims and figures, as `<paper>/reproduction.toml` declares them.
 
 A row is a script with its options: what has to be run. A claim is a sentence of the paper that
-numbers of rows can decide. docs/extending.md has an example of each.
+numbers of rows can decide. A figure shows several experiments beside each other.
+docs/extending.md has an example of each.
 """
 
 import tomllib
@@ -22,7 +23,7 @@ class _Declared(BaseModel):
 
 
 class Row(_Declared):
-    """What is run: one script with its options, once a seed.
+    """What is run: one script with its options, once per seed.
 
     Attributes:
         name: of the experiment, as result.json has it.
@@ -31,7 +32,7 @@ class Row(_Declared):
         seeds: that the row should have.
         dataset: as result.json names it.
         epochs: of a run of this row.
-        size: what is smaller or shorter than in the paper, in words; empty where nothing is.
+        size: what is smaller or shorter than in the paper, in words; empty if nothing is.
         minutes: that one seed takes on one core of the machine that the results name.
         is_measured: whether these minutes are from a run, or an estimate.
     """
@@ -53,7 +54,7 @@ class Quantity(_Declared):
     Attributes:
         row: name of the row.
         metric: of result.json.
-        counted_in: the metric that holds the number of trials, where this one is the share of
+        counted_in: the metric that holds the number of trials, if this one is the share of
             those that succeeded.
     """
 
@@ -110,18 +111,49 @@ class Claim(_Declared):
         return self
 
 
+class Figure(_Declared):
+    """A metric over epochs of several experiments, a curve each.
+
+    Attributes:
+        name: of the file in results/figures.
+        title: in words.
+        dataset: as result.json names it.
+        curves: experiments, as result.json names them, by the words for them. The words before a
+            comma are the rule, which gives the color: "BRP, 30 steps".
+        column: of metrics.jsonl.
+        label: of the axis, with its unit.
+        factor: of the numbers; 100 makes percent of shares.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    curves: Annotated[dict[str, str], Field(min_length=2)]
+    column: str = "test_accuracy"
+    label: str = "test accuracy (%)"
+    factor: Positive = 100
+
+    @model_validator(mode="after")
+    def _check_curves(self) -> "Figure":
+        if len(set(self.curves.values())) < len(self.curves):
+            raise ValueError(f"figure {self.name} shows one experiment by two names")
+        return self
+
+
 class Reproduction(_Declared):
     """All that a paper's folder declares.
 
     Attributes:
         paper: the folder's name.
-        rows: by their names.
-        claims: in the order of the paper.
+        row: what is run.
+        claim: in the order of the paper.
+        figure: of several experiments.
     """
 
     paper: str
     row: tuple[Row, ...]
     claim: tuple[Claim, ...] = ()
+    figure: tuple[Figure, ...] = ()
 
     @property
     def rows(self) -> dict[str, Row]:
@@ -133,6 +165,7 @@ class Reproduction(_Declared):
         for kind, names in (
             ("row", [row.name for row in self.row]),
             ("claim", [claim.name for claim in self.claim]),
+            ("figure", [figure.name for figure in self.figure]),
         ):
             for name in names:
                 if names.count(name) > 1:

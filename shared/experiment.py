@@ -77,8 +77,8 @@ class Named:
 
     Attributes:
         form: with "{}" for the value, such as T{}; None where the name keeps silent. A setting that
-            says nothing enters as its field's name and its value, lr-0.01; one that is on, by its
-            field's name alone.
+            says nothing enters as its field's name and its value, lr-0.01. A switch enters by its
+            word alone, its field's name or the form, with "no-" in front of it where it is off.
     """
 
     form: str | None
@@ -235,8 +235,9 @@ def parse(
         The settings, numbers within their bounds.
 
     Raises:
-        UserError: the words are no such command line.
+        UserError: the words are no such command line, or two of them contradict each other.
     """
+    _check_shorthands(sys.argv[1:] if argv is None else argv, shorthands or {})
     words = _spelled_out(sys.argv[1:] if argv is None else argv, shorthands or {})
     description = _described(description, shorthands or {})
     asked = [word for word in words if word not in ("-h", "--help")]
@@ -248,6 +249,16 @@ def parse(
     if isinstance(settings, Settings):
         settings.check()
     return settings
+
+
+def _check_shorthands(words: Sequence[str], shorthands: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a shorthand beside another value of its option, or beside another shorthand of it."""
+    given = [(name, value, f"{name} {value}") for name, value in pairwise(words)]
+    short = [(*shorthands[word], word) for word in words if len(shorthands.get(word, ())) == 2]
+    for name, value, word in short:
+        for other, another, said in (*given, *short):
+            if other == name and another != value:
+                raise UserError(f"{said} contradicts {word}: give one of them")
 
 
 def _spelled_out(words: Sequence[str], shorthands: Mapping[str, Sequence[str]]) -> list[str]:
@@ -452,12 +463,15 @@ def _typed(hint: Any, value: Any) -> Any:
 
 def _words(name: str, value: Any, extras: Sequence[Any]) -> list[str]:
     """How a setting that differs from its default enters a name; no word or one."""
-    forms = [extra.form for extra in extras if isinstance(extra, Named)]
+    form = next((extra.form for extra in extras if isinstance(extra, Named)), "")
     text = "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    if forms:
-        return [] if forms[0] is None else [forms[0].format(text)]
+    if form is None:
+        return []
+    if isinstance(value, bool):
+        word = form or name.replace("_", "-")
+        return [word if value else f"no-{word}"]
+    if form:
+        return [form.format(text)]
     if name == "epochs":
         return [f"{text}-epochs"]
-    if isinstance(value, bool):
-        return [name.replace("_", "-") if value else f"no-{name.replace('_', '-')}"]
     return [f"{_spelling(name, extras)}-{text}"]

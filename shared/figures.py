@@ -97,8 +97,8 @@ class Curve:
         label: in words.
         runs: a series per seed, in the unit of the axis, indexed by epoch or level; NaN where
             nothing was measured.
-        rule: name in `RULES` that gives color and marker; empty, the label is looked up there, and
-            gets a color of its own where it is no rule.
+        rule: name in `RULES` that gives color and marker; empty, it is what the label says before
+            its first comma ("BRP, 30 steps"), which gets a color of its own where it is no rule.
         line: style of the line; empty, the first curve of a rule is solid, and others of it differ.
     """
 
@@ -127,9 +127,14 @@ class Panel(NamedTuple):
     curves: Sequence[Curve]
 
 
+def counted(n: int, what: str) -> str:
+    """A number and what it is of: "1 epoch", "3 epochs"."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def count_of_seeds(n: int) -> str:
     """The number of seeds in words, "1 seed" or "3 seeds"."""
-    return f"{n} seed" if n == 1 else f"{n} seeds"
+    return counted(n, "seed")
 
 
 def styles_of(names: Iterable[str]) -> list[tuple[Style, str]]:
@@ -187,7 +192,7 @@ def legend_of_all(figure: Figure, title: str | None = None) -> None:
     }
     if named:
         figure.legend(
-            named.values(), named.keys(), title=title, loc="outside right upper", fontsize=8,
+            named.values(), named.keys(), title=title, loc="outside right center", fontsize=8,
             title_fontsize=8, handlelength=3,
         )  # fmt: skip
 
@@ -216,7 +221,7 @@ def plot_curves(
         for curve in curves
     ]
     tables = [curve.table for curve in curves]
-    styles = styles_of(curve.rule or curve.label for curve in curves)
+    styles = styles_of(curve.rule or curve.label.split(",")[0] for curve in curves)
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     if tables and all(len(table) <= 1 for table in tables):
@@ -289,7 +294,7 @@ def draw_panels(panels: Sequence[Panel], label: str, title: str | None = None) -
     n_rows = -(-len(panels) // 4)
     n_columns = -(-len(panels) // n_rows)
     figure, grid = plt.subplots(
-        n_rows, n_columns, figsize=(2.9 * n_columns + 1.6, 2.9 * n_rows), sharey=True,
+        n_rows, n_columns, figsize=(max(2.9 * n_columns, 4.2) + 1.6, 2.9 * n_rows), sharey=True,
         squeeze=False, layout="constrained",
     )  # fmt: skip
     for axes, panel in zip(grid.flat, panels, strict=False):

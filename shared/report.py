@@ -1,25 +1,23 @@
-"""The results table of docs/results.md and the figures that compare runs, from results/.
+"""The results table of docs/results.md, and figures of several experiments, from results/.
 
-    python -m shared.report            write both
+    python -m shared.report            write the table
     python -m shared.report --check    fail where the page does not say what results/ holds
 
 A number in the table is the mean and standard deviation over the seeds whose result.json lies
-under results/<experiment>/seed<N>/; nothing is typed by hand.
+under results/; nothing is typed by hand.
 """
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from shared.errors import UserError
-from shared.figures import save_figure
+from shared.figures import Curve, draw_curves
 from shared.options import script
 from shared.run import REPOSITORY
 
@@ -58,74 +56,24 @@ class Comparison(NamedTuple):
     """What a figure of several experiments shows.
 
     Attributes:
-        experiments: their names.
+        curves: experiments by the words for them; the words before a comma name the rule.
         column: of metrics.jsonl.
         label: of the axis.
         factor: of the numbers.
+        title: of the figure.
+        dataset: as result.json names it; None: the runs are of one set.
     """
 
-    experiments: tuple[str, ...]
+    curves: Mapping[str, str]
     column: str = "test_accuracy"
     label: str = "test accuracy (%)"
     factor: float = 100
-
-
-SCORES: dict[str, tuple[str, str, float]] = {
-    "nettalk": ("test_accuracy_nearest", "test accuracy by nearest code (%)", 100),
-    "regression_synth": ("test_squared_error", "test error (mean square)", 1),
-}
-"""Column, label and factor of data sets that are not shown by their test accuracy."""
-
-BRP_MODES = ("BP", "FA", "DFA", "sDFA", "BRP", "shallow")
-BRP_FC = tuple(f"brp_mnist_{mode}_FC-1000-FC-10" for mode in BRP_MODES)
-COMPARED = {
-    "sl_mnist": Comparison(
-        (
-            "sl_mnist",
-            "sl_mnist_exact",
-            "sl_mnist_published_ties-event",
-            "sl_mnist_published_ties-event_exact",
-        )
-    ),
-    "sl_fashion": Comparison(("sl_fashion", "sl_fashion_exact", "sl_fashion_published")),
-    "sl_tca": Comparison(("sl_tca", "sl_tca_exact", "sl_tca_published_published-tca")),
-    "brp_mnist_modes": Comparison(BRP_FC),
-    "brp_mnist_angles": Comparison(
-        BRP_FC[1:-1], "angle_1", "angle of the hidden layer's gradient to BP's (degrees)", 1
-    ),
-    "brp_mnist_windows": Comparison(
-        tuple(f"brp_mnist_BRP_FC-1000-FC-10{steps}" for steps in ("_T10", "", "_T30"))
-    ),
-    "brp_mnist_rate": Comparison(
-        tuple(
-            f"brp_mnist_rate_{mode}_FC-1000-FC-10_validation-0.0"
-            for mode in ("BP", "FA", "DFA", "DRTP")
-        )
-    ),
-    "brp_nettalk": Comparison(
-        tuple(f"brp_nettalk_{mode}" for mode in BRP_MODES), *SCORES["nettalk"]
-    ),
-    "brp_fsdd": Comparison(
-        (*(f"brp_fsdd_{mode}" for mode in BRP_MODES), "brp_fsdd_BRP_held-out-speakers")
-    ),
-    "brp_mnist_conv": Comparison(
-        tuple(f"brp_mnist_{mode}{frozen}" for frozen in ("", "_frozen") for mode in BRP_MODES)
-    ),
-    "brp_nmnist": Comparison(tuple(f"brp_nmnist_{mode}" for mode in BRP_MODES)),
-    "brp_classification_synth": Comparison(
-        tuple(f"brp_classification_synth_{mode}" for mode in BRP_MODES)
-    ),
-    "brp_classification_synth_rate": Comparison(
-        tuple(f"brp_classification_synth_rate_{mode}" for mode in (*BRP_MODES, "DRTP"))
-    ),
-    "brp_regression_synth": Comparison(
-        tuple(f"brp_regression_synth_{mode}" for mode in BRP_MODES), *SCORES["regression_synth"]
-    ),
-}
+    title: str = ""
+    dataset: str | None = None
 
 
 def load_results(folder: Path) -> pd.DataFrame:
-    """All results under a folder, a row a run; column "folder" says where each lies.
+    """All results under a folder, a row per run; column "folder" says where each lies.
 
     Raises:
         UserError: a file is not a result of a run.
@@ -166,7 +114,7 @@ def _number(name: str, runs: pd.DataFrame, key: str = "metrics") -> str | None:
 
 
 def table(results: pd.DataFrame) -> str:
-    """The results as a Markdown table, a row an experiment."""
+    """The results as a Markdown table, a row per experiment."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     for (experiment, dataset, epochs), runs in results.groupby(KEYS, sort=True):
         numbers = {name: _number(name, runs) for name in HEADLINES}
@@ -210,28 +158,45 @@ def with_table(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
-def draw_comparison(results: pd.DataFrame, comparison: Comparison) -> Figure:
-    """A metric over epochs of several experiments: mean of the seeds, and each seed."""
-    figure, axes = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-    for number, name in enumerate(comparison.experiments):
-        curves = []
-        runs = results[results["experiment"] == name]
-        for folder in runs.loc[runs["epochs"] == runs["epochs"].max(), "folder"]:
-            rows = pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch")
-            curves.append(comparison.factor * rows[comparison.column])
-            axes.plot(curves[-1], color=f"C{number}", alpha=0.25, linewidth=0.8, marker=".")
-        mean = pd.concat(curves, axis=1).mean(axis=1)
-        alone = "o" if len(mean) == 1 else ""  # one epoch makes no line
-        axes.plot(mean, color=f"C{number}", marker=alone, label=f"{name} ({len(curves)})")
-    axes.set(xlabel="epoch", ylabel=comparison.label)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.legend(title="experiment (seeds)", fontsize=8, title_fontsize=8)
-    return figure
+def curves_of(results: pd.DataFrame, comparison: Comparison) -> list[Curve]:
+    """A curve per experiment that has runs; of runs of different lengths the longest.
+
+    Args:
+        results: as `load_results` gives them.
+        comparison: what is compared.
+    """
+    if comparison.dataset is not None:
+        results = results[results["dataset"] == comparison.dataset]
+    found = []
+    for words, experiment in comparison.curves.items():
+        runs = results[results["experiment"] == experiment]
+        longest = runs.loc[runs["epochs"] == runs["epochs"].max(), "folder"]
+        tables = [read_metrics(folder) for folder in longest]
+        if tables:
+            column = comparison.column
+            found.append(Curve(words, [comparison.factor * table[column] for table in tables]))
+    return found
+
+
+def read_metrics(folder: Path) -> pd.DataFrame:
+    """A run's metrics, a row per epoch."""
+    return pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch")
+
+
+def draw_comparison(results: pd.DataFrame, comparison: Comparison) -> Figure | None:
+    """A metric over epochs of several experiments: mean of the seeds, and each seed.
+
+    Returns:
+        The figure; None where fewer than two of the experiments have runs.
+    """
+    curves = curves_of(results, comparison)
+    if len(curves) < 2:
+        return None
+    return draw_curves(curves, comparison.label, comparison.title)
 
 
 def main() -> None:
-    """Write the table and the figures, or check the table."""
+    """Write the table, or check it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -247,13 +212,7 @@ def main() -> None:
             raise UserError(f"{args.page.name} differs from results/: run `nox -s report`")
         return
     args.page.write_text(written)
-    there: Any = set(results["experiment"])
-    for name, comparison in COMPARED.items():
-        found = tuple(name for name in comparison.experiments if name in there)
-        if len(found) > 1:
-            figure = draw_comparison(results, comparison._replace(experiments=found))
-            save_figure(figure, args.results / "figures" / name)
-    print(f"{args.page.name}: {len(results)} runs of {len(there)} experiments")
+    print(f"{args.page.name}: {len(results)} runs of {results['experiment'].nunique()} experiments")
 
 
 if __name__ == "__main__":

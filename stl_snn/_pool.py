@@ -1,4 +1,4 @@
-"""Max pooling by 2 x 2: numba, all cores; torch's on other devices.
+"""Max pooling by 2 x 2: numba, all cores; torch's on other devices and in other dtypes.
 
 Where several inputs of a window are largest, as spikes often are, the first of them, row by row,
 takes the gradient, as in torch.
@@ -52,7 +52,11 @@ def _backward(signal, winner, to_x):  # type: ignore[no-untyped-def]
 def max_pool(x: Float[Tensor, "*n height width"]) -> Float[Tensor, "*n height2 width2"]:
     """The largest value of each window of 2 x 2; height and width are even."""
     maps = x.flatten(0, -3)
-    found: Tensor = _MaxPool.apply(maps) if x.device.type == "cpu" else max_pool2d(maps, 2)
+    fits = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    if fits and not torch.compiler.is_exporting():
+        found: Tensor = _MaxPool.apply(maps)
+    else:
+        found = max_pool2d(maps, 2)
     return found.view(*x.shape[:-2], *found.shape[1:])
 
 

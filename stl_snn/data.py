@@ -1,24 +1,26 @@
 """Data sets as tensors on the device, their spikes, and noise.
 
 Images are drawn as spikes afresh at every presentation: x[t] = 1 where pixel >= U(0, 1). Recordings
-of event cameras are cut into T equally long frames, a channel a polarity.
+of event cameras are cut into T equally long frames, a channel per polarity.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
 from shared import datasets
-from shared.datasets import EventPart, EventSet, to_frames
+from shared.datasets import Dataset, EventPart, EventSet, Split, to_frames
 from shared.run import progress
+from shared.tensors import Samples
+from stl_snn.param import DataName, Noise, check_word
 
 CAMERAS: dict[str, Callable[[Path | None], EventSet]] = {
     "nmnist": datasets.load_nmnist,
@@ -26,41 +28,35 @@ CAMERAS: dict[str, Callable[[Path | None], EventSet]] = {
     "cifar10dvs": datasets.load_cifar10_dvs,
 }
 
+LOADED = {"dvsgesture": "dvs_gesture", "cifar10dvs": "cifar10_dvs"}
+"""What sets are called when they are loaded, where -data names them otherwise."""
+
 LEVELS = range(15)
-NOISE = ("gaussian", "s&p")
-"""Kinds of noise: additive of variance 0.01 a level; a share of 0.02 a level is white or black."""
+NOISE: tuple[Noise, ...] = get_args(Noise)
 
 SHIFT = 4  # pixels
 
 
-class Part(NamedTuple):
-    """Samples: images [n, channels, height, width] or frames [n, time, channels, ...]; classes."""
-
-    inputs: UInt8[Tensor, "n *shape"]
-    labels: Int[Tensor, " n"]
-
-    def first(self, n: int | None) -> "Part":
-        """The first n samples; None means all."""
-        return Part(self.inputs[:n], self.labels[:n])
-
-
 @dataclass(frozen=True)
 class Data:
-    """A data set.
+    """A data set on a device.
 
     Attributes:
         name: what was really loaded.
-        train, validation, test: its parts.
+        train, validation, test: its parts, uint8: images [n, channels, height, width] or frames
+            [n, time, channels, height, width].
         n_classes: number of classes.
         augmented: training images are shifted and mirrored at random.
+        fingerprint: see `shared.datasets.fingerprint`; None of what was made by hand.
     """
 
     name: str
-    train: Part
-    validation: Part
-    test: Part
+    train: Samples
+    validation: Samples
+    test: Samples
     n_classes: int
     augmented: bool = False
+    fingerprint: Mapping[str, Any] | None = None
 
     @property
     def recorded(self) -> bool:
@@ -75,7 +71,7 @@ class Data:
 
 
 def load(
-    name: str,
+    name: DataName,
     root: Path | None,
     steps: int,
     device: torch.device,
@@ -86,7 +82,7 @@ def load(
     """A data set on the device.
 
     Args:
-        name: one of `param.SETTINGS`.
+        name: as -data names it.
         root: the data root, None for the default one.
         steps: frames that a recording is cut into.
         device: that holds it.
@@ -95,31 +91,37 @@ def load(
 
     Raises:
         DatasetError: it cannot be had.
+        ValueError: the name is none of these.
     """
+    check_word("data set", name, DataName)
     if name in CAMERAS:
         events = CAMERAS[name](root)
         train, validation, test = (
-            _frames(part.first(limit), steps, events.height, device)
+            _frames(part.first(limit), steps, events.height)
             for part in (events.train, events.validation, events.test)
         )
-        return Data(events.name, train, validation, test, events.n_classes)
-    images = datasets.load(name, root, fallback=True)
-    train, validation, test = (
-        Part(
-            torch.from_numpy(np.ascontiguousarray(split.inputs[:limit])).to(device),
-            torch.from_numpy(split.labels[:limit]).to(device),
-        )
-        for split in (images.train, images.validation, images.test)
+        found = Dataset(events.name, train, validation, test, events.n_classes)
+    else:
+        found = datasets.load(name, root, fallback=True)
+        found = found if limit is None else found.first(limit)
+    return Data(
+        found.name,
+        Samples.of(found.train, device),
+        Samples.of(found.validation, device),
+        Samples.of(found.test, device),
+        found.n_classes,
+        augmented,
+        found.fingerprint,
     )
-    return Data(images.name, train, validation, test, images.n_classes, augmented)
 
 
-def _frames(part: EventPart, steps: int, side: int, device: torch.device) -> Part:
+def _frames(part: EventPart, steps: int, side: int) -> Split:
+    """Recordings as frames [n, steps, 2, side, side]."""
     made = np.zeros((len(part), steps, 2, side, side), np.uint8)
     recordings = progress(part.recordings, len(part), "frames")
     for frames, events in zip(made, recordings, strict=True):
         frames[:] = to_frames(events, steps, side, side).swapaxes(0, 1)
-    return Part(torch.from_numpy(made).to(device), torch.from_numpy(part.labels).to(device))
+    return Split(made, part.labels)
 
 
 def intensities(inputs: UInt8[Tensor, "n *shape"], recorded: bool) -> Float[Tensor, "n *shape"]:
@@ -163,13 +165,13 @@ def augment(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     return moved.movedim(3, 1).contiguous()
 
 
-def kinds_of_noise(recorded: bool) -> tuple[str, ...]:
+def kinds_of_noise(recorded: bool) -> tuple[Noise, ...]:
     """Kinds that suit the data: frames of 0 and 1 have no use for additive noise."""
     return ("s&p",) if recorded else NOISE
 
 
 def noisy(
-    values: Float[Tensor, "n *shape"], kind: str, level: int, generator: torch.Generator
+    values: Float[Tensor, "n *shape"], kind: Noise, level: int, generator: torch.Generator
 ) -> Float[Tensor, "n *shape"]:
     """Pixels or frames under noise, in [0, 1].
 
@@ -178,7 +180,11 @@ def noisy(
         kind: one of `NOISE`.
         level: strength, 0 (none) to 14; the units are those of hybrid plasticity's figure 4.
         generator: of the draws.
+
+    Raises:
+        ValueError: the kind is another word.
     """
+    check_word("kind", kind, Noise)
     if kind == "gaussian":
         noise = torch.randn(values.shape, generator=generator, device=values.device)
         return (values + math.sqrt(0.01 * level) * noise).clamp(0, 1)

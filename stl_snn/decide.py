@@ -1,35 +1,53 @@
 """Joint decision of several trained networks: the mean of their votes.
 
-    python stl_snn/decide.py runs/stl_mnist/seed0 runs/stl_mnist/seed1 runs/stl_mnist/seed2
-    python stl_snn/decide.py runs/stl_mnist/seed0 --decisions 5      draws of one network's input
+    python stl_snn/decide.py RUN RUN RUN               folders of runs of train.py
+    python stl_snn/decide.py RUN --decisions 5         draws of one network's input
 
 The paper's definition of its joint decision is not at hand; the mean of the votes is the simplest
 reading. Networks must be trained on the same data set.
 """
 
-import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
+import tyro
 
-from shared.device import prepare
+from shared import experiment
 from shared.errors import UserError
-from shared.options import add_common_options, check_positive, script
-from shared.run import Run, carry_out, read_checkpoint
+from shared.experiment import UNNAMED, Experiment, Positive
+from shared.options import script
+from shared.run import Run, read_checkpoint
+from stl_snn import train
 from stl_snn.data import Data, load
-from stl_snn.param import MNIST, SETTINGS
+from stl_snn.param import MNIST
 from stl_snn.spiking_model import SpikingNetwork
-from stl_snn.train import QUICK_SAMPLES, setting_of
-from stl_snn.training import Presentation, Task, accuracy, joint_accuracy
+from stl_snn.train import QUICK_SAMPLES, session_of, setting_of
+from stl_snn.training import Presentation, Trainer, accuracy, joint_accuracy
+
+
+@dataclass(frozen=True)
+class Settings(experiment.Settings):
+    """The options."""
+
+    runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], UNNAMED] = ()
+    """Folders of trained networks."""
+    decisions: Positive[int] = 1
+    """Draws of the input's spikes per network."""
+
+    def check(self) -> None:
+        """Ask for a network."""
+        if not self.runs:
+            raise UserError("no network is named: give the folder of at least one run of train.py")
 
 
 class Trained(NamedTuple):
-    """A run's options, its network's settings and the weights of its last checkpoint."""
+    """A run's settings, its network's sizes and the weights of its last checkpoint."""
 
     folder: Path
-    options: argparse.Namespace
+    settings: train.Settings
     setting: MNIST
     weights: dict[str, torch.Tensor]
 
@@ -39,9 +57,12 @@ class Trained(NamedTuple):
         Raises:
             UserError: the checkpoint is another network's.
         """
-        options = self.options
         network = SpikingNetwork(
-            self.setting, data.shape, data.n_classes, sharing=options.sharing, floor=options.floor
+            self.setting,
+            data.shape,
+            data.n_classes,
+            sharing=self.settings.sharing,
+            floor=self.settings.floor,
         )
         try:
             network.load_state_dict(self.weights)
@@ -50,21 +71,20 @@ class Trained(NamedTuple):
                 f"{self.folder / 'checkpoint.pt'} is a checkpoint of another network than its "
                 f"config.json tells of ({str(error).splitlines()[0]}): train it again"
             ) from error
-        return network.to(data.train.labels.device)
+        return network.to(data.train.device)
 
 
 def read(folder: Path) -> Trained:
-    """What a run left behind.
+    """What a run left in its folder.
 
     Raises:
         UserError: it is no run of this paper, or its checkpoint is damaged.
     """
     try:
         config = json.loads((folder / "config.json").read_text())
-        options = argparse.Namespace(**config["options"])
-        setting = setting_of(options)
+        settings = train.Settings(**config["options"])
         state = read_checkpoint(folder / "checkpoint.pt")["state"]
-        return Trained(folder, options, setting, state["network"])
+        return Trained(folder, settings, setting_of(settings), state["network"])
     except (OSError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
         raise UserError(
             f"{folder} is no folder of a run of stl_snn/train.py ({error}): name one with "
@@ -79,55 +99,50 @@ def check_alike(networks: list[Trained]) -> None:
         UserError: they were trained on different sets.
     """
     for one in networks[1:]:
-        if one.options.data != networks[0].options.data:
+        if one.settings.data != networks[0].settings.data:
             raise UserError(
-                f"{one.folder} was trained on {one.options.data}, {networks[0].folder} on "
-                f"{networks[0].options.data}: they cannot decide together"
+                f"{one.folder} was trained on {one.settings.data}, {networks[0].folder} on "
+                f"{networks[0].settings.data}: they cannot decide together"
             )
 
 
-def decide(args: argparse.Namespace, run: Run, device: torch.device) -> None:
+def load_for(one: Trained, settings: Settings, device: torch.device) -> Data:
+    """The data set of a trained network, recordings cut into its number of frames."""
+    limit = QUICK_SAMPLES if settings.quick else None
+    name, steps = one.settings.data, one.setting.steps
+    return load(name, settings.data_root, steps, device, limit=limit)
+
+
+def decide(settings: Settings, data: Data, device: torch.device, run: Run) -> None:
     """Test every network alone and all together, and write the result.
 
     Raises:
         UserError: a network cannot be had.
     """
-    trained = [read(folder) for folder in args.runs]
+    trained = [read(folder) for folder in settings.runs]
     check_alike(trained)
     votes, metrics = [], {}
     for number, one in enumerate(trained, 1):
-        steps, limit = one.setting.steps, QUICK_SAMPLES if args.quick else None
-        data = load(one.options.data, args.data_root, steps, device, limit=limit)
-        task = Task(one.network(data), data, Presentation(steps, one.setting.batch_size))
-        own = [task.votes(data.test, draw=draw) for draw in range(args.decisions)]
+        if data.recorded and data.train.inputs.shape[1] != one.setting.steps:
+            data = load_for(one, settings, device)
+        presentation = Presentation(one.setting.steps, one.setting.batch_size)
+        trainer = Trainer(one.network(data), data, presentation)
+        own = [trainer.votes(data.test, draw=draw) for draw in range(settings.decisions)]
         metrics[f"test_accuracy_network_{number}"] = accuracy(own[0], data.test.labels)
         votes += own
     labels = data.test.labels
     metrics |= {"decisions": len(votes), "test_accuracy_joint": joint_accuracy(votes, labels)}
-    run.finish(
-        experiment=f"{SETTINGS[trained[0].options.data].session}_joint",
-        paper="stl_snn",
-        dataset=data.name,
-        epochs=trained[0].options.epochs,
-        metrics=metrics,
-    )
+    run.finish(epochs=trained[0].settings.epochs, metrics=metrics)
 
 
-def main() -> None:
-    """Let networks decide together."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", type=Path, nargs="+", help="folders of trained networks")
-    parser.add_argument(
-        "--decisions", type=int, default=1, help="draws of the input's spikes a network (1)"
-    )
-    add_common_options(parser, "stl_joint", None)
-    args = parser.parse_args()
-    check_positive(decisions=args.decisions)
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    carry_out(args, "stl_joint", device, lambda run: decide(args, run, device))
+EXPERIMENT = Experiment(
+    paper="stl_snn",
+    description=__doc__,
+    settings=Settings,
+    load=lambda settings, device: load_for(read(settings.runs[0]), settings, device),
+    session=lambda settings, data: f"{session_of(read(settings.runs[0]).settings, data)}_joint",
+)
 
 
 if __name__ == "__main__":
-    script(main)
+    script(lambda: EXPERIMENT.main(decide))

@@ -1,6 +1,6 @@
 """Layers of STL-SNN on tensors [batch, time, ...], all steps at once.
 
-Weights are shared by all steps. Batch normalisation and dropout act on each step apart: a step has
+Weights are shared by all steps. Batch normalization and dropout act on each step apart: a step has
 its own statistics and its own mask. Arguments are named as in the published program; where torch
 has the layer, they are torch's. `reference.py` holds the same layers a step at a time.
 """
@@ -56,7 +56,7 @@ class Conv2d(nn.Conv2d):
 
 
 class Linear(nn.Linear):
-    """A fully connected layer; takes what `torch.nn.Linear` takes. Flattens what is behind time."""
+    """A fully connected layer; takes what `torch.nn.Linear` takes. Flattens all that follows time."""
 
     def forward(self, input: Float[Tensor, "b t *shape"]) -> Float[Tensor, "b t o"]:
         """Currents of all steps, one product of batch x time."""
@@ -65,7 +65,7 @@ class Linear(nn.Linear):
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation of each step apart, with one scale, shift and running average for all.
+    """Batch normalization of each step apart, with one scale, shift and running average for all.
 
     In training the running average takes in the statistics of every step, in the order of steps.
     """
@@ -178,7 +178,7 @@ class LIF(nn.Module):
 
     @torch.no_grad()
     def keep_above_floor(self) -> None:
-        """Lift thresholds below the floor to it, where there is one."""
+        """Lift thresholds below the floor to it, if there is one."""
         if self.floor is not None:
             self.thresh.clamp_(min=self.floor)
 

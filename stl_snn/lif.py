@@ -42,6 +42,9 @@ def lif(
     Raises:
         ValueError: the thresholds have another shape than a step's currents, or the two are not
             both float32 or both float64.
+        FloatingPointError: on a CPU, by the backward pass: some currents are NaN or infinite. Such
+            neurons never spike, so that the loss does not tell, and one step of an optimizer would
+            spread NaN over the weights before them.
     """
     if theta.shape != current.shape[2:]:
         raise ValueError(
@@ -53,7 +56,10 @@ def lif(
             f"currents of {current.dtype} and thresholds of {theta.dtype}: both must be "
             "torch.float32, or both torch.float64"
         )
-    spikes: Tensor = _Lif.apply(current.flatten(2), theta.flatten(), tau, alpha)
+    joined = current.flatten(2), theta.flatten()
+    if torch.compiler.is_exporting():  # an exported program is of torch's operations alone
+        return ByTorch.forward(*joined, tau).view(current.shape)
+    spikes: Tensor = _Lif.apply(*joined, tau, alpha)
     return spikes.view(current.shape)
 
 
@@ -73,7 +79,21 @@ class _Lif(torch.autograd.Function):
     def backward(ctx: Any, signal: Tensor) -> tuple[Tensor, Tensor, None, None]:
         current, theta = (tensor.detach() for tensor in ctx.saved_tensors)
         found = _form(current).backward(current, theta, signal.contiguous(), *ctx.constants)
+        # The sum over batch and time is NaN where a current was: a look at one number per neuron. A
+        # GPU would have to be waited for; there `training.check_finite` tells once per epoch.
+        if current.device.type == "cpu" and not found[1].isfinite().all():
+            _check_currents(current)
         return *found, None, None
+
+
+def _check_currents(current: Float[Tensor, "batch time n"]) -> None:
+    """Raise where currents are no numbers; gradients alone may overflow, as a scaler expects."""
+    if len(wrong := (~current.isfinite()).nonzero()):
+        sample, step, _ = wrong[0].tolist()
+        raise FloatingPointError(
+            f"currents of neurons are NaN or infinite (first in sample {sample}, step {step}): "
+            "look for NaN in the input, or lower the step size"
+        )
 
 
 class ByTorch:
@@ -82,10 +102,8 @@ class ByTorch:
     @staticmethod
     def forward(current: Tensor, theta: Tensor, tau: float) -> Tensor:
         """As `_kernels.forward`."""
-        spikes = torch.empty_like(current)
-        for t, v in enumerate(_potentials(current, theta, tau)):
-            spikes[:, t] = v - theta >= 0
-        return spikes
+        potentials = torch.stack(_potentials(current, theta, tau), 1)
+        return (potentials - theta >= 0).to(current.dtype)
 
     @staticmethod
     def backward(

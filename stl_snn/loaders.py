@@ -27,7 +27,7 @@ class Parts(NamedTuple):
         test_loader: the test images in batches, in their order.
         criterion: mean squared difference, of votes and one-hot labels.
         optimizer: Adam over all parameters that learn; weight decay on thresholds too.
-        scheduler: to be called behind every epoch.
+        scheduler: to be called after every epoch.
         epochs: passes over the training set.
         batch_size: images a batch.
     """
@@ -43,11 +43,11 @@ class Parts(NamedTuple):
 
 
 def get_model_and_dataset(args: argparse.Namespace) -> Parts:
-    """A fresh network, its data and its optimiser.
+    """A fresh network, its data and its optimizer.
 
     Args:
         args: data ("mnist" or "fashion_mnist"); gpu: the network goes to CUDA; tl: thresholds learn
-            too, which `train.parse` calls learning "stl"; data_root where data lie elsewhere than
+            too, which `train.Settings` call learning "stl"; data_root where data lie elsewhere than
             in the default folder.
 
     Raises:

@@ -10,7 +10,7 @@ Named as NeuroBench names them, per sample, over all steps of a presentation:
     footprint           bytes of parameters and buffers
 
 A layer counts as a whole as MACs or ACs, by the inputs it met. Zeros that pad an image are no
-inputs. Batch normalisation, which can be folded into the weights before it, and the neurons
+inputs. Batch normalization, which can be folded into the weights before it, and the neurons
 themselves are not counted.
 
 The energy is that of 45 nm, 32-bit floating point: 4.6 pJ a multiply-accumulate, 0.9 pJ an
@@ -109,7 +109,7 @@ class Counter:
         return note
 
     def rates(self) -> dict[str, float]:
-        """Spikes a neuron and step, by layer of neurons."""
+        """Spikes per neuron and step, by layer of neurons."""
         presentations = self._samples * self._steps
         return {
             name: float(spikes) / (self._sizes[name] * presentations)

@@ -1,4 +1,4 @@
-"""All settings of STL-SNN, a frozen class a data set.
+"""All settings of STL-SNN, a frozen class per data set.
 
 Only MNIST's are the authors' program; `params.py` has them under their published names. The other
 networks are the standard skeletons of the field, trained with the settings of that program; batch
@@ -8,9 +8,40 @@ sizes beyond MNIST's are ours.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 from shared.errors import UserError
+
+DataName = Literal["mnist", "fashion_mnist", "cifar10", "nmnist", "dvsgesture", "cifar10dvs"]
+"""Data sets that -data names."""
+
+Learning = Literal["stl", "sl", "tl"]
+"""What learns: synapses and thresholds, synapses only, thresholds only."""
+
+Sharing = Literal["neuron", "channel", "layer"]
+"""Who has a threshold of its own: each neuron (the paper), each feature map, or the layer."""
+
+Precision = Literal["float32", "bfloat16"]
+"""Of convolutions and products; all else is float32."""
+
+Noise = Literal["gaussian", "s&p"]
+"""Kind of noise: additive of variance 0.01 per level; a share of 0.02 per level white or black."""
+
+
+def check_word(what: str, word: str, allowed: Any) -> None:
+    """Refuse a word that means nothing.
+
+    Args:
+        what: it is, such as "sharing".
+        word: that was given.
+        allowed: the `Literal` with the words allowed.
+
+    Raises:
+        ValueError: it is another word.
+    """
+    words = get_args(allowed)
+    if word not in words:
+        raise ValueError(f"{what} {word!r} is unknown: choose one of {', '.join(map(repr, words))}")
 
 
 @dataclass(frozen=True)
@@ -24,16 +55,16 @@ class MNIST:
         augmented: training images are shifted by up to 4 pixels and mirrored at random.
         channels: feature maps of each convolution.
         kernel: side of the convolutions' kernels; the padding keeps the image's size.
-        blocks: convolutions (each with batch normalisation and neurons) in front of each max
+        blocks: convolutions (each with batch normalization and neurons) in front of each max
             pooling by 2.
         hidden: neurons of the hidden fully connected layer.
         population: neurons that vote for a class.
         dropout: share of inputs of fully connected layers that are dropped, afresh at every step.
         steps: time steps of a presentation, T.
-        batch_size: samples a step of the optimiser.
+        batch_size: samples per step of the optimizer.
         epochs: passes over the training set.
         lr: step size of Adam.
-        lr_decay: factor of the step size behind every epoch.
+        lr_decay: factor of the step size after every epoch.
         weight_decay: of Adam (L2), on thresholds too.
         tau: share of the potential that is left after a step.
         alpha: sharpness of the surrogate derivative.
@@ -86,7 +117,7 @@ class CIFAR10(MNIST):
 
 @dataclass(frozen=True)
 class NMNIST(MNIST):
-    """The skeleton of MNIST with an input channel a polarity, T = 10."""
+    """The skeleton of MNIST with an input channel per polarity, T = 10."""
 
     session: ClassVar[str] = "stl_nmnist"
 
@@ -118,7 +149,7 @@ class CIFAR10DVS(DVSGesture):
     }
 
 
-SETTINGS: dict[str, type[MNIST]] = {
+SETTINGS: dict[DataName, type[MNIST]] = {
     "mnist": MNIST,
     "fashion_mnist": FashionMNIST,
     "cifar10": CIFAR10,
@@ -138,12 +169,6 @@ def scaled(setting: MNIST, width: float) -> MNIST:
     return dataclasses.replace(
         setting, channels=wide(setting.channels), hidden=wide(setting.hidden)
     )
-
-
-def with_whole_decay(setting: MNIST) -> MNIST:
-    """The settings with a step size that falls in their epochs as far as in the data set's own."""
-    power = type(setting)().epochs / setting.epochs
-    return dataclasses.replace(setting, lr_decay=setting.lr_decay**power)
 
 
 def smallest_depth(setting: MNIST) -> int:

@@ -10,8 +10,8 @@ class mnist:
     """The settings of the published program; to change them, edit `param.py`.
 
     Attributes:
-        batch_size: images a step of the optimiser.
-        gama: factor of the step size behind every epoch.
+        batch_size: images per step of the optimizer.
+        gama: factor of the step size after every epoch.
         lr: step size of Adam.
         epoch: passes over the training set.
         tau: share of the potential that is left after a step.

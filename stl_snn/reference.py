@@ -48,7 +48,7 @@ class Conv2d(func.Conv2d):
     """As `func.Conv2d`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """A convolution a step."""
+        """One convolution per step."""
         return by_steps(super(func.Conv2d, self).forward, input)
 
 
@@ -56,7 +56,7 @@ class Linear(func.Linear):
     """As `func.Linear`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """A product a step."""
+        """One product per step."""
         return by_steps(super(func.Linear, self).forward, input.flatten(2))
 
 
@@ -64,7 +64,7 @@ class BatchNorm2d(func.BatchNorm2d):
     """As `func.BatchNorm2d`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """A normalisation a step."""
+        """One normalization per step."""
         assert self.num_batches_tracked is not None
         passes = self.num_batches_tracked + int(self.training)
         found = by_steps(super(func.BatchNorm2d, self).forward, input)
@@ -76,7 +76,7 @@ class AdaptiveMaxPool2d(nn.AdaptiveMaxPool2d):
     """As `func.AdaptiveMaxPool2d`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """A pooling a step."""
+        """One pooling per step."""
         return by_steps(super().forward, input)
 
 
@@ -84,7 +84,7 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
     """As `func.AdaptiveAvgPool2d`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """A pooling a step."""
+        """One pooling per step."""
         return by_steps(super().forward, input)
 
 
@@ -92,7 +92,7 @@ class Dropout(nn.Dropout):
     """As `func.Dropout`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """A mask a step."""
+        """One mask per step."""
         return by_steps(lambda step: functional.dropout(step, self.p, self.training), input)
 
 

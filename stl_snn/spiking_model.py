@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 from types import ModuleType
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,19 +11,14 @@ from shared.errors import UserError
 from stl_snn import func, param
 from stl_snn.data import spikes
 from stl_snn.func import LIF
+from stl_snn.param import Learning, Sharing, check_word
 from stl_snn.params import mnist_para
-
-Learning = Literal["stl", "sl", "tl"]
-"""What learns: synapses and thresholds, synapses only, thresholds only."""
-
-Sharing = Literal["neuron", "channel", "layer"]
-"""Who has a threshold of its own: each neuron (the paper), each feature map, or the layer."""
 
 
 class SpikingNetwork(nn.Module):
     """Blocks of convolutions and max pooling, a hidden layer, and neurons that vote for classes.
 
-    Each convolution is followed by batch normalisation and LIF neurons, each fully connected layer
+    Each convolution is followed by batch normalization and LIF neurons, each fully connected layer
     by LIF neurons; dropout stands in front of the fully connected layers. Layers are named as in
     the published network: conv1, bn1, lif1, pool1, ..., drop1, fc1, ..., boost.
 
@@ -33,11 +27,12 @@ class SpikingNetwork(nn.Module):
         shape: channels, height and width of a step's input.
         n_classes: number of classes.
         sharing: who has a threshold of its own.
-        floor: thresholds are kept at it or above after every step of the optimiser; None: free.
+        floor: thresholds are kept at it or above after every step of the optimizer; None: free.
         layers: module with the layers, `func` or, a step at a time, `reference`.
 
     Raises:
         UserError: the input is too small for so many poolings.
+        ValueError: sharing is another word.
     """
 
     def __init__(
@@ -106,11 +101,15 @@ class SpikingNetwork(nn.Module):
 
         Args:
             mode: what learns.
-            norm: scale and shift of batch normalisation learn too.
+            norm: scale and shift of batch normalization learn too.
 
         Returns:
             The parameters that learn.
+
+        Raises:
+            ValueError: the mode is another word.
         """
+        check_word("mode", mode, Learning)
         for layer in self.children():
             if isinstance(layer, LIF):
                 learns = mode in ("stl", "tl")
@@ -122,7 +121,7 @@ class SpikingNetwork(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def keep_above_floor(self) -> None:
-        """Lift thresholds below the floor to it, where there is one."""
+        """Lift thresholds below the floor to it, if there is one."""
         for layer in self.neurons().values():
             layer.keep_above_floor()
 
@@ -132,7 +131,12 @@ class SpikingNetwork(nn.Module):
 
 
 def initial(theta: float, shape: tuple[int, ...], sharing: Sharing) -> Float[Tensor, "*own"]:
-    """Mean initial thresholds of a layer, of its shape with 1 along axes that share them."""
+    """Mean initial thresholds of a layer, of its shape with 1 along axes that share them.
+
+    Raises:
+        ValueError: sharing is another word.
+    """
+    check_word("sharing", sharing, Sharing)
     ones = (1,) * len(shape)
     own = {"neuron": shape, "channel": (shape[0], *ones[1:]), "layer": ones}
     return torch.full(own[sharing], theta)
@@ -151,7 +155,7 @@ class MNIST(SpikingNetwork):
     """The published network: images in, votes out; it draws the images' spikes itself.
 
     Args:
-        train: the thresholds learn (STL); without, only synapses and normalisation do (SL).
+        train: the thresholds learn (STL); without, only synapses and normalization do (SL).
         thresh: mean initial threshold.
         heterogeneity: standard deviation of the initial thresholds, in hundredths.
         tau: share of the potential that is left after a step.

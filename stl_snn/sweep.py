@@ -8,71 +8,45 @@ Other options are those of train.py and hold for every training. Trainings that 
 are not done again.
 """
 
-import argparse
+import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-import matplotlib.pyplot as plt
+import tyro
 from matplotlib.figure import Figure
 
-from shared.device import prepare
 from shared.errors import UserError
-from shared.figures import save_figure
+from shared.experiment import UNNAMED, check_bounds, parse
+from shared.figures import counted, save_figure
 from shared.options import script
-from shared.run import carry_out
+from shared.run import RUNS
+from stl_snn import train
+from stl_snn.figures import draw_depth, draw_theta
 from stl_snn.param import MNIST, SETTINGS, smallest_depth
-from stl_snn.train import completed, make_parser, name_of, run_experiment
-
-Found = Sequence[dict[str, Any]]
-"""Results of the trainings, in the order of the values."""
+from stl_snn.train import EXPERIMENT
 
 
-def draw_depth(values: Sequence[float], found: Found) -> Figure:
-    """Energy of a presentation, and accuracy, against the number of convolutions."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    metrics = [result["metrics"] for result in found]
-    for key, label in (
-        ("energy_uj_dense_one_step", "all multiply-accumulates of one step, 4.6 pJ"),
-        ("energy_uj", "spikes' operations of all steps, 0.9 pJ"),
-    ):
-        left.plot(values, [m[key] for m in metrics], marker="o", label=label)
-    left.set(xlabel="convolutions", ylabel="energy of a sample (µJ)", yscale="log")
-    right.plot(values, [100 * m["test_accuracy_last"] for m in metrics], marker="o")
-    right.set(xlabel="convolutions", ylabel="test accuracy (%)")
-    for axes in (left, right):
-        axes.set_xticks(values)
-    left.legend(fontsize=8)
-    return figure
+@dataclass(frozen=True)
+class Settings(train.Settings):
+    """The options: those of every training, and what differs."""
 
-
-def draw_theta(values: Sequence[float], found: Found) -> Figure:
-    """Accuracy, firing rates and thresholds after training against the initial threshold."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    metrics = [result["metrics"] for result in found]
-    left.plot(values, [100 * m["test_accuracy_last"] for m in metrics], marker="o")
-    left.set(ylabel="test accuracy (%)")
-    layers = [key.removeprefix("theta_mean_") for key in metrics[0] if "theta_mean_" in key]
-    for layer in layers:
-        rates = [100 * m[f"rate_{layer}"] for m in metrics]
-        middle.plot(values, rates, marker="o", label=layer)
-        means, spreads = ([m[f"theta_{k}_{layer}"] for m in metrics] for k in ("mean", "sd"))
-        right.errorbar(values, means, spreads, marker="o", capsize=3, label=layer)
-    right.plot(values, values, color="black", linewidth=0.8, linestyle=":", label="unchanged")
-    middle.set(ylabel="spikes a neuron and step (%)")
-    right.set(ylabel="threshold after training (mean, sd)")
-    for axes in (left, middle, right):
-        axes.set(xlabel="initial threshold $\\Theta_0$")
-    right.legend(fontsize=8)
-    return figure
+    option: Annotated[tyro.conf.Positional[Literal["depth", "theta"]], UNNAMED] = "depth"
+    """What differs."""
+    values: Annotated[tuple[float, ...], UNNAMED] = ()
+    """Its values; without them of depth the fewest convolutions that the data set's network can
+    have, 1, 2 and 4 more, of theta 0.5 1 2 3."""
+    into: Annotated[Path, UNNAMED] = RUNS
+    """Folder of the runs, in <paper>/<experiment>/seed<N>/, and of figures/."""
 
 
 class Sweep(NamedTuple):
     """An option's values where none are asked for, of a data set's settings, and the figure."""
 
     values: Callable[[MNIST], tuple[float, ...]]
-    draw: Callable[[Sequence[float], Found], Figure]
+    draw: Callable[[Sequence[float], Sequence[Mapping[str, float]], str], Figure]
 
 
 def depths(setting: MNIST) -> tuple[float, ...]:
@@ -86,66 +60,60 @@ SWEEPS = {
 }
 
 
-def trainings(option: str, values: Sequence[float], words: list[str]) -> list[argparse.Namespace]:
-    """The options of every training.
+def trainings(settings: Settings, values: Sequence[float]) -> list[train.Settings]:
+    """The settings of every training.
 
     Raises:
         UserError: one of them cannot be.
     """
+    common: dict[str, Any] = {
+        field.name: getattr(settings, field.name) for field in dataclasses.fields(train.Settings)
+    }
+    kind = int if settings.option == "depth" else float
     found = []
     for value in values:
-        args = make_parser().parse_args([*words, f"--{option}", f"{value:g}"])
         try:
-            found.append(completed(args))
+            if kind(value) != value:
+                raise UserError(f"--{settings.option} {value:g} is no whole number")
+            one = train.Settings(**common | {settings.option: kind(value)})
+            check_bounds(one)
+            one.check()
         except UserError as error:
             raise UserError(f"--values {value:g} cannot be: {error}") from error
+        found.append(one)
     return found
 
 
 def main() -> None:
     """Train and draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("option", choices=tuple(SWEEPS), help="what differs")
-    parser.add_argument(
-        "--values",
-        type=float,
-        nargs="+",
-        help="its values (depth: the fewest convolutions that the data set's network can have, 1, "
-        "2 and 4 more; theta: 0.5 1 2 3)",
-    )
-    parser.add_argument(
-        "--into", type=Path, default=Path("runs"), help="folder of the runs and figures/ (runs)"
-    )
-    own, words = parser.parse_known_args()
-    sweep = SWEEPS[own.option]
-    common = completed(make_parser().parse_args(words))
-    if common.out:
+    settings = parse(Settings, __doc__, defaults=train.defaults, shorthands=EXPERIMENT.shorthands)
+    if settings.out:
         raise UserError("--out names one run's folder: give --into for all")
-    values = sorted(own.values or sweep.values(SETTINGS[common.data]()))
-    runs = trainings(own.option, values, words)
-    found = []
-    for args in runs:
-        args.out = own.into / name_of(args) / f"seed{args.seed}"
-        train_one(args)
-        found.append(json.loads((args.out / "result.json").read_text()))
-    figure = sweep.draw(values, found)
+    sweep = SWEEPS[settings.option]
+    values = sorted(settings.values or sweep.values(SETTINGS[settings.data]()))
+    found = [results_of(one, settings.into) for one in trainings(settings, values)]
     last = found[-1]
-    figure.suptitle(
-        f"{last['dataset']}, {runs[0].learning.upper()}, width {runs[0].width:g}, "
-        f"{last['epochs']} epochs, seed {last['seed']}",
-        fontsize=10,
+    title = (
+        f"{last['dataset']}, {settings.learning.upper()}, width {settings.width:g}, "
+        f"{counted(last['epochs'], 'epoch')}, seed {last['seed']}"
     )
-    path = own.into / "figures" / f"{SETTINGS[runs[0].data].session}_{own.option}"
-    save_figure(figure, path)
+    figure = sweep.draw(values, [result["metrics"] for result in found], title)
+    session = train.session_of(settings, last["dataset"])
+    path = settings.into / "figures" / f"{session}_{settings.option}"
+    save_figure(figure, path, pdf=settings.pdf)
     print(f"\n{path}.png")
 
 
-def train_one(args: argparse.Namespace) -> None:
-    """Train and test one network, unless that has been done."""
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    carry_out(args, name_of(args), device, lambda run: run_experiment(args, run, device))
+def results_of(settings: train.Settings, into: Path) -> dict[str, Any]:
+    """Train and test one network, unless that has been done; the content of its result.json."""
+    device = EXPERIMENT.device(settings)
+    data = EXPERIMENT.load(settings, device)
+    name = EXPERIMENT.name(settings, data.name)
+    out = into / EXPERIMENT.paper / name / f"seed{settings.seed}"
+    loaded = replace(EXPERIMENT, load=lambda settings, device: data)
+    loaded.run(replace(settings, out=out), train.train)
+    result: dict[str, Any] = json.loads((out / "result.json").read_text())
+    return result
 
 
 if __name__ == "__main__":

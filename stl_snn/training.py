@@ -4,20 +4,24 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from shared.errors import UserError
 from shared.run import progress
-from stl_snn.data import Data, Part, augment, intensities, noisy, spikes
+from shared.tensors import Samples, one_hot_like, random_order
+from stl_snn.data import Data, augment, intensities, noisy, spikes
 from stl_snn.operations import Counter
+from stl_snn.param import Noise, Precision, check_word
 from stl_snn.spiking_model import SpikingNetwork
 
-Precision = Literal["float32", "bfloat16"]
+RAN_AWAY = (
+    "weights or thresholds became infinite or no numbers: lower --lr; the last checkpoint is from "
+    "before it"
+)
 
 EVALUATION_SEED = 0x5EED
 """Of the input's draws in a test: every test shows the same spikes, whatever was trained."""
@@ -31,11 +35,17 @@ class Presentation:
         steps: time steps of an image; recordings have theirs.
         batch_size: samples at a time.
         precision: of convolutions and products; "bfloat16" by autocast.
+
+    Raises:
+        ValueError: the precision is another word.
     """
 
     steps: int
     batch_size: int
     precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        check_word("precision", self.precision, Precision)
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """The context of the network's products."""
@@ -48,11 +58,28 @@ def squared_error(
     votes: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
     """Mean squared difference of votes and one-hot labels."""
-    return functional.mse_loss(votes, functional.one_hot(labels, votes.shape[1]).to(votes))
+    return functional.mse_loss(votes, one_hot_like(labels, votes))
 
 
-class Task:
-    """A network on a data set.
+def check_finite(network: nn.Module, loss: float = 0.0) -> None:
+    """Stop a training that ran away; to be called once per epoch.
+
+    The loss alone does not tell: neurons whose currents are NaN are silent.
+
+    Args:
+        network: any network.
+        loss: the epoch's mean loss.
+
+    Raises:
+        UserError: the loss, a parameter or a running average is NaN or infinite.
+    """
+    whole = [torch.isfinite(tensor).all() for tensor in network.state_dict().values()]
+    if not (math.isfinite(loss) and torch.stack(whole).all()):
+        raise UserError(RAN_AWAY)
+
+
+class Trainer:
+    """Trains and tests a network on a data set.
 
     Args:
         network: the network.
@@ -62,7 +89,7 @@ class Task:
 
     def __init__(self, network: SpikingNetwork, data: Data, presentation: Presentation) -> None:
         self.network, self.data, self.presentation = network, data, presentation
-        self.device = data.train.labels.device
+        self.device = data.train.device
 
     def train_epoch(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
         """One pass over the training part in random order; draws come from torch's own generator.
@@ -75,33 +102,23 @@ class Task:
         """
         self.network.train()
         part = self.data.train
-        order = torch.randperm(len(part.labels)).to(self.device)
-        batches = torch.split(order, self.presentation.batch_size)
+        order = random_order(len(part), self.device)
+        batches = part.batches(self.presentation.batch_size, order)
         seen = []  # looked at in the end, so that no step waits for the device
-        for batch in progress(batches, len(batches), "train"):
-            loss, right = self.step(part.inputs[batch], part.labels[batch], optimizer)
-            seen.append(torch.stack([loss * len(batch), right.to(loss)]))
-        loss_, right_ = (torch.stack(seen).cpu().double().sum(0) / len(order)).tolist()
-        self.check_finite(loss_)
+        try:
+            for inputs, labels in progress(batches, len(batches), "train"):
+                loss, right = self.step(inputs, labels, optimizer)
+                seen.append(torch.stack([loss * len(labels), right.to(loss)]))
+        except FloatingPointError as error:
+            raise UserError(RAN_AWAY) from error
+        loss_, right_ = (torch.stack(seen).cpu().double().sum(0) / len(part)).tolist()
+        check_finite(self.network, loss_)
         return {"train_loss": loss_, "train_accuracy": right_}
-
-    def check_finite(self, loss: float) -> None:
-        """Stop a run that ran away; the loss alone does not tell, since such neurons are silent.
-
-        Raises:
-            UserError: the loss or a parameter is NaN or infinite.
-        """
-        whole = (torch.isfinite(p.detach()).all() for p in self.network.parameters())
-        if not (math.isfinite(loss) and torch.stack(list(whole)).all()):
-            raise UserError(
-                "weights or thresholds became infinite or no numbers: lower --lr; the last "
-                "checkpoint is from before it"
-            )
 
     def step(
         self, inputs: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer
     ) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser.
+        """One step of the optimizer.
 
         Returns:
             Loss and number of right answers, both from before it.
@@ -122,10 +139,10 @@ class Task:
     @torch.no_grad()
     def votes(
         self,
-        part: Part,
+        part: Samples,
         *,
         draw: int = 0,
-        noise: tuple[str, int] | None = None,
+        noise: tuple[Noise, int] | None = None,
     ) -> Float[Tensor, "n classes"]:
         """The votes for all samples of a part; nothing of the network changes.
 
@@ -136,10 +153,10 @@ class Task:
         """
         self.network.eval()
         generator = torch.Generator(self.device).manual_seed(EVALUATION_SEED + draw)
-        batches = torch.split(part.inputs, self.presentation.batch_size)
+        batches = part.batches(self.presentation.batch_size)
         found = []
-        for batch in progress(batches, len(batches), "test"):
-            values = intensities(batch, self.data.recorded)
+        for inputs, _ in progress(batches, len(batches), "test"):
+            values = intensities(inputs, self.data.recorded)
             if noise:
                 values = noisy(values, *noise, generator)
             shown = spikes(values, self.presentation.steps, generator)
@@ -147,7 +164,7 @@ class Task:
                 found.append(self.network(shown).float())
         return torch.cat(found)
 
-    def evaluate(self, part: Part, name: str) -> dict[str, float]:
+    def evaluate(self, part: Samples, name: str) -> dict[str, float]:
         """Loss and accuracy on a part, named name_..."""
         votes = self.votes(part)
         return {
@@ -155,7 +172,7 @@ class Task:
             f"{name}_accuracy": accuracy(votes, part.labels),
         }
 
-    def evaluate_counted(self, part: Part, name: str) -> tuple[dict[str, float], Counter]:
+    def evaluate_counted(self, part: Samples, name: str) -> tuple[dict[str, float], Counter]:
         """`evaluate`, and what the network did meanwhile."""
         with Counter(self.network) as counter:
             return self.evaluate(part, name), counter
@@ -175,12 +192,12 @@ def joint_accuracy(votes: Sequence[Float[Tensor, "n classes"]], labels: Int[Tens
 
 
 def under_noise(
-    task: Task, part: Part, kinds: Sequence[str], levels: Sequence[int]
-) -> dict[str, list[float]]:
+    trainer: Trainer, part: Samples, kinds: Sequence[Noise], levels: Sequence[int]
+) -> dict[Noise, list[float]]:
     """Accuracy on a part by kind of noise, at every level."""
 
-    def at(kind: str, level: int) -> float:
-        return accuracy(task.votes(part, noise=(kind, level)), part.labels)
+    def at(kind: Noise, level: int) -> float:
+        return accuracy(trainer.votes(part, noise=(kind, level)), part.labels)
 
     return {kind: [at(kind, level) for level in levels] for kind in kinds}
 

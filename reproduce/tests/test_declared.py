@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from reproduce.__main__ import BEGIN, END, front_table, listing, page
+from reproduce.__main__ import BEGIN, END, draw_figures, front_table, listing, page
 from reproduce.declared import read, read_all
 from reproduce.verdicts import runs_of
 from shared.errors import UserError
@@ -26,6 +27,14 @@ kind = "above"
 left = { row = "a", metric = "test_accuracy_last" }
 right = 0.1
 published = "above chance"
+
+[[figure]]
+name = "f"
+title = "A and B"
+dataset = "mnist"
+[figure.curves]
+BRP = "a"
+"BRP, longer" = "b"
 """
 
 
@@ -59,6 +68,9 @@ def test_a_file_is_read(tmp_path):
             'metric = "m", counted_in = "n" }\nright = { row = "a", metric = "m" }',
             "counted_in is needed on both sides",
         ),
+        ('"BRP, longer" = "b"', "", "figure.0.curves"),
+        ('longer" = "b"', 'longer" = "a"', "figure f shows one experiment by two names"),
+        ("[[figure]]", '[[figure]]\nlegend = "left"', "figure.0.legend"),
     ],
 )
 def test_what_is_declared_wrongly_is_named(tmp_path, old, new, words):
@@ -72,6 +84,27 @@ def test_names_are_unique(tmp_path):
     row = GOOD[: GOOD.index("[[claim]]")]
     with pytest.raises(UserError, match="two rows are called a"):
         read(written(tmp_path, row + GOOD))
+
+
+def test_names_of_figures_are_unique(tmp_path):
+    figure = GOOD[GOOD.index("[[figure]]") :]
+    with pytest.raises(UserError, match="two figures are called f"):
+        read(written(tmp_path, GOOD + figure))
+
+
+def test_declared_figures_are_drawn_if_two_curves_have_runs(tmp_path):
+    declared = (read(written(tmp_path, GOOD)),)
+    for name in ("a", "b"):
+        run = tmp_path / "results" / "paper" / name / "seed0"
+        run.mkdir(parents=True)
+        result = {"experiment": name, "dataset": "mnist", "epochs": 2, "seed": 0}
+        (run / "result.json").write_text(json.dumps(result))
+        rows = [{"epoch": k, "test_accuracy": k / 4} for k in (1, 2)]
+        (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    results = load_results(tmp_path / "results")
+    assert draw_figures(declared, results, tmp_path / "figures") == ["f"]
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["f.png"]
+    assert draw_figures(declared, results[results["experiment"] == "a"], tmp_path / "none") == []
 
 
 def test_without_declarations_the_folder_is_named(tmp_path):

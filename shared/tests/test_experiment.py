@@ -174,6 +174,36 @@ def test_a_name_says_what_differs(words, expected):
         assert name(*words) == expected
 
 
+def test_a_switch_is_named_by_its_word_on_or_off():
+    @dataclass(frozen=True)
+    class Switched(Settings):
+        train_norm: Annotated[bool, Named("norm")] = True
+        whole: bool = True
+
+    switched = replace(DICE, settings=Switched, defaults=lambda asked: Switched())
+    settings = switched.parse(["--no-train-norm", "--no-whole"])
+    assert switched.name(settings, "dice") == "throw_dice_no-norm_no-whole"
+    off = replace(switched, defaults=lambda asked: Switched(train_norm=False, whole=False))
+    settings = off.parse(["--train-norm", "--whole"])
+    assert off.name(settings, "dice") == "throw_dice_norm_whole"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--device", "cpu", "-gpu"], "--device cpu contradicts -gpu: give one of them"),
+        (["-gpu", "--device", "cpu"], "--device cpu contradicts -gpu: give one of them"),
+        (["-gpu", "--no-gpu"], "--no-gpu contradicts -gpu: give one of them"),
+    ],
+)
+def test_a_shorthand_that_is_contradicted_is_refused(words, said):
+    switches = {"-gpu": ("--device", "cuda"), "--no-gpu": ("--device", "cpu")}
+    short = replace(DICE, shorthands=switches)
+    with pytest.raises(UserError, match=said):
+        short.parse(words)
+    assert short.parse(["--device", "cuda", "-gpu", "--seed", "3"]).device == "cuda"
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Callable[..., dict[str, Any]]:
     monkeypatch.chdir(tmp_path)

@@ -96,6 +96,13 @@ def test_curves_show_the_mean_each_seed_and_an_interval_from_three_seeds_on():
     assert_beside(figure, axes.get_legend())
 
 
+def test_a_label_names_its_rule_before_a_comma():
+    curves = [Curve("BRP", [series(1, 2)]), Curve("BRP, 30 steps", [series(2, 3)])]
+    plain, variant = draw_curves(curves, "test accuracy (%)").axes[0].lines
+    assert plain.get_color() == variant.get_color() == RULES["BRP"].color
+    assert plain.get_linestyle() != variant.get_linestyle()
+
+
 def test_epochs_without_a_number_are_skipped_so_that_lines_are_drawn():
     figure = draw_curves([Curve("BRP", [series(math.nan, 1, math.nan, 2, math.nan)])], "error")
     (line,) = figure.axes[0].lines

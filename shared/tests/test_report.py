@@ -1,11 +1,20 @@
 import json
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 from shared.errors import UserError
-from shared.figures import save_figure
-from shared.report import BEGIN, END, Comparison, draw_comparison, load_results, table, with_table
+from shared.report import (
+    BEGIN,
+    END,
+    Comparison,
+    curves_of,
+    draw_comparison,
+    load_results,
+    table,
+    with_table,
+)
 from shared.run import REPOSITORY
 
 
@@ -64,12 +73,25 @@ def test_table_takes_its_place_between_the_marks():
         with_table("above", "new")
 
 
-def test_comparison_is_drawn_from_the_metrics(results, tmp_path):
-    figure = draw_comparison(results, Comparison(("toy",)))
-    lines = figure.axes[0].get_lines()
-    assert len(lines) == 3
-    assert lines[-1].get_ydata().tolist() == pytest.approx([50, 60])
-    save_figure(figure, tmp_path / "toy")
+def test_comparison_is_drawn_from_the_metrics(results):
+    comparison = Comparison({"BRP": "toy", "DFA": "toss", "BP": "none"}, title="toys")
+    figure = draw_comparison(results, comparison)
+    lines = {line.get_label(): line for line in figure.axes[0].get_lines()}
+    assert lines["BRP (2 seeds)"].get_ydata().tolist() == pytest.approx([50, 60])
+    assert {"BRP (2 seeds)", "DFA (1 seed)"} < set(lines)
+    assert figure.axes[0].get_title() == "toys"
+    plt.close(figure)
+
+
+def test_the_longest_runs_of_the_set_are_compared(results):
+    results.loc[results["seed"] == 1, "epochs"] = 5
+    (curve,) = curves_of(results, Comparison({"BRP": "toy"}, dataset="toy"))
+    assert len(curve.runs) == 1
+    assert curves_of(results, Comparison({"BRP": "toy"}, dataset="another")) == []
+
+
+def test_one_experiment_makes_no_comparison(results):
+    assert draw_comparison(results, Comparison({"BRP": "toy", "BP": "none"})) is None
 
 
 def test_no_results_and_broken_results_are_one_sentence(tmp_path):

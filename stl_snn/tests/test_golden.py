@@ -51,7 +51,7 @@ def test_a_layer_of_neurons(layers):
 
 
 @pytest.mark.parametrize("layers", [func, reference], ids=["fast", "plain"])
-def test_batch_normalisation(layers):
+def test_batch_normalization(layers):
     golden = load("stl_batchnorm")
     norm = layers.BatchNorm2d(golden["input"].shape[2]).double()
     torch.testing.assert_close(norm(golden["input"]), golden["train_output"], **CLOSE)

@@ -93,7 +93,7 @@ def test_the_size_of_a_block_changes_nothing(block, monkeypatch):
 
 @settings(deadline=None, max_examples=15)
 @given(batch=st.integers(2, 4), steps=SIZES, channels=SIZES, side=SIZES, dtype=DTYPES)
-def test_batch_normalisation(batch, steps, channels, side, dtype):
+def test_batch_normalization(batch, steps, channels, side, dtype):
     x = draw((batch, steps, channels, side, side), dtype, factor=2.0)
     fast, plain = func.BatchNorm2d(channels), reference.BatchNorm2d(channels)
     with torch.no_grad():

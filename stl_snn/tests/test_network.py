@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from shared.errors import UserError
+from shared.tensors import Samples
 from stl_snn import func, reference
-from stl_snn.data import Data, Part, augment, noisy, spikes
+from stl_snn.data import Data, augment, noisy, spikes
 from stl_snn.param import CIFAR10, CIFAR10DVS, MNIST, SETTINGS, DVSGesture, deepened, scaled
 from stl_snn.spiking_model import SpikingNetwork
 from stl_snn.train import warn_of_non_positive
-from stl_snn.training import Presentation, Task, joint_accuracy
+from stl_snn.training import Presentation, Trainer, joint_accuracy
 
 SMALL = dataclasses.replace(MNIST(), channels=6, hidden=30, theta=0.7, spread=0.1)
 
@@ -27,7 +28,7 @@ def bars(n=60):
     images = torch.zeros(n, 1, 12, 12, dtype=torch.uint8)
     for label in range(3):
         images[labels == label, :, 4 * label : 4 * label + 4] = 230
-    part = Part(images, labels)
+    part = Samples(images, labels)
     return Data("bars", part, part, part, 3)
 
 
@@ -90,11 +91,11 @@ def test_width_and_depth():
 @pytest.mark.parametrize("mode", ["stl", "sl", "tl"])
 def test_each_mode_trains_what_it_should(mode, norm):
     data, network = bars(), network_of()
-    task = Task(network, data, Presentation(4, 20))
+    trainer = Trainer(network, data, Presentation(4, 20))
     learning = network.learn(mode, norm)
     optimizer = torch.optim.Adam(learning, lr=3e-3)
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
-    rows = [task.train_epoch(optimizer) for _ in range(12)]
+    rows = [trainer.train_epoch(optimizer) for _ in range(12)]
     moved = {
         name for name, p in network.named_parameters() if not torch.equal(before[name], p.detach())
     }
@@ -110,20 +111,20 @@ def test_each_mode_trains_what_it_should(mode, norm):
 
 def test_thresholds_and_synapses_learn_to_tell_bars_apart():
     data, network = bars(), network_of()
-    task = Task(network, data, Presentation(4, 20))
+    trainer = Trainer(network, data, Presentation(4, 20))
     optimizer = torch.optim.Adam(network.learn("stl", True), lr=3e-3)
     for _ in range(30):
-        task.train_epoch(optimizer)
-    assert task.evaluate(data.test, "test")["test_accuracy"] == 1
+        trainer.train_epoch(optimizer)
+    assert trainer.evaluate(data.test, "test")["test_accuracy"] == 1
 
 
 def test_a_test_changes_nothing_and_repeats():
     data, network = bars(), network_of()
-    task = Task(network, data, Presentation(4, 25))
+    trainer = Trainer(network, data, Presentation(4, 25))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     state = torch.get_rng_state()
-    votes = task.votes(data.test)
-    assert torch.equal(task.votes(data.test), votes)
+    votes = trainer.votes(data.test)
+    assert torch.equal(trainer.votes(data.test), votes)
     assert torch.equal(torch.get_rng_state(), state)
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
@@ -153,10 +154,10 @@ def test_a_joint_decision_averages_votes():
 
 def test_a_floor_holds_while_thresholds_learn():
     network = network_of(dataclasses.replace(SMALL, spread=0.0), floor=0.695)
-    task = Task(network, bars(), Presentation(4, 20))
+    trainer = Trainer(network, bars(), Presentation(4, 20))
     optimizer = torch.optim.Adam(network.learn("tl", False), lr=3e-3)
     for _ in range(4):
-        task.train_epoch(optimizer)
+        trainer.train_epoch(optimizer)
     least = min(float(layer.thresh.detach().min()) for layer in network.neurons().values())
     assert least == pytest.approx(0.695)
     assert network.non_positive() == dict.fromkeys(network.neurons(), 0)
@@ -171,8 +172,8 @@ def test_thresholds_that_went_non_positive_are_counted():
 
 def test_thresholds_that_went_non_positive_are_reported(capsys):
     network = network_of(dataclasses.replace(SMALL, theta=0.02, spread=0.0))
-    task = Task(network, bars(), Presentation(4, 20))
-    task.train_epoch(torch.optim.Adam(network.learn("tl", False), lr=0.1))
+    trainer = Trainer(network, bars(), Presentation(4, 20))
+    trainer.train_epoch(torch.optim.Adam(network.learn("tl", False), lr=0.1))
     count = warn_of_non_positive(network, 7)
     assert count == sum(network.non_positive().values()) > 0
     words = capsys.readouterr().err
@@ -183,16 +184,16 @@ def test_thresholds_that_went_non_positive_are_reported(capsys):
 
 def test_learning_that_explodes_is_refused():
     network = network_of()
-    task = Task(network, bars(), Presentation(4, 20))
+    trainer = Trainer(network, bars(), Presentation(4, 20))
     with pytest.raises(UserError, match="lower --lr"):
-        task.train_epoch(torch.optim.Adam(network.learn("stl", True), lr=1e38, fused=True))
+        trainer.train_epoch(torch.optim.Adam(network.learn("stl", True), lr=1e38, fused=True))
 
 
 def test_half_precision_learns_too():
     network = network_of()
-    task = Task(network, bars(), Presentation(4, 20, "bfloat16"))
+    trainer = Trainer(network, bars(), Presentation(4, 20, "bfloat16"))
     optimizer = torch.optim.Adam(network.learn("stl", True), lr=3e-3)
-    rows = [task.train_epoch(optimizer) for _ in range(12)]
+    rows = [trainer.train_epoch(optimizer) for _ in range(12)]
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     assert all(p.dtype == torch.float32 for p in network.parameters())
 

@@ -34,7 +34,7 @@ def test_a_network_counted_by_hand():
         network(x)
     counts = counter.counts()
     # Step 1: 4 spikes in the corner's 2 x 2, one after pooling. Step 2: 9 spikes, 4 after pooling.
-    # Normalisation of the untrained network divides by sqrt(1 + 1e-5).
+    # Normalization of the untrained network divides by sqrt(1 + 1e-5).
     assert (counts["conv1"].effective, counts["conv1"].dense) == (4 + 9, 2 * 2 * 100)
     assert (counts["fc1"].effective, counts["fc1"].dense) == ((1 + 4) * 2, 2 * 8 * 3)
     # Two of three hidden neurons hear something and fire at both steps.

@@ -1,6 +1,6 @@
 """The published program's names, and what golden vectors do not see of it.
 
-Fresh weights, the order of data, the optimiser and its schedule, and the test: each was compared
+Fresh weights, the order of data, the optimizer and its schedule, and the test: each was compared
 with the published program, and is held to it here.
 """
 
@@ -15,12 +15,13 @@ from torch.nn.functional import mse_loss, one_hot
 from shared import datasets
 from shared.datasets import Dataset, Split
 from shared.errors import UserError
+from shared.tensors import Samples
 from stl_snn import func, param, spiking_model
-from stl_snn.data import Data, Part
+from stl_snn.data import Data
 from stl_snn.loaders import get_model_and_dataset
 from stl_snn.params import mnist_para
 from stl_snn.spiking_model import SpikingNetwork
-from stl_snn.training import Presentation, Task
+from stl_snn.training import Presentation, Trainer
 
 SHAPES = {
     "conv1.weight": (128, 1, 5, 5),
@@ -217,8 +218,8 @@ def test_a_run_s_step_is_the_published_step(digits):
     network.load_state_dict(model.state_dict())
     for drop in (model.drop1, model.drop2):
         drop.p = 0.0
-    part = Part(images, labels)
-    task = Task(network, Data("drawn", part, part, part, 10), Presentation(4, 4))
+    part = Samples(images, labels)
+    trainer = Trainer(network, Data("drawn", part, part, part, 10), Presentation(4, 4))
     own = torch.optim.Adam(
         network.learn("stl", True), lr=setting.lr, weight_decay=setting.weight_decay, fused=True
     )
@@ -231,7 +232,7 @@ def test_a_run_s_step_is_the_published_step(digits):
         loss.backward()
         optimizer.step()
         torch.manual_seed(i)
-        own_loss, _ = task.step(images[batch], labels[batch], own)
+        own_loss, _ = trainer.step(images[batch], labels[batch], own)
         torch.testing.assert_close(own_loss, loss.detach())
     for name, values in model.state_dict().items():
         found = network.state_dict()[name]
@@ -239,21 +240,21 @@ def test_a_run_s_step_is_the_published_step(digits):
 
 
 def test_a_run_takes_every_image_once_an_epoch_in_a_fresh_order(monkeypatch):
-    part = Part(torch.zeros(23, 1, 28, 28, dtype=torch.uint8), torch.arange(23))
+    part = Samples(torch.zeros(23, 1, 28, 28, dtype=torch.uint8), torch.arange(23))
     network = torch.nn.Linear(1, 1)
-    task = Task(network, Data("drawn", part, part, part, 23), Presentation(4, 5))
+    trainer = Trainer(network, Data("drawn", part, part, part, 23), Presentation(4, 5))
     taken = []
 
     def step(inputs, labels, optimizer):
         taken.append(labels)
         return torch.zeros(()), torch.zeros(())
 
-    monkeypatch.setattr(task, "step", step)
+    monkeypatch.setattr(trainer, "step", step)
     torch.manual_seed(0)
     orders = []
     for _ in range(2):
         taken.clear()
-        task.train_epoch(None)
+        trainer.train_epoch(None)
         assert [len(batch) for batch in taken] == [5, 5, 5, 5, 3]
         orders.append(torch.cat(taken).tolist())
         assert sorted(orders[-1]) == list(range(23))

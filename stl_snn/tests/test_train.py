@@ -8,7 +8,8 @@ import pytest
 
 from shared.datasets import _cifar10dvs
 from shared.errors import UserError
-from stl_snn.train import completed, main, make_parser, name_of, published, setting_of
+from stl_snn.data import LOADED
+from stl_snn.train import EXPERIMENT, decay_of, main, published, setting_of
 
 FIGURES = ["curves", "rates", "thresholds", "noise", "energy"]
 # Wide and bright enough that layers fire and learn in two epochs of little data.
@@ -20,7 +21,12 @@ REPEATED = (
 
 
 def read(*options):
-    return completed(make_parser().parse_args([str(option) for option in options]))
+    return EXPERIMENT.parse([str(option) for option in options])
+
+
+def itself(settings):
+    """What the loaders call the data set that was asked for."""
+    return LOADED.get(settings.data, settings.data)
 
 
 @pytest.mark.parametrize(
@@ -35,14 +41,31 @@ def read(*options):
         (("-data", "fashion_mnist", "--steps", 8, "--width", 0.25), "stl_fashion_width-0.25_T8"),
         (("-data", "cifar10", "--steps", 8, "--lr", 1e-4), "stl_cifar10_lr-0.0001"),
         (("-data", "nmnist", "--sharing", "channel"), "stl_nmnist_per-channel"),
-        (("--floor", 0.1, "--depth", 3, "--theta", 1), "stl_mnist_floor-0.1_depth-3_theta-1"),
-        (("--epochs", 5, "--whole-decay", "--lr", 0.01), "stl_mnist_lr-0.01_whole-decay"),
-        (("-data", "dvsgesture", "--quick"), "stl_dvsgesture_width-0.0625_quick"),
+        (("--floor", 0.1, "--depth", 3, "--theta", 1), "stl_mnist_floor-0.1_depth-3_theta-1.0"),
+        (("--epochs", 5, "--whole-decay", "--lr", 0.01), "stl_mnist_lr-0.01_whole-decay_5-epochs"),
+        (("--weight-decay", 0, "--lr-decay", 0.9), "stl_mnist_lr-decay-0.9_weight-decay-0.0"),
+        (("--precision", "bfloat16", "--batch-size", 20), "stl_mnist_batch-size-20_bfloat16"),
+        (("--decisions", 5, "--noise-samples", 0), "stl_mnist"),
+        (("-data", "dvsgesture", "--quick"), "stl_dvsgesture_quick"),
+        (("--quick", "--epochs", 5, "--width", 1), "stl_mnist_width-1.0_5-epochs_quick"),
         (("-data", "cifar10dvs", "--no-tl"), "stl_cifar10dvs_sl"),
     ],
 )
 def test_names_say_what_differs(options, expected):
-    assert name_of(read(*options)) == expected
+    settings = read(*options)
+    assert EXPERIMENT.name(settings, itself(settings)) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "loaded", "expected"),
+    [
+        ("mnist", "mnist5k", "stl_mnist5k"),
+        ("nmnist", "nmnist_small", "stl_nmnist_small"),
+        ("cifar10dvs", "cifar10_dvs", "stl_cifar10dvs"),
+    ],
+)
+def test_names_follow_the_data_that_were_loaded(asked, loaded, expected):
+    assert EXPERIMENT.name(read("-data", asked), loaded) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,30 +86,42 @@ def test_names_say_what_differs(options, expected):
     ],
 )
 def test_only_the_paper_s_run_has_its_number(options, expected):
-    assert published(read(*options)) == expected
+    settings = read(*options)
+    assert published(settings, itself(settings)) == expected
+    assert published(settings, "a_stand_in") is None
 
 
 @pytest.mark.parametrize("epochs", [1, 5, 100, 300])
 def test_a_run_of_any_length_can_have_the_whole_decay(epochs):
     options = ("--epochs", epochs, "--width", 0.25)
-    assert setting_of(read(*options)).lr_decay == 0.93
-    behind = setting_of(read(*options, "--whole-decay")).lr_decay ** epochs
-    assert behind == pytest.approx(0.93**100, rel=1e-12)
-    slower = setting_of(read(*options, "--whole-decay", "--lr-decay", 0.95)).lr_decay
+    assert decay_of(read(*options)) == 0.93
+    after = decay_of(read(*options, "--whole-decay")) ** epochs
+    assert after == pytest.approx(0.93**100, rel=1e-12)
+    slower = decay_of(read(*options, "--whole-decay", "--lr-decay", 0.95))
     assert slower**epochs == pytest.approx(0.95**100, rel=1e-12)
 
 
 def test_switches_are_real():
-    parse = make_parser().parse_args
-    assert parse(["-gpu"]).device == "cuda"
-    assert parse(["--no-gpu"]).device == "cpu"
-    assert parse([]).device == "auto"
+    assert read("-gpu").device == "cuda"
+    assert read("--no-gpu").device == "cpu"
+    assert read().device == "auto"
+
+
+def test_options_that_are_not_given_are_the_data_set_s():
+    settings = read("-data", "cifar10dvs", "--learning", "tl")
+    assert (settings.steps, settings.batch_size, settings.depth) == (20, 16, 5)
+    assert not settings.train_norm
+    assert setting_of(settings).hidden == 512
+    assert setting_of(read("-data", "cifar10", "--width", 0.5)).channels == 128
 
 
 def test_quick_run_of_images(scripts, undisturbed):
     result = scripts.assert_finished(undisturbed, FIGURES)
-    assert result["experiment"] == "stl_mnist_width-0.0625_batch-size-20_theta-0.5_quick"
-    assert result["dataset"].startswith("mnist")
+    data = result["dataset"]
+    assert data.startswith("mnist")
+    assert result["experiment"] == f"stl_{data}_batch-size-20_theta-0.5_quick"
+    assert result["data"]["name"] == data
+    assert result["data"]["samples"] == 600
     metrics, rows = result["metrics"], scripts.rows(undisturbed)
     assert metrics["test_accuracy_last"] == rows[-1]["test_accuracy"]
     best = max(row["test_accuracy"] for row in rows)
@@ -100,7 +135,7 @@ def test_quick_run_of_images(scripts, undisturbed):
     assert rows[1]["theta_sd_lif1"] != rows[0]["theta_sd_lif1"]
 
 
-def test_the_step_size_falls_behind_every_epoch(scripts, undisturbed):
+def test_the_step_size_falls_after_every_epoch(scripts, undisturbed):
     state = scripts.state(undisturbed)
     (group,) = state["optimizer"]["param_groups"]
     assert group["lr"] == pytest.approx(1e-3 * 0.93**2, rel=1e-12)
@@ -109,7 +144,7 @@ def test_the_step_size_falls_behind_every_epoch(scripts, undisturbed):
 
 def test_quick_run_of_recordings(scripts, tmp_path):
     options = ("-data", "nmnist", "--quick", "--threads", 1, "--learning", "tl", "--steps", 3)
-    done = scripts.run("train.py", *options, *ALIVE, "--out", tmp_path)
+    done = scripts.call(main, *options, *ALIVE, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path, FIGURES)
     assert result["dataset"].startswith("nmnist")
@@ -141,6 +176,19 @@ def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, numbe
     scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
 
 
+def test_a_run_grows_and_equals_one_of_that_length(scripts, undisturbed, tmp_path):
+    grown = shutil.copytree(undisturbed, tmp_path / "grown")
+    for folder in (grown, tmp_path / "long"):
+        done = scripts.call(main, *REPEATED[1:], "--epochs", 3, "--out", folder)
+        assert done.returncode == 0, done.stderr
+    scripts.assert_same_run(grown, tmp_path / "long")
+
+
+def test_a_whole_decay_does_not_grow():
+    assert EXPERIMENT.grows(read())
+    assert not EXPERIMENT.grows(read("--whole-decay"))
+
+
 def test_the_seed_decides(scripts, undisturbed, tmp_path):
     scripts.assert_seed_decides(undisturbed, tmp_path, "conv1.weight", *REPEATED)
 
@@ -151,38 +199,38 @@ def test_the_seed_decides(scripts, undisturbed, tmp_path):
         (("--learning", "sl", "-tl"), "--learning sl contradicts -tl: give one of them"),
         (("--learning", "tl", "--no-tl"), "--learning tl contradicts --no-tl: give one of them"),
         (("--steps", 0), "--steps 0 must be above 0"),
-        (("--floor", 3), "--floor 3.0 must be above 0 and at most --theta 2.0"),
+        (("--floor", 3), "--floor 3.0 must be at most --theta 2.0, where the thresholds start"),
+        (("--floor", 0), "--floor 0.0 must be above 0"),
         (("--theta", -1), "--theta -1.0 must be above 0"),
         (("--depth", 1), "--depth 1 leaves a pooling without a convolution"),
-        (("--dropout", 1), "--dropout 1.0 must be at least 0 and below 1"),
-        (("--tau", 1), "--tau 1.0 must be at least 0 and below 1"),
-        (("--weight-decay", "nan"), "--weight-decay nan must be a finite number"),
-        (("--spread", "nan"), "--spread nan must be a finite number"),
-        (("--lr", "inf"), "--lr inf must be a finite number"),
-        (("--width", "inf"), "--width inf must be a finite number"),
-        (("--floor", "nan"), "--floor nan must be a finite number"),
-        (("--spread", -1), "--spread -1.0 must not be below 0"),
+        (("--dropout", 1), "--dropout 1.0 must be 0 or above and below 1"),
+        (("--tau", 1), "--tau 1.0 must be 0 or above and below 1"),
+        (("--weight-decay", "nan"), "--weight-decay nan must be 0 or above and finite"),
+        (("--spread", "nan"), "--spread nan must be 0 or above and finite"),
+        (("--lr", "inf"), "--lr inf must be above 0 and finite"),
+        (("--width", "inf"), "--width inf must be above 0 and finite"),
+        (("--floor", "nan"), "--floor nan must be above 0 and finite"),
+        (("--spread", -1), "--spread -1.0 must be 0 or above"),
         (("--decisions", 0), "--decisions 0 must be above 0"),
     ],
 )
 def test_bad_options_are_refused(options, words):
     with pytest.raises(UserError) as caught:
-        completed(make_parser().parse_args(["--quick", *map(str, options)]))
+        read("--quick", *options)
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("-data", "imagenet"), "invalid choice: 'imagenet'"),
-        (("--learning", "bp"), "invalid choice: 'bp'"),
+        (("-data", "imagenet"), "invalid choice 'imagenet'"),
+        (("--learning", "bp"), "invalid choice 'bp'"),
+        (("--batch", 3), "Unrecognized options: --batch"),
     ],
 )
-def test_unknown_words_are_refused(capsys, options, words):
-    with pytest.raises(SystemExit) as caught:
-        make_parser().parse_args(options)
-    assert caught.value.code == 2
-    assert words in capsys.readouterr().err
+def test_unknown_words_are_refused(options, words):
+    with pytest.raises(UserError, match=words):
+        read(*options)
 
 
 def test_a_refusal_is_one_sentence(scripts, tmp_path):
@@ -202,6 +250,6 @@ def test_data_that_are_not_there_are_named(scripts, tmp_path):
 
 def test_a_checkpoint_of_another_network_is_refused(scripts, undisturbed, tmp_path):
     shutil.copy(undisturbed / "checkpoint.pt", tmp_path)
-    done = scripts.run(*REPEATED, "--depth", 3, "--out", tmp_path)
+    done = scripts.call(main, *REPEATED[1:], "--depth", 3, "--out", tmp_path)
     scripts.assert_refused(done, "is a checkpoint of another network")
     assert (tmp_path / "checkpoint.pt").read_bytes() == (undisturbed / "checkpoint.pt").read_bytes()
