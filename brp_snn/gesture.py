@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int, Shaped, UInt8
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader, Dataset
@@ -46,7 +45,7 @@ BATCH = 50
 
 def frames(
     part: EventPart, n_frames: int, side: int, *, factor: int = 1
-) -> UInt8[NDArray[np.uint8], "n 2 frames height width"]:
+) -> UInt8[np.ndarray, "n 2 frames height width"]:
     """Every recording cut into equally long frames, a channel a polarity.
 
     Args:
@@ -68,7 +67,7 @@ def frames(
 
 def gesture_frames(
     part: EventPart, shown: int, side: int, *, factor: int
-) -> UInt8[NDArray[np.uint8], "n 1 frames height width"]:
+) -> UInt8[np.ndarray, "n 1 frames height width"]:
     """The first of 100 frames of every recording, 1 where there was any event of either polarity.
 
     Args:

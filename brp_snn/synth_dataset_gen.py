@@ -45,10 +45,10 @@ class Synthetic(NamedTuple):
         train_targets, test_targets: float32 [n, outputs], values in [-1, 1] or one-hot classes.
     """
 
-    train_inputs: Float32[NDArray[np.float32], "train inputs"]
-    train_targets: Float32[NDArray[np.float32], "train outputs"]
-    test_inputs: Float32[NDArray[np.float32], "test inputs"]
-    test_targets: Float32[NDArray[np.float32], "test outputs"]
+    train_inputs: Float32[np.ndarray, "train inputs"]
+    train_targets: Float32[np.ndarray, "train outputs"]
+    test_inputs: Float32[np.ndarray, "test inputs"]
+    test_targets: Float32[np.ndarray, "test outputs"]
 
 
 def generate(task: str) -> Synthetic:

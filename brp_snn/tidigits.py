@@ -49,12 +49,12 @@ PUBLISHED_FOLDER = Path("DATASETS/tidigits/isolated_digits_tidigits")
 
 
 def energies(
-    waveform: Float[NDArray[np.floating], "samples"],
+    waveform: Float[np.ndarray, "samples"],
     rate: int,
     bands: int = BANDS,
     frames: int = FRAMES,
     n_fft: int = N_FFT,
-) -> Float64[NDArray[np.float64], "bands frames"]:
+) -> Float64[np.ndarray, "bands frames"]:
     """The energy of each mel band in each frame of a recording.
 
     The frames overlap by half and together cover the recording: a window lasts
@@ -92,13 +92,13 @@ def energies(
 
 
 @lru_cache
-def _mel_filters(rate: int, n_fft: int, bands: int) -> Float[NDArray[np.float64], "bands bins"]:
+def _mel_filters(rate: int, n_fft: int, bands: int) -> Float[np.ndarray, "bands bins"]:
     return mel(sr=rate, n_fft=n_fft, n_mels=bands, htk=True, norm=None, dtype=np.float64)
 
 
 def scaled(
-    energy: Float64[NDArray[np.float64], "bands frames"], scaling: Scaling
-) -> Float32[NDArray[np.float32], "bands frames"]:
+    energy: Float64[np.ndarray, "bands frames"], scaling: Scaling
+) -> Float32[np.ndarray, "bands frames"]:
     """Energies of a recording as features; see the top of this file.
 
     Silence has no shares of its energy: they are 0.
@@ -115,7 +115,7 @@ def scaled(
 
 def features(
     speech: Speech, scaling: Scaling = "l1", bands: int = BANDS, frames: int = FRAMES
-) -> Float32[NDArray[np.float32], "n 1 bands frames"]:
+) -> Float32[np.ndarray, "n 1 bands frames"]:
     """The features of all recordings, their bands as the time axis.
 
     Raises:
@@ -167,9 +167,9 @@ class Indices(NamedTuple):
         train, validation, test: positions, int64.
     """
 
-    train: Int64[NDArray[np.int64], "train"]
-    validation: Int64[NDArray[np.int64], "validation"]
-    test: Int64[NDArray[np.int64], "test"]
+    train: Int64[np.ndarray, "train"]
+    validation: Int64[np.ndarray, "validation"]
+    test: Int64[np.ndarray, "test"]
 
 
 def drawn(

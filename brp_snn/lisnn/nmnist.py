@@ -49,7 +49,7 @@ def load(
     return datasets.Dataset(found.name, train, validation_, test, found.n_classes)
 
 
-def _frames(part: datasets.EventPart, steps: int) -> UInt8[NDArray[np.uint8], "n time 2 36 36"]:
+def _frames(part: datasets.EventPart, steps: int) -> UInt8[np.ndarray, "n time 2 36 36"]:
     made = np.zeros((len(part), steps, 2, SIDE, SIDE), np.uint8)
     for one, events in zip(made, progress(part.recordings, len(part), "frames"), strict=True):
         _event(events).toSpikeTensor(one.transpose(1, 2, 3, 0))

@@ -55,8 +55,8 @@ def check_level(kind: str, level: float) -> None:
 
 
 def noisy(
-    images: UInt8[NDArray[np.uint8], "*shape"], kind: str, level: float
-) -> UInt8[NDArray[np.uint8], "*shape"]:
+    images: UInt8[np.ndarray, "*shape"], kind: str, level: float
+) -> UInt8[np.ndarray, "*shape"]:
     """Images under noise, the same in every call; see the top of this file.
 
     Args:
@@ -81,7 +81,7 @@ def noisy(
 
 def load_mnist(
     path: str | Path, kind: str = "train"
-) -> tuple[UInt8[NDArray[np.uint8], "n 784"], Int[NDArray[np.integer], " n"]]:
+) -> tuple[UInt8[np.ndarray, "n 784"], Int[np.ndarray, " n"]]:
     """Images and labels of a part of MNIST, from unpacked files.
 
     Args:
@@ -109,7 +109,7 @@ def _parsed(path: Path, ndim: int) -> NDArray[np.uint8]:
 
 
 def write(
-    folder: Path, part: str, images: UInt8[NDArray[np.uint8], "n pixels"], labels: NDArray[np.int64]
+    folder: Path, part: str, images: UInt8[np.ndarray, "n pixels"], labels: NDArray[np.int64]
 ) -> None:
     """Write a part's images, labels and picture.
 
@@ -127,9 +127,7 @@ def write(
         raise UserError(f"--out {folder} cannot be written: {error.strerror or error}") from error
 
 
-def draw(
-    images: UInt8[NDArray[np.uint8], "n pixels"], labels: Int[NDArray[np.int64], " n"]
-) -> Figure:
+def draw(images: UInt8[np.ndarray, "n pixels"], labels: Int[np.ndarray, " n"]) -> Figure:
     """The first image of each class."""
     side = math.isqrt(images.shape[1])
     figure, axes = plt.subplots(2, 5, sharex=True, sharey=True, layout="constrained")
