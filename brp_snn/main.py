@@ -33,6 +33,7 @@ from typing import Any, NamedTuple, get_args
 import torch
 
 from brp_snn.angles import angles
+from brp_snn.data import LOADERS, SPLITS, Data, Input, Part, Source, load
 from brp_snn.figures import draw_angles, draw_curves
 from brp_snn.function import MODES
 from brp_snn.models import (
@@ -45,7 +46,6 @@ from brp_snn.models import (
     RateNetwork,
     parse_topology,
 )
-from brp_snn.setup import LOADERS, SPLITS, Data, Input, Part, Source, load
 from brp_snn.tidigits import SCALINGS
 from brp_snn.train import LOSSES, OPTIMIZERS, Presentation, Task
 from shared.device import prepare

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from brp_snn.data import SPLITS
 from brp_snn.figures import draw_curves
-from brp_snn.setup import SPLITS
 from brp_snn.tidigits import SCALINGS, SEED, SHARE, drawn, features, split_by_speaker
 from shared import datasets
 from shared.device import prepare

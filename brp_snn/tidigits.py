@@ -6,7 +6,7 @@
 A recording becomes 30 mel bands of 30 frames, however long it is. As published, the network is
 shown a band at every time step, and its first layer convolves over the frames.
 
-    l1       the energies of a band are divided by their sum over the frames (setup.py's)
+    l1       the energies of a band are divided by their sum over the frames (data.py's)
     l2       all energies of a recording are divided by the root of their sum of squares
              (threenet.py's)
     log-l2   the same of their logarithms, of samples in units of 16 bits (this file's)

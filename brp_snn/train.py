@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from brp_snn import layerwise
+from brp_snn.data import Data, Input, Part, evaluation_stream
 from brp_snn.models import Network, RateNetwork
 from brp_snn.nettalk import code_scores
-from brp_snn.setup import Data, Input, Part, evaluation_stream
 from shared.errors import UserError
 from shared.run import progress
 

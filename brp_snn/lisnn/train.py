@@ -29,11 +29,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
+from brp_snn.data import evaluation_stream
 from brp_snn.figures import draw_curves
 from brp_snn.lisnn import nmnist
 from brp_snn.lisnn.LISNN import N_CLASSES, LateralNetwork
 from brp_snn.lisnn.noise_data import KINDS, LEVELS, Noise, check_level, noisy
-from brp_snn.setup import evaluation_stream
 from shared import datasets
 from shared.device import prepare
 from shared.errors import UserError

@@ -7,6 +7,15 @@ import pytest
 import torch
 
 from brp_snn import compare
+from brp_snn.data import (
+    EVALUATION_SEED,
+    Data,
+    Input,
+    Part,
+    Source,
+    evaluation_stream,
+    load,
+)
 from brp_snn.function import MODES
 from brp_snn.gesture import CAMERAS
 from brp_snn.main import (
@@ -22,15 +31,6 @@ from brp_snn.main import (
     without_validation,
 )
 from brp_snn.models import NetworkBuilder, RateNetwork
-from brp_snn.setup import (
-    EVALUATION_SEED,
-    Data,
-    Input,
-    Part,
-    Source,
-    evaluation_stream,
-    load,
-)
 from brp_snn.train import OPTIMIZERS, Presentation, Task
 from shared.datasets import Dataset, EventPart, Events, EventSet, Split
 from shared.errors import UserError

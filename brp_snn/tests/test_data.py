@@ -6,9 +6,11 @@ import torch
 from scipy.io import savemat
 from sklearn.datasets import make_classification
 
+from brp_snn import data as data_sets
 from brp_snn import gesture, nettalk, synth_dataset_gen
-from brp_snn import setup as data_sets
-from brp_snn.setup import Input, Source, SynthDataset, load
+from brp_snn import setup as published
+from brp_snn.data import Input, Source, load
+from brp_snn.setup import SynthDataset
 from brp_snn.synth_dataset_gen import generate
 from shared import datasets
 from shared.datasets import EventPart, Events, EventSet, Recordings, Speech
@@ -140,7 +142,7 @@ def test_gestures_are_parts_by_the_published_classes(tmp_path, scripts):
     frames, label = part[12]
     np.testing.assert_array_equal(frames, made["train_x_100"][12].reshape(100, 32, 32))
     assert label.tolist() == made["train_y"][12].tolist()
-    frames, label = data_sets.Gesture("test", path=path)[3]
+    frames, label = published.Gesture("test", path=path)[3]
     assert (frames.shape, int(label)) == ((1, 100, 32, 32), 3)
     done = scripts.call(gesture.main, "--mat", path, "--batch-size", 4)
     assert done.returncode == 0, done.stderr

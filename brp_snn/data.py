@@ -1,0 +1,392 @@
+"""The data sets of `main.py`, as the networks take them.
+
+Images and analog features become spikes step by step: x[t] = 1 where value > U(0, 1) * randKill,
+with fresh draws U at every step. Spoken digits are shown a band of such values a step, gestures a
+frame a step, of either the first ones. N-MNIST's frames are spikes already.
+
+A rate network has no steps: it gets the values as they are, and frames as channels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+from torch.nn import functional
+
+from brp_snn import gesture
+from brp_snn.gesture import CAMERAS, GESTURE_FRAMES, frames, gesture_frames, stored_frames
+from brp_snn.synth_dataset_gen import generate
+from brp_snn.tidigits import BANDS, Scaling, features, split_by_speaker, split_random
+from shared import datasets
+from shared.errors import UserError
+
+Kind = Literal["values", "frames", "spikes"]
+Task = Literal["classes", "values", "codes"]
+Span = tuple[float, float]
+
+CIFAR10_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
+CIFAR10_SD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
+
+SPLIT_SEED, VALIDATION = 42, 0.1
+
+SPLITS = ("random", "speaker")  # of spoken digits
+
+EVALUATION_SEED = 0x7E57_D2A5
+
+
+def evaluation_stream(device: torch.device) -> torch.Generator:
+    """The random thresholds of evaluations, the same in every epoch and run.
+
+    They may not be the numbers that the run's weights were made of. On the CPU torch looks at 32
+    bits of a seed, so that every seed is also some --seed: that one run takes the next.
+    """
+    is_the_runs = torch.initial_seed() == EVALUATION_SEED
+    return torch.Generator(device).manual_seed(EVALUATION_SEED + is_the_runs)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Samples of one part of a data set, on the device.
+
+    Attributes:
+        inputs: [n, *shape] values or uint8 pixels, or [n, channels, time, *space] frames.
+        targets: float32 [n, outputs], one-hot labels or values to regress.
+    """
+
+    inputs: Shaped[Tensor, "n *inputs"]
+    targets: Float[Tensor, "n outputs"]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def first(self, n: int) -> "Part":
+        """The first n samples."""
+        return Part(self.inputs[:n], self.targets[:n])
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set with what the program must know of it.
+
+    Attributes:
+        name: what was really loaded, for the records.
+        train, validation, test: its parts.
+        kind: "values" are compared with random thresholds at every step, "frames" too, a frame a
+            step, and "spikes" are frames that are shown as they are.
+        shape: shape of one sample at one step.
+        shown: makes float inputs of a batch of stored ones; `training` tells whether the batch may
+            be changed at random.
+        span: values that never spike and that always do.
+        task: "classes", "values" for regression, or "codes" of independent bits.
+        codes: float32 [n, outputs], the words of a code; None for other tasks.
+    """
+
+    name: str
+    train: Part
+    validation: Part
+    test: Part
+    kind: Kind
+    shape: tuple[int, ...]
+    shown: Callable[[Tensor, bool], Tensor]
+    span: Span = (0.0, 1.0)
+    task: Task = "classes"
+    codes: Tensor | None = None
+
+    @property
+    def rate_shape(self) -> tuple[int, ...]:
+        """Shape of one sample for a network without steps: its frames are channels."""
+        if self.kind == "values":
+            return self.shape
+        channels, frames = self.train.inputs.shape[1:3]
+        return (channels * frames, *self.shape[1:])
+
+    def first(self, n: int) -> "Data":
+        """The same set with the first n samples of every part."""
+        return replace(
+            self,
+            train=self.train.first(n),
+            validation=self.validation.first(n),
+            test=self.test.first(n),
+        )
+
+
+def _floats(inputs: Tensor, training: bool) -> Tensor:
+    return inputs.float()
+
+
+def _intensities(pixels: Tensor, training: bool) -> Tensor:
+    return pixels.float() / 255
+
+
+class _Standardised:
+    """CIFAR-10's pixels, standardised a channel; mirrored at random in training where asked."""
+
+    def __init__(self, device: torch.device, mirrored: bool) -> None:
+        self.mean, self.sd = (
+            torch.tensor(values, device=device).view(3, 1, 1)
+            for values in (CIFAR10_MEAN, CIFAR10_SD)
+        )
+        self.mirrored = mirrored
+
+    def __call__(self, pixels: Tensor, training: bool) -> Tensor:
+        images = (_intensities(pixels, training) - self.mean) / self.sd
+        if not (training and self.mirrored):
+            return images
+        chosen = torch.rand(len(images), device=images.device) < 0.5
+        return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
+
+
+def _labelled(split: datasets.Split, n_classes: int, device: torch.device) -> Part:
+    wrong = split.labels[(split.labels < 0) | (split.labels >= n_classes)]
+    if len(wrong):
+        raise UserError(
+            f"a sample has the label {wrong[0]}, but the classes are 0 to {n_classes - 1}: put a "
+            "good copy of the data set in its place"
+        )
+    labels = torch.from_numpy(split.labels)
+    targets = functional.one_hot(labels, n_classes).float().to(device)
+    return Part(torch.from_numpy(np.ascontiguousarray(split.inputs)).to(device), targets)
+
+
+class Source(NamedTuple):
+    """Where data come from and how they are wanted.
+
+    Attributes:
+        root: the data root, None for the default one.
+        device: that holds the data.
+        window: bands of spoken digits and frames of gestures that are shown, the first ones;
+            number of frames that other recordings of events are cut into.
+        split: of spoken digits, "random" or by "speaker".
+        nettalk: file of NETtalk, None for the one below the data root.
+        scaling: of the features of spoken digits, see `tidigits`.
+        limit: samples of each part that are wanted, None for all.
+    """
+
+    root: Path | None
+    device: torch.device
+    window: int = 20
+    split: str = "random"
+    nettalk: Path | None = None
+    scaling: Scaling = "l1"
+    limit: int | None = None
+
+
+def _images(name: str, mirrored: bool = False) -> Callable[[Source], Data]:
+    def load(source: Source) -> Data:
+        found = datasets.load(name, source.root, fallback=True)
+        train, validation, test = (
+            _labelled(split, found.n_classes, source.device)
+            for split in (found.train, found.validation, found.test)
+        )
+        shown = _Standardised(source.device, mirrored) if name == "cifar10" else _intensities
+        shape = tuple(found.train.inputs.shape[1:])
+        return Data(found.name, train, validation, test, "values", shape, shown)
+
+    return load
+
+
+def _synthetic(task: str) -> Callable[[Source], Data]:
+    def load(source: Source) -> Data:
+        made = generate(task)
+        inputs, targets, *tested = (torch.from_numpy(part).to(source.device) for part in made)
+        if task == "regression":  # rates of spikes, and sigmoids, lie in [0, 1]
+            targets, tested[1] = ((1 + values) / 2 for values in (targets, tested[1]))
+        n_train = round(0.9 * len(inputs))
+        return Data(
+            name=f"{task}_synth",
+            train=Part(inputs[:n_train], targets[:n_train]),
+            validation=Part(inputs[n_train:], targets[n_train:]),
+            test=Part(*tested),
+            kind="values",
+            shape=tuple(inputs.shape[1:]),
+            shown=_floats,
+            span=_span(made.train_inputs[:n_train]),
+            task="values" if task == "regression" else "classes",
+        )
+
+    return load
+
+
+def _recorded(source: Source) -> Data:
+    read, factor = CAMERAS["nmnist"]
+    found = read(source.root)
+    train, validation, test = (
+        _labelled(
+            datasets.Split(
+                frames(part.first(source.limit), source.window, found.height, factor=factor),
+                part.labels[: source.limit],
+            ),
+            found.n_classes,
+            source.device,
+        )
+        for part in (found.train, found.validation, found.test)
+    )
+    shape = train.inputs.shape[1:2] + train.inputs.shape[3:]
+    return Data(found.name, train, validation, test, "spikes", tuple(shape), _floats)
+
+
+def _gesture(source: Source) -> Data:
+    _check_window(source.window, GESTURE_FRAMES, "gesture has {} frames, one")
+    stored = stored_frames(source.root)
+    name, splits = _stored(stored, source.window) if stored else _from_archives(source)
+    train, validation, test = (
+        _labelled(split, gesture.GESTURES, source.device) for split in splits
+    )
+    shape = train.inputs.shape[1:2] + train.inputs.shape[3:]
+    return Data(name, train, validation, test, "frames", tuple(shape), _floats)
+
+
+def _stored(
+    found: datasets.GestureFrames, window: int
+) -> tuple[str, tuple[datasets.Split, datasets.Split, datasets.Split]]:
+    whole, test = found.train_frames[:, None, :window], found.test_frames[:, None, :window]
+    rest, held_out = train_test_split(
+        np.arange(len(whole)), test_size=VALIDATION, random_state=SPLIT_SEED
+    )
+    train, validation = (
+        datasets.Split(whole[part], found.train_labels[part]) for part in (rest, held_out)
+    )
+    return "dvs_gesture_mat", (train, validation, datasets.Split(test, found.test_labels))
+
+
+def _from_archives(
+    source: Source,
+) -> tuple[str, tuple[datasets.Split, datasets.Split, datasets.Split]]:
+    read, factor = CAMERAS["dvsgesture"]
+    found = read(source.root)
+    train, validation, test = (
+        datasets.Split(
+            gesture_frames(part.first(source.limit), source.window, found.height, factor=factor),
+            part.labels[: source.limit],
+        )
+        for part in (found.train, found.validation, found.test)
+    )
+    return found.name, (train, validation, test)
+
+
+def _check_window(window: int, most: int, words: str) -> None:
+    if window > most:
+        raise UserError(f"--spike_window {window}: a {words.format(most)} a step; lower it")
+
+
+def _nettalk(source: Source) -> Data:
+    found = datasets.load_nettalk(source.nettalk, root=source.root)
+    arrays = (found.train_inputs, found.train_targets, found.test_inputs, found.test_targets)
+    inputs, targets, *tested = (torch.from_numpy(part).float().to(source.device) for part in arrays)
+    rest, held_out = train_test_split(
+        np.arange(len(inputs)), test_size=VALIDATION, random_state=SPLIT_SEED
+    )
+    return Data(
+        name="nettalk",
+        train=Part(inputs[rest], targets[rest]),
+        validation=Part(inputs[held_out], targets[held_out]),
+        test=Part(*tested),
+        kind="values",
+        shape=tuple(inputs.shape[1:]),
+        shown=_floats,
+        task="codes",
+        codes=torch.from_numpy(found.codes).float().to(source.device),
+    )
+
+
+def _spoken(read: Callable[[Path | None], datasets.Speech]) -> Callable[[Source], Data]:
+    def load(source: Source) -> Data:
+        _check_window(source.window, BANDS, "recording has {} bands, one")
+        speech = read(source.root)
+        by_speaker = source.split == "speaker"
+        indices = split_by_speaker(speech.speakers) if by_speaker else split_random(speech.labels)
+        found = features(speech, source.scaling)[:, :, : source.window]
+        train, validation, test = (
+            _labelled(datasets.Split(found[part], speech.labels[part]), 10, source.device)
+            for part in indices
+        )
+        shape = found.shape[1:2] + found.shape[3:]
+        return Data(speech.name, train, validation, test, "frames", shape, _floats)
+
+    return load
+
+
+def _span(values: NDArray[np.float32]) -> Span:
+    """The range between the 1 % and the 99 % quantile of the values."""
+    bottom, top = np.quantile(values, [0.01, 0.99])
+    return float(bottom), float(top)
+
+
+LOADERS: dict[str, Callable[[Source], Data]] = {
+    "MNIST": _images("mnist"),
+    "FashionMNIST": _images("fashion_mnist"),
+    "CIFAR10": _images("cifar10"),
+    "CIFAR10aug": _images("cifar10", mirrored=True),
+    "tidigits": _spoken(datasets.load_tidigits_or_fsdd),
+    "fsdd": _spoken(datasets.load_fsdd),
+    "dvsgesture": _gesture,
+    "nmnist": _recorded,
+    "nettalk": _nettalk,
+    "regression_synth": _synthetic("regression"),
+    "classification_synth": _synthetic("classification"),
+}
+"""What --dataset knows."""
+
+
+def load(name: str, source: Source) -> Data:
+    """A data set by its name on the command line.
+
+    Raises:
+        UserError: the name is unknown, or the set cannot be had.
+    """
+    if name not in LOADERS:
+        raise UserError(f"--dataset {name} is not one of {', '.join(LOADERS)}")
+    data = LOADERS[name](source)
+    return data if source.limit is None else data.first(source.limit)
+
+
+class Input:
+    """The input of one presentation, a few steps at a time.
+
+    Args:
+        data: tells how inputs are shown.
+        inputs: a batch of stored inputs.
+        rand_kill: factor of the random thresholds.
+        training: may be changed at random.
+        generator: of the thresholds.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        inputs: Shaped[Tensor, "batch *inputs"],
+        rand_kill: float,
+        training: bool,
+        generator: torch.Generator,
+    ) -> None:
+        self.kind = data.kind
+        self.values = data.shown(inputs, training)
+        low, high = data.span
+        self.levels = self.values if data.span == (0, 1) else (self.values - low) / (high - low)
+        self.rand_kill, self.generator = rand_kill, generator
+
+    def rates(self) -> Float[Tensor, "batch *shape"]:
+        """The input of a network without steps."""
+        return self.values if self.kind == "values" else self.values.flatten(1, 2)
+
+    def steps(self, window: int) -> int:
+        """Length of the presentation: the number of frames where there are any, else window."""
+        return window if self.kind == "values" else self.values.shape[2]
+
+    def __call__(self, start: int, stop: int) -> Float[Tensor, "time batch *shape"]:
+        """The spikes of the steps from start to before stop; every step is drawn once."""
+        if self.kind == "values":
+            shown = self.levels.expand(stop - start, *self.levels.shape)
+        else:
+            shown = self.levels[:, :, start:stop].movedim(2, 0)
+        if self.kind == "spikes":
+            return shown
+        draws = torch.rand(shown.shape, generator=self.generator, device=shown.device)
+        return torch.gt(shown, draws.mul_(self.rand_kill), out=draws)
