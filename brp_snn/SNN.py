@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from brp_snn.function import ActFun
 from brp_snn.lisnn.LISNN import connected
 from brp_snn.main import main
-from brp_snn.models import Neuron, act_fun, mem_update
+from brp_snn.models import Neuron, act_fun, mem_update, own_precision
 from shared.errors import UserError
 from shared.options import script
 
@@ -40,12 +40,12 @@ class SNN(nn.Module):
     def forward(
         self, input: Float[Tensor, "batch *inputs"], task: str, time_window: int
     ) -> Float[Tensor, "batch classes"]:
-        """The readout: the mean number of output spikes a step.
+        """The readout: the mean number of output spikes per step.
 
         Args:
             input: intensities that are compared with new random numbers at every step ("mnist"),
-                the same bits at every step ("nettalk"), or [batch, frames, ...], a frame a step
-                ("gesture").
+                the same bits at every step ("nettalk"), or [batch, frames, ...], one
+                frame per step ("gesture").
             task: how it is shown.
             time_window: steps.
 
@@ -60,9 +60,10 @@ class SNN(nn.Module):
             steps = input.expand(time_window, *input.shape)
         if task == "mnist":
             steps = steps > torch.rand(steps.shape, device=input.device)
-        spikes = steps.flatten(2).to(self.fc1.weight.dtype)
-        hidden = connected(spikes, self.fc1, Neuron())
-        return connected(hidden, self.fc2, Neuron()).mean(0)
+        with own_precision(input):
+            spikes = steps.flatten(2).to(self.fc1.weight.dtype)
+            hidden = connected(spikes, self.fc1, Neuron())
+            return connected(hidden, self.fc2, Neuron()).mean(0)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Arrays are [time, rows, height, width] with rows = batch times channels; a layer without space has
 height 1 and its units as width. On CUDA the functions are those of `_kernels_cuda` where Triton is
-installed; on other devices they are made of torch operations.
+installed; on other devices, and in other precisions than 32 and 64 bits, they are made of torch
+operations.
 """
 
 import importlib
@@ -79,12 +80,29 @@ def _chain(potential, signal, threshold, lens, decay, ph, pw):  # type: ignore[n
                     potential[t, m, h, w] = kept + (g - v * carried if near else zero)
 
 
+def by_numba(tensor: Tensor) -> bool:
+    """Whether numba's kernels can take a tensor: of numbers on the CPU, of 32 or 64 bits each.
+
+    `torch.export` looks at shapes in place of numbers, and follows torch's operations only.
+    """
+    return tensor.device.type == "cpu" and _is_for_kernels(tensor)
+
+
+def _is_for_kernels(tensor: Tensor) -> bool:
+    is_traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    return tensor.dtype in (torch.float32, torch.float64) and not is_traced
+
+
+def _elsewhere(tensor: Tensor) -> Any:
+    """What holds the functions for a tensor that numba's kernels cannot take, by their names."""
+    has_kernels = tensor.device.type == "cuda" and _is_for_kernels(tensor)
+    return _for_cuda() if has_kernels else _ByTorch
+
+
 @cache
-def _elsewhere(device: str) -> Any:
-    """What holds the functions for devices of that kind, by their names; not for the CPU."""
-    if device == "cuda" and importlib.util.find_spec("triton"):
-        return importlib.import_module("brp_snn._kernels_cuda")
-    return _ByTorch
+def _for_cuda() -> Any:
+    has_triton = importlib.util.find_spec("triton") is not None
+    return importlib.import_module("brp_snn._kernels_cuda") if has_triton else _ByTorch
 
 
 def views(*tensors: Tensor) -> list[Any]:
@@ -111,12 +129,12 @@ def integrate(
         neuron: constants of the units.
         pool: size of the average pooling.
     """
-    if current.device.type == "cpu":
+    if by_numba(current):
         constants = scalars(current, neuron.threshold, neuron.decay)
         arrays = views(current, before, pooled)
         _integrate(*arrays, *constants, *pool)  # type: ignore[call-arg]
     else:
-        _elsewhere(current.device.type).integrate(current, before, pooled, neuron, pool)
+        _elsewhere(current).integrate(current, before, pooled, neuron, pool)
 
 
 def teach(
@@ -127,17 +145,17 @@ def teach(
     Args:
         potential: [time, rows, height, width], potentials, of which the gradient takes the place.
         signal: [rows, height, width], gradient of the spikes at every step.
-        after: [rows, height, width], gradient of the potential at the step behind the last; that
+        after: [rows, height, width], gradient of the potential at the step after the last; that
             at the first step takes its place.
         neuron: constants of the units.
         look: leave the potentials as they are and only bring `after` to the first step.
     """
-    if potential.device.type == "cpu":
+    if by_numba(potential):
         constants = scalars(potential, neuron.threshold, neuron.lens, neuron.decay)
         gradient = potential.new_empty((0,) * 4) if look else potential
         _teach(*views(potential, signal, after, gradient), *constants)
     else:
-        _elsewhere(potential.device.type).teach(potential, signal, after, neuron, look=look)
+        _elsewhere(potential).teach(potential, signal, after, neuron, look=look)
 
 
 def chain(potential: Tensor, signal: Tensor, neuron: Neuron, pool: tuple[int, int]) -> None:
@@ -149,12 +167,12 @@ def chain(potential: Tensor, signal: Tensor, neuron: Neuron, pool: tuple[int, in
         neuron: constants of the units.
         pool: size of the average pooling.
     """
-    if potential.device.type == "cpu":
+    if by_numba(potential):
         constants = scalars(potential, neuron.threshold, neuron.lens, neuron.decay)
         arrays = views(potential, signal)
         _chain(*arrays, *constants, *pool)  # type: ignore[call-arg]
     else:
-        _elsewhere(potential.device.type).chain(potential, signal, neuron, pool)
+        _elsewhere(potential).chain(potential, signal, neuron, pool)
 
 
 def integrate_by_torch(

@@ -5,7 +5,7 @@ multiply-accumulates of layer l, and u(l) and x(l) the number of its units and o
 
     forward    n m(l) for every layer
     weights    n m(l) for every layer that learns
-    through    n m(l) for every layer behind the first that learns, where a gradient of its input is
+    through    n m(l) for every layer after the first that learns, where a gradient of its input is
                formed: BP and FA; the plain form also in BRP, DRTP, DFA and sDFA, whose signal then
                replaces it
     signals    batch classes u(l) for every hidden layer that learns, in modes that project a
@@ -26,17 +26,19 @@ on single units, of which there are some 10 u(l) a step in every mode.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 
-from brp_snn.function import LOCAL, PROJECTED, Mode
+from brp_snn.function import LOCAL, MODES, PROJECTED, Mode
 from brp_snn.layerwise import PIECE, horizon
 from brp_snn.models import Layer, Neuron, parse_topology
+from brp_snn.words import check_word
 
 Form = Literal["plain", "layerwise"]
 """`models.NetworkBuilder` under autograd, or `layerwise.gradients`."""
 
+FORMS: tuple[Form, ...] = get_args(Form)
 
 PAPERS = Neuron()
 
@@ -134,7 +136,7 @@ def step_cost(
     dtype: torch.dtype = torch.float32,
     freeze_conv_layers: bool = False,
 ) -> Cost:
-    """Costs of a training step, by the formulae at the top of this file; no dropout.
+    """Costs of a training step, by the formulas at the top of this file; no dropout.
 
     Args:
         topology: as in `models`.
@@ -149,7 +151,10 @@ def step_cost(
 
     Raises:
         TopologyError: the topology does not parse.
+        ValueError: there is no such mode or form.
     """
+    check_word("mode", mode, MODES)
+    check_word("form", form, FORMS)
     layers = sizes(topology, shape, freeze_conv_layers=freeze_conv_layers)
     plain = form == "plain"
     kept = _kept_by_autograd(layers, mode, steps) if plain else 0

@@ -1,4 +1,4 @@
-"""The learning modes and the autograd functions behind them: what stands in for the chain rule."""
+"""The learning modes and their autograd functions: what stands in for the chain rule."""
 
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd import Function
 from torch.nn.grad import conv1d_input, conv1d_weight, conv2d_input, conv2d_weight
+
+from brp_snn.words import check_word
 
 _CONVOLUTIONS = {3: (conv1d_input, conv1d_weight), 4: (conv2d_input, conv2d_weight)}
 _FORWARD = {3: torch.nn.functional.conv1d, 4: torch.nn.functional.conv2d}
@@ -73,7 +75,9 @@ def teaching_signal(
 
     Raises:
         RuntimeError: the mode needs what is None.
+        ValueError: the mode projects no signal, or there is none of that name.
     """
+    check_word("mode that projects a signal", mode, PROJECTED)
     if labels is None:
         raise RuntimeError(f"{mode} needs the targets: nothing is learned without them")
     if mode in OF_TARGETS:
@@ -92,7 +96,7 @@ class HookFunction(Function):
     Its `apply` is `trainingHook(input, labels, y, fixed_fb_weights, train_mode)`. With a batch of
     n: input [n, *units], labels [n, classes], y [n, classes], fixed_fb_weights [classes, *units].
     y may be filled with the readout as late as the backward pass. What a mode does not need may be
-    None.
+    None. A train_mode that there is not is a ValueError.
     """
 
     @staticmethod
@@ -105,6 +109,7 @@ class HookFunction(Function):
         train_mode: Mode,
     ) -> Tensor:
         """The input itself."""
+        check_word("mode", train_mode, MODES)
         # Not saved for the backward pass: autograd would refuse a y that was filled since.
         ctx.taught = labels, y, fixed_fb_weights
         ctx.mode = train_mode
@@ -147,7 +152,7 @@ class FeedbackAlignment(Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradient of the input by the feedback weights, that of the weights as it is."""
         x, weight, feedback = ctx.saved_tensors
-        (g,) = gradients
+        g = gradients[0].to(feedback)  # under autocast the forward pass gave half of its digits
         to_input = to_weight = None
         if weight.dim() == 2:
             if ctx.needs_input_grad[0]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader, Dataset
 
+from brp_snn.words import check_word
 from shared.datasets import (
     DatasetMissingError,
     EventPart,
@@ -114,8 +115,7 @@ class Gesture(Dataset[tuple[Tensor, Tensor]]):
         *,
         path: Path | None = None,
     ) -> None:
-        if train_or_test not in ("train", "test"):
-            raise ValueError(f"the parts are train and test, not {train_or_test!r}")
+        check_word("part", train_or_test, ("train", "test"))
         found = load_gesture_frames(path)
         self.x_values = torch.from_numpy(getattr(found, f"{train_or_test}_frames"))
         labels = torch.from_numpy(getattr(found, f"{train_or_test}_labels"))

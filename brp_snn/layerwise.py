@@ -27,7 +27,7 @@ from torch import Tensor
 
 from brp_snn import _kernels
 from brp_snn.function import LOCAL
-from brp_snn.models import Block, FC_block, Network, Neuron
+from brp_snn.models import Block, FC_block, Network, Neuron, own_precision, told_by
 
 Draw = Callable[[int, int], Float[Tensor, "time batch *shape"]]
 """The input of steps `start` to `stop`, drawn once each and in order."""
@@ -231,7 +231,7 @@ def _clear_gradients(network: Network) -> None:
 
 @torch.no_grad()
 def readout(network: Network, draw: Draw, steps: int, batch: int) -> Float[Tensor, "batch classes"]:
-    """The mean number of output spikes a step.
+    """The mean number of output spikes per step; see `models.told_by` for NaN.
 
     Args:
         network: its weights; hidden units are dropped where it is in training.
@@ -243,7 +243,8 @@ def readout(network: Network, draw: Draw, steps: int, batch: int) -> Float[Tenso
         ValueError: the samples have another shape than the network takes.
     """
     layers = [_Layer(block, network.neuron, batch) for block in network.blocks]
-    return _stream(network, layers, draw, steps, lambda: None, keep=False)
+    with own_precision(layers[0].last):
+        return _stream(network, layers, draw, steps, lambda: None, keep=False)
 
 
 def _stream(
@@ -256,13 +257,13 @@ def _stream(
 ) -> Tensor:
     total = layers[0].last.new_zeros(layers[0].batch, network.n_classes)
     for start in range(0, steps, PIECE):
-        x = draw(start, min(start + PIECE, steps))
+        x = draw(start, min(start + PIECE, steps)).to(total.dtype)
         network.check(tuple(x.shape[2:]))
         for layer in layers:
             x = layer.run(x, keep and (layer.learns or layer.block.is_output))
         total += x.sum(0)
         after_piece()
-    return total / steps
+    return told_by(total / steps, [layer.last for layer in layers])
 
 
 @torch.no_grad()
@@ -284,12 +285,17 @@ def gradients(
 
     Raises:
         ValueError: the samples have another shape than the network takes.
+        RuntimeError: in `torch.inference_mode`, whose tensors no optimizer may use.
     """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "no gradients in torch.inference_mode: leave it, layerwise.gradients builds no graph"
+        )
     layers = [_Layer(block, network.neuron, len(targets)) for block in network.blocks]
     _clear_gradients(network)
-    if network.mode in LOCAL:
-        return _local(network, layers, draw, steps, targets, loss)
-    return _stored(network, layers, draw, steps, targets, loss)
+    learn = _local if network.mode in LOCAL else _stored
+    with own_precision(layers[0].last):
+        return learn(network, layers, draw, steps, targets, loss)
 
 
 def _local(
@@ -302,7 +308,7 @@ def _local(
             layer.learns = False
         elif layer.learns:
             taught.append((layer, layer.signal(targets, None), layer.add_weight_gradient))
-    reach = horizon(network.neuron, targets.dtype)
+    reach = horizon(network.neuron, layers[-1].last.dtype)
 
     def learn() -> None:
         for layer, signal, add in taught:
@@ -319,11 +325,11 @@ def _local(
 def _stored(
     network: Network, layers: list[_Layer], draw: Draw, steps: int, targets: Tensor, loss: Loss
 ) -> Outcome:
-    x = draw(0, steps)
+    x = draw(0, steps).to(layers[0].last.dtype)
     network.check(tuple(x.shape[2:]))
     for layer in layers:
         x = layer.run(x, keep=True)
-    output = x.sum(0) / steps
+    output = told_by(x.sum(0) / steps, [layer.last for layer in layers])
     value, to_spikes = _settled(loss, output, targets, steps)
     first = next((i for i, layer in enumerate(layers) if layer.learns), len(layers))
     to_output: Tensor | None = None

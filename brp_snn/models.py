@@ -14,17 +14,19 @@ here are the plain form, which `layerwise` is checked against; it computes the s
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brp_snn.function import OF_READOUT, ActFun, Mode
+from brp_snn.function import MODES, OF_READOUT, ActFun, Mode
 from brp_snn.module import FA_wrapper, TrainingHook
+from brp_snn.words import check_word
 from shared.errors import UserError
 
 GRAMMAR = (
@@ -45,10 +47,15 @@ ACTIVATIONS: dict[Act, Callable[[Tensor], Tensor]] = {
 
 
 class Activation(nn.Module):
-    """The activation of continuous units, by its name in `ACTIVATIONS`."""
+    """The activation of continuous units, by its name in `ACTIVATIONS`.
+
+    Raises:
+        ValueError: there is no such name.
+    """
 
     def __init__(self, activation: Act) -> None:
         super().__init__()
+        check_word("activation", activation, ACTIVATIONS)
         self.act = ACTIVATIONS[activation]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,6 +67,8 @@ Init = Literal["torch", "he"]
 """Initial weights of a unit with n inputs: "torch" for what torch's layers draw by themselves,
 U(-1/sqrt n, 1/sqrt n), as published; "he" for U(-sqrt(6/n), sqrt(6/n)). Biases are torch's in
 both."""
+
+INITS: tuple[Init, ...] = get_args(Init)
 
 
 class TopologyError(UserError):
@@ -119,7 +128,7 @@ def parse_topology(topology: str) -> list[Layer]:
         for word in words:
             if not (word.isascii() and word.isdigit()):
                 raise TopologyError(
-                    f"--topology {topology}: {word!r} behind {kind} is no number; {GRAMMAR}"
+                    f"--topology {topology}: {word!r} after {kind} is no number; {GRAMMAR}"
                 )
         if len(words) < _NUMBERS[kind]:
             raise TopologyError(
@@ -171,6 +180,37 @@ def mem_update(
     if lateral is not None:
         mem = mem + lateral(spike)
     return mem, act_fun(mem, neuron.threshold, neuron.lens)
+
+
+def own_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Computes in the weights' own precision within: autocast does not reach in.
+
+    Whether a unit spikes is a comparison of a sum over inputs and steps with a threshold, and half
+    of the digits decide it otherwise.
+
+    Args:
+        x: on the device that is computed on.
+    """
+    kind = x.device.type
+    is_on = torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if is_on else nullcontext()
+
+
+def told_by(
+    output: Float[Tensor, "batch classes"], potentials: Iterable[Float[Tensor, "..."]]
+) -> Float[Tensor, "batch classes"]:
+    """The readout, NaN for samples with a unit whose potential is no finite number.
+
+    Such a unit never spikes, so that a readout of spikes would look like any other. Whatever made
+    it so, an input or a weight, its potential stays NaN: those of the last step tell of all steps.
+
+    Args:
+        output: the readout.
+        potentials: of each layer at the last step, the samples being the slowest axis.
+    """
+    for potential in potentials:
+        output = output + (0 * potential.detach()).reshape(len(output), -1).sum(1, keepdim=True)
+    return output
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +265,7 @@ class Block(nn.Module):
         if min(self.out_shape) < 1:
             raise TopologyError(
                 f"--topology: the input of {'_'.join(map(str, layer))} is {shape}, too small for "
-                "its kernel and the pooling behind it; drop a layer or add padding"
+                "its kernel and the pooling after it; drop a layer or add padding"
             )
         if not is_output:
             dim_hook = (teaching.n_classes, *self.unit_shape)
@@ -383,6 +423,7 @@ class Network(nn.Module):
 
     Raises:
         TopologyError: the topology does not parse or does not fit the shape.
+        ValueError: there is no such mode, or no such way to draw weights.
     """
 
     POOLINGS: ClassVar[dict[int, Callable[[Tensor, tuple[int, ...]], Tensor]]] = {
@@ -403,6 +444,8 @@ class Network(nn.Module):
         init: Init = "torch",
     ) -> None:
         super().__init__()
+        check_word("mode", mode, MODES)
+        check_word("way to draw weights", init, INITS)
         self.mode, self.neuron, self.shape = mode, neuron, tuple(shape)
         feedback_stream = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         layers = parse_topology(topology)
@@ -467,16 +510,23 @@ class NetworkBuilder(Network):
         spikes: Float[Tensor, "batch channels time *space"],
         targets: Float[Tensor, "batch classes"],
     ) -> Float[Tensor, "batch classes"]:
-        """The readout: the mean number of output spikes a step.
+        """The readout: the mean number of output spikes per step; see `told_by` for NaN.
 
         Args:
-            spikes: the input at every step.
+            spikes: the input at every step, in any type.
             targets: what the hidden layers may be taught by.
 
         Raises:
             ValueError: the samples have another shape than the network takes.
         """
-        steps = spikes.movedim(2, 0)
+        with own_precision(spikes):
+            return self._presented(spikes.movedim(2, 0).to(self.blocks[0].weight.dtype), targets)
+
+    def _presented(
+        self,
+        steps: Float[Tensor, "time batch *shape"],
+        targets: Float[Tensor, "batch classes"],
+    ) -> Float[Tensor, "batch classes"]:
         self.check(tuple(steps.shape[2:]))
         y = self.unfilled(steps[0])
         batch = steps.shape[1]
@@ -492,7 +542,7 @@ class NetworkBuilder(Network):
                 if (mask := masks[i]) is not None:
                     x = x * mask
             total = total + x
-        output = total / len(steps)
+        output = told_by(total / len(steps), [potential for potential, _ in states])
         if y is not None:
             y.copy_(output.detach())
         return output

@@ -14,6 +14,7 @@ from brp_snn.function import (
     teaching_signal,
     trainingHook,
 )
+from brp_snn.words import check_word
 
 __all__ = ["FA_wrapper", "Mode", "TrainingHook"]
 
@@ -45,8 +46,7 @@ class TrainingHook(nn.Module):
         feedback_stream: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if train_mode not in MODES:
-            raise ValueError(f"no mode is called {train_mode!r}: choose from {', '.join(MODES)}")
+        check_word("mode", train_mode, MODES)
         self.train_mode = train_mode
         self.fixed_fb_weights: Tensor
         feedback = None

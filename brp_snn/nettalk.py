@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from brp_snn.words import check_word
 from shared.datasets import load_nettalk
 from shared.options import script
 
@@ -96,8 +97,7 @@ class Nettalk(Dataset[tuple[UInt8[Tensor, "189"], UInt8[Tensor, "26"]]]):
         *,
         path: Path | None = None,
     ) -> None:
-        if train_or_test not in ("train", "test"):
-            raise ValueError(f"the parts are train and test, not {train_or_test!r}")
+        check_word("part", train_or_test, ("train", "test"))
         found = load_nettalk(path)
         self.x_values = torch.from_numpy(getattr(found, f"{train_or_test}_inputs"))
         self.y_values = torch.from_numpy(getattr(found, f"{train_or_test}_targets"))

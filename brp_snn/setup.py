@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from brp_snn import gesture
-from brp_snn.synth_dataset_gen import FOLDER
+from brp_snn.synth_dataset_gen import FOLDER, SIZES
 from brp_snn.tidigits import PUBLISHED_FOLDER, SEED, SHARE, drawn, features
+from brp_snn.words import check_word
 from shared import datasets
 from shared.errors import UserError
 
@@ -33,9 +34,12 @@ class SynthDataset(TensorDataset):
 
     Raises:
         UserError: it has not been written.
+        ValueError: there is no such task or part.
     """
 
     def __init__(self, select: str, type: str, folder: Path = FOLDER) -> None:
+        check_word("synthetic task", select, SIZES)
+        check_word("part", type, ("train", "test"))
         path = folder / select / f"{type}.pt"
         if not path.is_file():
             raise UserError(f"{path} is not there: run synth_dataset_gen.py first")
@@ -69,7 +73,7 @@ class Tidigits(TensorDataset):
 
     Raises:
         DatasetError: the recordings are not there, or damaged.
-        KeyError: there is no such part.
+        ValueError: there is no such part.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Tidigits(TensorDataset):
         *,
         folder: Path = PUBLISHED_FOLDER,
     ) -> None:
+        check_word("part", train_or_test, ("train", "valid", "test"))
         speech = datasets.load_tidigits(folder=folder)
         rest, test = drawn(speech.labels, SHARE, SEED)
         chosen = {"train": rest, "valid": rest, "test": test}[train_or_test]

@@ -25,6 +25,7 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 from sklearn.datasets import make_classification
 
+from brp_snn.words import check_word
 from shared.errors import UserError
 from shared.options import script
 
@@ -55,8 +56,9 @@ def generate(task: str) -> Synthetic:
     """Draw one of the sets of `SIZES`, as published.
 
     Raises:
-        KeyError: there is no such task.
+        ValueError: there is no such task.
     """
+    check_word("synthetic task", task, SIZES)
     if task == "regression":
         return draw_regression(*SIZES[task], N_OUTPUTS, SIDE)
     return draw_classification(*SIZES[task], N_OUTPUTS, SIDE, INFORMATIVE)

@@ -27,6 +27,7 @@ from scipy.signal import lfilter
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.preprocessing import normalize
 
+from brp_snn.words import check_word
 from shared.datasets import Speech, load_tidigits, load_tidigits_or_fsdd
 from shared.errors import UserError
 from shared.options import check_positive, script
@@ -83,8 +84,8 @@ def energies(
         )
     length = round(len(waveform) / (frames / 2 + 1 / 2))
     starts = np.linspace(0, len(waveform) - length, frames).round().astype(int)
-    emphasised = lfilter([1, -PRE_EMPHASIS], [1], FULL_SCALE * waveform.astype(np.float64))
-    windows = np.lib.stride_tricks.sliding_window_view(emphasised, length)[starts]
+    emphasized = lfilter([1, -PRE_EMPHASIS], [1], FULL_SCALE * waveform.astype(np.float64))
+    windows = np.lib.stride_tricks.sliding_window_view(emphasized, length)[starts]
     n_fft = max(n_fft, 1 << (length - 1).bit_length())
     power = np.abs(rfft(windows * np.hamming(length), n_fft)) ** 2 / n_fft
     found: NDArray[np.float64] = _mel_filters(rate, n_fft, bands) @ power.T
@@ -102,7 +103,11 @@ def scaled(
     """Energies of a recording as features; see the top of this file.
 
     Silence has no shares of its energy: they are 0.
+
+    Raises:
+        ValueError: there is no such scaling.
     """
+    check_word("scaling", scaling, SCALINGS)
     if scaling == "l1":
         found = normalize(energy, norm="l1")
     else:
@@ -120,7 +125,9 @@ def features(
 
     Raises:
         UserError: a recording is too short.
+        ValueError: there is no such scaling.
     """
+    check_word("scaling", scaling, SCALINGS)
     found = [
         scaled(energies(waveform, speech.rate, bands, frames), scaling)
         for waveform in speech.waveforms

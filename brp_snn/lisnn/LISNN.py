@@ -4,8 +4,8 @@
     s[t] = 1 where V[t] > threshold
 
 The lateral term, in the convolutional layers, is a depth-wise convolution of the layer's own spikes
-of the step before. Two convolutions, each with average pooling by 2 behind it, then two fully
-connected layers; the mean number of output spikes a step is the readout.
+of the step before. Two convolutions, each followed by average pooling by 2, then two fully
+connected layers; the mean number of output spikes per step is the readout.
 
 Source: Cheng, Hao, Xu and Xu, LISNN, IJCAI 2020, doi 10.24963/ijcai.2020/211.
 
@@ -21,11 +21,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from brp_snn import _kernels as plain_kernels
 from brp_snn.function import ActFun as ActFun
 from brp_snn.lisnn import _kernels as lateral_kernels
-from brp_snn.models import Neuron
+from brp_snn.models import Neuron, own_precision
 from brp_snn.models import act_fun as act_fun
 from brp_snn.models import mem_update as mem_update
 from shared.errors import UserError
@@ -65,6 +66,9 @@ class Membrane(Function):
         else:
             lateral = lateral.detach()
             lateral_kernels.integrate(current, lateral, pooled, neuron, pool)
+        # A potential that is no number never spikes, and stays none: the last step's spikes are
+        # made none, too, so that the layers that follow, and the readout, tell of it.
+        pooled[-1] += functional.avg_pool2d(0 * current[-1], pool)
         if any(ctx.needs_input_grad):
             ctx.potential, ctx.lateral, ctx.neuron, ctx.pool = current, lateral, neuron, pool
         return pooled
@@ -173,17 +177,21 @@ class LateralNetwork(nn.Module):
     def forward(
         self, spikes: Float[Tensor, "time batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        """The readout: the mean number of output spikes a step, in [0, 1].
+        """The readout: the mean number of output spikes per step, in [0, 1].
+
+        It is NaN for samples that give a unit a potential that is no finite number.
 
         Raises:
             ValueError: the samples have another shape than the network takes.
         """
         if tuple(spikes.shape[2:]) != self.shape:
             raise ValueError(f"this network takes {self.shape} a step, not {spikes.shape[2:]}")
-        maps = convolved(spikes, self.conv1, self.lateral1, self.neuron)
-        maps = convolved(maps, self.conv2, self.lateral2, self.neuron)
-        hidden = connected(maps.flatten(2), self.fc1, self.neuron)
-        return connected(hidden, self.fc2, self.neuron).mean(0)
+        with own_precision(spikes):
+            maps = spikes.to(self.fc1.weight.dtype)
+            for conv, lateral in ((self.conv1, self.lateral1), (self.conv2, self.lateral2)):
+                maps = convolved(maps, conv, lateral, self.neuron)
+            hidden = connected(maps.flatten(2), self.fc1, self.neuron)
+            return connected(hidden, self.fc2, self.neuron).mean(0)
 
 
 class Options(Protocol):
@@ -228,4 +236,4 @@ class LISNN(LateralNetwork):
             spikes = input[..., :time_window].movedim(-1, 0)
         else:
             spikes = input > torch.rand(time_window, *input.shape, device=input.device)
-        return super().forward(spikes.to(self.fc1.weight.dtype))
+        return super().forward(spikes)

@@ -4,7 +4,7 @@
 
 The lateral convolution is depth-wise: no map sees another, so that a map of a sample goes through
 all steps on its own, in a core's cache. Arrays are [time, rows, height, width] with rows = batch
-times channels. Each function has a form of torch operations for devices other than the CPU.
+times channels. Each function has a form of torch operations for what numba cannot take.
 """
 
 import itertools
@@ -15,7 +15,7 @@ from numba import njit, prange
 from torch import Tensor
 from torch.nn import functional
 
-from brp_snn._kernels import scalars, views
+from brp_snn._kernels import by_numba, scalars, views
 from brp_snn.models import Neuron
 
 # A map is laid out flat with a border as wide as half the kernel: a tap of the kernel is then one
@@ -100,7 +100,7 @@ def _chain(  # type: ignore[no-untyped-def]
     reach = kernel // 2
     stride = width + 2 * reach
     size = height * stride
-    centre = reach * stride + reach
+    center = reach * stride + reach
     zero = potential.dtype.type(0)
     scale = potential.dtype.type(1.0 / (ph * pw))
     for m in prange(n_rows):
@@ -117,16 +117,16 @@ def _chain(  # type: ignore[no-untyped-def]
                     inside = h < high * ph and w < wide * pw
                     g = signal[t, m, h // ph, w // pw] * scale if inside else zero
                     g += sideways[h * stride + w]
-                    carried = decay * later[centre + h * stride + w]
+                    carried = decay * later[center + h * stride + w]
                     kept = zero if v > threshold else carried
                     near = abs(v - threshold) < lens
                     found = kept + (g - v * carried if near else zero)
-                    later[centre + h * stride + w] = found
+                    later[center + h * stride + w] = found
                     potential[t, m, h, w] = found
             if t > 0:
                 _spikes_into(potential[t - 1, m], spikes, stride, reach, threshold)
                 # The border of `later` is 0: what lies beside the map does not count.
-                own = later[centre : centre + size]
+                own = later[center : center + size]
                 for i in range(kernel):
                     for j in range(kernel):
                         start = i * stride + j
@@ -146,7 +146,7 @@ def integrate(
         neuron: constants of the units.
         pool: size of the average pooling.
     """
-    if current.device.type == "cpu":
+    if by_numba(current):
         constants = scalars(current, neuron.threshold, neuron.decay)
         arrays = views(current, lateral, pooled)
         _integrate(*arrays, *constants, *pool)  # type: ignore[call-arg]
@@ -169,7 +169,7 @@ def chain(
     Returns:
         Gradient of the lateral weights, [channels, kernel, kernel].
     """
-    if potential.device.type != "cpu":
+    if not by_numba(potential):
         return chain_by_torch(potential, signal, lateral, neuron, pool)
     # A sum for every row, added up afterwards: threads do not share one, and their number does not
     # change the result.

@@ -218,7 +218,7 @@ def test_the_seed_decides(scripts, undisturbed, tmp_path):
     ("options", "words"),
     [
         (("--topology", "FC_20_DENSE_10"), "'DENSE' is no layer; a topology joins layers by _"),
-        (("--topology", "CONV_8_5_x_2_FC_10"), "'x' behind CONV is no number"),
+        (("--topology", "CONV_8_5_x_2_FC_10"), "'x' after CONV is no number"),
         (("--topology", "CONV_8_5_1"), "CONV at its end lacks numbers"),
         (("--topology", "CONV_8_3_1_1"), "must end with FC_{units}"),
         (("--topology", "FC_8_CONV_8_3_1_1_FC_10"), "CONV cannot follow FC"),

@@ -51,7 +51,7 @@ def test_shapes_follow_from_the_input(topology, shape, sizes):
         ("FC", (4,), "FC at its end lacks numbers"),
         ("FC_0", (4,), "FC_0 must have units"),
         ("CONV_4_3_0_1_FC_2", (1, 8, 8), "CONV_4_3_0_1 must have units, kernel and stride above"),
-        ("FC_-3", (4,), "'-3' behind FC is no number"),
+        ("FC_-3", (4,), "'-3' after FC is no number"),
         ("CONV_4_3_1_1_FC_2", (1, 8), "CONV needs input of shape"),
         ("C_4_5_1_0_FC_2", (1, 4), "too small for its kernel and the pooling"),
         ("CONV_2_1_1_0_CONV_2_1_1_0_CONV_2_1_1_0_FC_2", (1, 4, 4), "too small"),
