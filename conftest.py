@@ -93,6 +93,12 @@ class Scripts:
         code = int(ended.value.code or 0)
         return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
+    def run_or_call(
+        self, main: Callable[[], None] | None, script: str | Path, *options: object
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a script, or its main in this process where that is given."""
+        return self.run(script, *options) if main is None else self.call(main, *options)
+
     def run_offline(self, script: str | Path, *options: object) -> subprocess.CompletedProcess[str]:
         return self.run(script, *options, **NO_NETWORK)
 
@@ -268,6 +274,7 @@ class Scripts:
         script: str | Path,
         *options: object,
         behind: str = "checkpoint.previous.pt",
+        main: Callable[[], None] | None = None,
     ) -> None:
         """A run that a signal stopped ends, given again, as the undisturbed one did.
 
@@ -275,6 +282,7 @@ class Scripts:
             undisturbed: folder of the run of that script and those options.
             folder: where to do it again.
             number, script, options, behind: as in `stopped_run`.
+            main: as in `run_or_call`, of the part that goes on.
         """
         code, words = self.stopped_run(folder, number, script, *options, behind=behind)
         if number == signal.SIGINT:
@@ -283,18 +291,24 @@ class Scripts:
         else:
             assert code == -number, words
         assert not (folder / "result.json").exists()
-        done = self.run(script, *options, "--out", folder)
+        done = self.run_or_call(main, script, *options, "--out", folder)
         assert done.returncode == 0, done.stderr
         self.assert_same_run(folder, undisturbed)
 
     def assert_seed_decides(
-        self, undisturbed: Path, folder: Path, weights: str, script: str | Path, *options: object
+        self,
+        undisturbed: Path,
+        folder: Path,
+        weights: str,
+        script: str | Path,
+        *options: object,
+        main: Callable[[], None] | None = None,
     ) -> None:
         """Seed 0 gives the undisturbed run's bytes, seed 1 other weights of that name."""
         states = []
         for seed in (0, 1):
             out = folder / f"seed{seed}"
-            done = self.run(script, *options, "--seed", seed, "--out", out)
+            done = self.run_or_call(main, script, *options, "--seed", seed, "--out", out)
             assert done.returncode == 0, done.stderr
             states.append(self.state(out))
         before = self.state(undisturbed)

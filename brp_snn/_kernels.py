@@ -180,7 +180,8 @@ def integrate_by_torch(
 ) -> None:
     """`integrate` on any device."""
     last = before
-    for potential in current:
+    for step in range(len(current)):  # by index: autograd refuses to change what comes of unbind
+        potential = current[step]
         potential += neuron.decay * last * (last <= neuron.threshold)
         last = potential
     spikes = (current > neuron.threshold).to(current.dtype)

@@ -4,32 +4,34 @@
     python brp_snn/compare.py --topology FC_1000_FC_10 --results results   of the committed ones
 
 Takes the options of `main.py` and looks for <results>/<name of such a run>/seed*/ of every mode; of
-runs of different lengths the longest are shown, as the mean over their seeds.
+runs of different lengths the longest are shown.
 """
 
 import copy
 from pathlib import Path
-from typing import Any
+
+import pandas as pd
 
 from brp_snn.function import MODES
 from brp_snn.main import complete, defaults_of, make_parser, name_of
 from shared.errors import UserError
-from shared.figures import save_figure
+from shared.figures import Curve, draw_curves, save_figure
 from shared.options import script
-from shared.report import Comparison, draw_comparison, load_results
+from shared.report import load_results
 
-SCORES: dict[str, dict[str, Any]] = {
-    "nettalk": {
-        "column": "test_accuracy_nearest",
-        "label": "test accuracy by nearest code (%)",
-    },
-    "regression_synth": {
-        "column": "test_squared_error",
-        "label": "test error (mean square)",
-        "factor": 1,
-    },
+SCORES = {
+    "nettalk": ("test_accuracy_nearest", "test accuracy by nearest code (%)", 100),
+    "regression_synth": ("test_squared_error", "test error (mean square)", 1),
 }
-"""What is compared on data sets that are not shown by their test accuracy."""
+"""Column of metrics.jsonl, its label and factor where it is not the test accuracy."""
+ACCURACY = ("test_accuracy", "test accuracy (%)", 100)
+
+
+def curve_of(mode: str, runs: pd.DataFrame, column: str, factor: float) -> Curve:
+    """A column over epochs of the longest runs of a mode, a series per seed."""
+    longest = runs.loc[runs["epochs"] == runs["epochs"].max(), "folder"]
+    tables = [pd.read_json(folder / "metrics.jsonl", lines=True) for folder in longest]
+    return Curve(mode, [factor * table.set_index("epoch")[column] for table in tables])
 
 
 def main() -> None:
@@ -44,23 +46,26 @@ def main() -> None:
     defaults = defaults_of(parser, args)
     results = load_results(args.results)
     there = set(results["experiment"])
-    names: dict[str, str] = {}
+    names = {}
     for mode in MODES:
         own = copy.copy(args)
         own.train_mode = mode
         names[mode] = name_of(own, defaults)
     found = {mode: name for mode, name in names.items() if name in there}
-    args.train_mode = "modes"
-    title = name_of(args, defaults)
-    comparison = Comparison(found, title=title, **SCORES.get(args.dataset, {}))
-    figure = draw_comparison(results, comparison)
-    if figure is None:
+    if len(found) < 2:
         raise UserError(
             f"{args.results} holds runs of {len(found)} of {', '.join(names.values())}: run "
             "main.py with the same options and another --train-mode first"
         )
-    path = save_figure(figure, args.results / "figures" / title)
-    print(f"{path}: {', '.join(found.values())}")
+    column, label, factor = SCORES.get(args.dataset, ACCURACY)
+    curves = [
+        curve_of(mode, results[results["experiment"] == name], column, factor)
+        for mode, name in found.items()
+    ]
+    args.train_mode = "modes"
+    path = args.results / "figures" / name_of(args, defaults)
+    save_figure(draw_curves(curves, label, args.dataset), path)
+    print(f"{path}.png: {', '.join(found)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The data sets of `main.py`, as the networks take them.
 
 Images and analog features become spikes step by step: x[t] = 1 where value > U(0, 1) * randKill,
-with fresh draws U at every step. Spoken digits are shown a band of such values a step, gestures a
-frame a step, of either the first ones. N-MNIST's frames are spikes already.
+with fresh draws U at every step. Of spoken digits each step shows one band of such values, of
+gestures one frame, from the first on. N-MNIST's frames are spikes already.
 
 A rate network has no steps: it gets the values as they are, and frames as channels.
 """
@@ -10,7 +10,7 @@ A rate network has no steps: it gets the values as they are, and frames as chann
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -18,17 +18,18 @@ from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch import Tensor
-from torch.nn import functional
 
 from brp_snn import gesture
 from brp_snn.gesture import CAMERAS, GESTURE_FRAMES, frames, gesture_frames, stored_frames
 from brp_snn.synth_dataset_gen import generate
 from brp_snn.tidigits import BANDS, Scaling, features, split_by_speaker, split_random
+from brp_snn.words import check_word
 from shared import datasets
 from shared.errors import UserError
+from shared.tensors import Samples, on_device
 
 Kind = Literal["values", "frames", "spikes"]
-Task = Literal["classes", "values", "codes"]
+TargetKind = Literal["classes", "values", "codes"]
 Span = tuple[float, float]
 
 CIFAR10_MEAN = (125.3 / 255, 123.0 / 255, 113.9 / 255)
@@ -52,52 +53,53 @@ def evaluation_stream(device: torch.device) -> torch.Generator:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """Samples of one part of a data set, on the device.
-
-    Attributes:
-        inputs: [n, *shape] values or uint8 pixels, or [n, channels, time, *space] frames.
-        targets: float32 [n, outputs], one-hot labels or values to regress.
-    """
-
-    inputs: Shaped[Tensor, "n *inputs"]
-    targets: Float[Tensor, "n outputs"]
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def first(self, n: int) -> "Part":
-        """The first n samples."""
-        return Part(self.inputs[:n], self.targets[:n])
-
-
-@dataclass(frozen=True, eq=False)
 class Data:
     """A data set with what the program must know of it.
 
     Attributes:
         name: what was really loaded, for the records.
         train, validation, test: its parts.
-        kind: "values" are compared with random thresholds at every step, "frames" too, a frame a
-            step, and "spikes" are frames that are shown as they are.
+        kind: "values" are compared with random thresholds at every step, "frames" too, one frame
+            per step, and "spikes" are frames that are shown as they are.
         shape: shape of one sample at one step.
         shown: makes float inputs of a batch of stored ones; `training` tells whether the batch may
             be changed at random.
         span: values that never spike and that always do.
-        task: "classes", "values" for regression, or "codes" of independent bits.
-        codes: float32 [n, outputs], the words of a code; None for other tasks.
+        target_kind: "classes", "values" for regression, or "codes" of independent bits.
+        codes: float32 [n, outputs], the words of a code; None for other targets.
+
+    Raises:
+        ValueError: there is no such kind of inputs or targets.
     """
 
     name: str
-    train: Part
-    validation: Part
-    test: Part
+    train: Samples
+    validation: Samples
+    test: Samples
     kind: Kind
     shape: tuple[int, ...]
     shown: Callable[[Tensor, bool], Tensor]
     span: Span = (0.0, 1.0)
-    task: Task = "classes"
+    target_kind: TargetKind = "classes"
     codes: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_word("kind of inputs", self.kind, get_args(Kind))
+        check_word("kind of targets", self.target_kind, get_args(TargetKind))
+
+    @property
+    def parts(self) -> dict[str, Samples]:
+        """The parts by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Name, number of samples and checksum, see `shared.datasets.fingerprint`."""
+        parts = self.parts.values()
+        arrays = (
+            tensor.numpy(force=True) for part in parts for tensor in (part.inputs, part.targets)
+        )
+        return datasets.fingerprint(self.name, sum(map(len, parts)), *arrays)
 
     @property
     def rate_shape(self) -> tuple[int, ...]:
@@ -109,12 +111,7 @@ class Data:
 
     def first(self, n: int) -> "Data":
         """The same set with the first n samples of every part."""
-        return replace(
-            self,
-            train=self.train.first(n),
-            validation=self.validation.first(n),
-            test=self.test.first(n),
-        )
+        return replace(self, **{name: part.first(n) for name, part in self.parts.items()})
 
 
 def _floats(inputs: Tensor, training: bool) -> Tensor:
@@ -125,8 +122,8 @@ def _intensities(pixels: Tensor, training: bool) -> Tensor:
     return pixels.float() / 255
 
 
-class _Standardised:
-    """CIFAR-10's pixels, standardised a channel; mirrored at random in training where asked."""
+class _Standardized:
+    """CIFAR-10's pixels, standardized by channel; in training mirrored at random where asked."""
 
     def __init__(self, device: torch.device, mirrored: bool) -> None:
         self.mean, self.sd = (
@@ -143,16 +140,8 @@ class _Standardised:
         return torch.where(chosen.view(-1, 1, 1, 1), images.flip(3), images)
 
 
-def _labelled(split: datasets.Split, n_classes: int, device: torch.device) -> Part:
-    wrong = split.labels[(split.labels < 0) | (split.labels >= n_classes)]
-    if len(wrong):
-        raise UserError(
-            f"a sample has the label {wrong[0]}, but the classes are 0 to {n_classes - 1}: put a "
-            "good copy of the data set in its place"
-        )
-    labels = torch.from_numpy(split.labels)
-    targets = functional.one_hot(labels, n_classes).float().to(device)
-    return Part(torch.from_numpy(np.ascontiguousarray(split.inputs)).to(device), targets)
+def _labeled(split: datasets.Split, n_classes: int, device: torch.device) -> Samples:
+    return Samples.of(split, device).one_hot(n_classes)
 
 
 class Source(NamedTuple):
@@ -182,10 +171,10 @@ def _images(name: str, mirrored: bool = False) -> Callable[[Source], Data]:
     def load(source: Source) -> Data:
         found = datasets.load(name, source.root, fallback=True)
         train, validation, test = (
-            _labelled(split, found.n_classes, source.device)
+            _labeled(split, found.n_classes, source.device)
             for split in (found.train, found.validation, found.test)
         )
-        shown = _Standardised(source.device, mirrored) if name == "cifar10" else _intensities
+        shown = _Standardized(source.device, mirrored) if name == "cifar10" else _intensities
         shape = tuple(found.train.inputs.shape[1:])
         return Data(found.name, train, validation, test, "values", shape, shown)
 
@@ -195,20 +184,20 @@ def _images(name: str, mirrored: bool = False) -> Callable[[Source], Data]:
 def _synthetic(task: str) -> Callable[[Source], Data]:
     def load(source: Source) -> Data:
         made = generate(task)
-        inputs, targets, *tested = (torch.from_numpy(part).to(source.device) for part in made)
+        inputs, targets, *tested = (on_device(part, source.device) for part in made)
         if task == "regression":  # rates of spikes, and sigmoids, lie in [0, 1]
             targets, tested[1] = ((1 + values) / 2 for values in (targets, tested[1]))
         n_train = round(0.9 * len(inputs))
         return Data(
             name=f"{task}_synth",
-            train=Part(inputs[:n_train], targets[:n_train]),
-            validation=Part(inputs[n_train:], targets[n_train:]),
-            test=Part(*tested),
+            train=Samples(inputs[:n_train], targets[:n_train]),
+            validation=Samples(inputs[n_train:], targets[n_train:]),
+            test=Samples(*tested),
             kind="values",
             shape=tuple(inputs.shape[1:]),
             shown=_floats,
             span=_span(made.train_inputs[:n_train]),
-            task="values" if task == "regression" else "classes",
+            target_kind="values" if task == "regression" else "classes",
         )
 
     return load
@@ -218,7 +207,7 @@ def _recorded(source: Source) -> Data:
     read, factor = CAMERAS["nmnist"]
     found = read(source.root)
     train, validation, test = (
-        _labelled(
+        _labeled(
             datasets.Split(
                 frames(part.first(source.limit), source.window, found.height, factor=factor),
                 part.labels[: source.limit],
@@ -236,9 +225,7 @@ def _gesture(source: Source) -> Data:
     _check_window(source.window, GESTURE_FRAMES, "gesture has {} frames, one")
     stored = stored_frames(source.root)
     name, splits = _stored(stored, source.window) if stored else _from_archives(source)
-    train, validation, test = (
-        _labelled(split, gesture.GESTURES, source.device) for split in splits
-    )
+    train, validation, test = (_labeled(split, gesture.GESTURES, source.device) for split in splits)
     shape = train.inputs.shape[1:2] + train.inputs.shape[3:]
     return Data(name, train, validation, test, "frames", tuple(shape), _floats)
 
@@ -273,26 +260,26 @@ def _from_archives(
 
 def _check_window(window: int, most: int, words: str) -> None:
     if window > most:
-        raise UserError(f"--spike_window {window}: a {words.format(most)} a step; lower it")
+        raise UserError(f"--spike_window {window}: a {words.format(most)} per step; lower it")
 
 
 def _nettalk(source: Source) -> Data:
     found = datasets.load_nettalk(source.nettalk, root=source.root)
     arrays = (found.train_inputs, found.train_targets, found.test_inputs, found.test_targets)
-    inputs, targets, *tested = (torch.from_numpy(part).float().to(source.device) for part in arrays)
+    inputs, targets, *tested = (on_device(part, source.device).float() for part in arrays)
     rest, held_out = train_test_split(
         np.arange(len(inputs)), test_size=VALIDATION, random_state=SPLIT_SEED
     )
     return Data(
         name="nettalk",
-        train=Part(inputs[rest], targets[rest]),
-        validation=Part(inputs[held_out], targets[held_out]),
-        test=Part(*tested),
+        train=Samples(inputs[rest], targets[rest]),
+        validation=Samples(inputs[held_out], targets[held_out]),
+        test=Samples(*tested),
         kind="values",
         shape=tuple(inputs.shape[1:]),
         shown=_floats,
-        task="codes",
-        codes=torch.from_numpy(found.codes).float().to(source.device),
+        target_kind="codes",
+        codes=on_device(found.codes, source.device).float(),
     )
 
 
@@ -304,7 +291,7 @@ def _spoken(read: Callable[[Path | None], datasets.Speech]) -> Callable[[Source]
         indices = split_by_speaker(speech.speakers) if by_speaker else split_random(speech.labels)
         found = features(speech, source.scaling)[:, :, : source.window]
         train, validation, test = (
-            _labelled(datasets.Split(found[part], speech.labels[part]), 10, source.device)
+            _labeled(datasets.Split(found[part], speech.labels[part]), 10, source.device)
             for part in indices
         )
         shape = found.shape[1:2] + found.shape[3:]

@@ -3,7 +3,7 @@
     python brp_snn/main.py                                      MNIST by BRP
     python brp_snn/main.py --train-mode DFA                     by direct feedback alignment
     python brp_snn/main.py --topology FC_1000_FC_10             without convolutions
-    python brp_snn/main.py --dataset CIFAR10aug                 mirrored colour images
+    python brp_snn/main.py --dataset CIFAR10aug                 mirrored color images
     python brp_snn/main.py --dataset tidigits --split speaker   digits spoken by unheard speakers
     python brp_snn/main.py --rate --train-mode DRTP             a rate network, as in DRTP's paper
 
@@ -33,8 +33,8 @@ from typing import Any, NamedTuple, get_args
 import torch
 
 from brp_snn.angles import angles
-from brp_snn.data import LOADERS, SPLITS, Data, Input, Part, Source, load
-from brp_snn.figures import draw_angles, draw_curves
+from brp_snn.data import LOADERS, SPLITS, Data, Input, Source, load
+from brp_snn.figures import draw_angles
 from brp_snn.function import MODES
 from brp_snn.models import (
     GRAMMAR,
@@ -47,11 +47,13 @@ from brp_snn.models import (
     parse_topology,
 )
 from brp_snn.tidigits import SCALINGS
-from brp_snn.train import LOSSES, OPTIMIZERS, Presentation, Task
+from brp_snn.train import LOSSES, OPTIMIZERS, Presentation, Trainer
 from shared.device import prepare
 from shared.errors import UserError
+from shared.figures import draw_run
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out
+from shared.tensors import Samples, drawn_generator, global_generators
 
 ACTS: dict[str, Act] = {"conv_act": "tanh", "hidden_act": "tanh", "output_act": "sigmoid"}
 """Activations of units without spikes, by option."""
@@ -85,7 +87,7 @@ ANGLE_SAMPLES = 200
 ANGLE_SEED = 0xA261_E000  # not 0 in the 32 bits of a seed that torch looks at on the CPU
 
 IMAGES = "CONV_32_5_1_2_FC_1000_FC_10"
-COLOURS = "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_10"
+COLORS = "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_10"
 DEEP = "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_1000_FC_10"
 DIGITS = "C_100_3_1_1_FC_1000_FC_10"
 
@@ -107,8 +109,8 @@ class Setting(NamedTuple):
 SETTINGS = {
     "MNIST": Setting(IMAGES),
     "FashionMNIST": Setting(IMAGES),
-    "CIFAR10": Setting(COLOURS),
-    "CIFAR10aug": Setting(COLOURS),
+    "CIFAR10": Setting(COLORS),
+    "CIFAR10aug": Setting(COLORS),
     "tidigits": Setting(DIGITS),
     "fsdd": Setting(DIGITS),
     "dvsgesture": Setting("CONV_32_5_1_2_FC_1000_FC_11"),
@@ -306,7 +308,7 @@ def make_parser(description: str | None = __doc__, **defaults: object) -> argpar
         )
     parser.add_argument(
         "--codename",
-        help="a word behind the name of the run and its folder, of letters, digits, '-', '_', '.'",
+        help="a word that ends the name of the run, of letters, digits, '-', '_', '.'",
     )
     parser.set_defaults(**defaults)
     return parser
@@ -442,7 +444,7 @@ def make_network(args: argparse.Namespace, data: Data) -> Network:
 
 
 def name_of(args: argparse.Namespace, plain: argparse.Namespace) -> str:
-    """Name of the experiment: what differs from the default stands behind it.
+    """Name of the experiment: followed by what differs from the default.
 
     Args:
         args: the options.
@@ -463,9 +465,9 @@ def name_of(args: argparse.Namespace, plain: argparse.Namespace) -> str:
 
 
 def without_validation(data: Data) -> Data:
-    """The same set with the samples of its validation part behind those of the training part."""
+    """The same set, whose training part ends with the samples of the validation part."""
     parts = data.train, data.validation
-    merged = Part(*(torch.cat([getattr(p, name) for p in parts]) for name in ("inputs", "targets")))
+    merged = Samples(torch.cat([p.inputs for p in parts]), torch.cat([p.targets for p in parts]))
     return replace(data, train=merged, validation=data.validation.first(0))
 
 
@@ -474,13 +476,13 @@ def angle_stream(seed: int, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed ^ ANGLE_SEED)
 
 
-def gradient_angles(task: Task, args: argparse.Namespace) -> dict[str, float]:
+def gradient_angles(trainer: Trainer, args: argparse.Namespace) -> dict[str, float]:
     """Angle of each layer's gradient to BP's on the first training samples, in degrees."""
-    part = task.data.train.first(ANGLE_SAMPLES)
-    stream = angle_stream(args.seed, part.targets.device)
-    shown = Input(task.data, part.inputs, args.randKill, False, stream)
+    part = trainer.data.train.first(ANGLE_SAMPLES)
+    stream = angle_stream(args.seed, part.device)
+    shown = Input(trainer.data, part.inputs, args.randKill, False, stream)
     spikes = shown(0, shown.steps(args.spike_window))
-    found = angles(task.network, spikes, part.targets, task.loss)
+    found = angles(trainer.network, spikes, part.targets, trainer.loss)
     return {f"angle_{i}": value for i, value in enumerate(found[:-1], 1) if value == value}
 
 
@@ -515,31 +517,28 @@ def run_trial(
     network = make_network(args, data).to(device)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = OPTIMIZERS[args.optimizer](trained, lr=args.lr)
-    # Drawn, for the weights come from the stream of the seed itself.
-    generator = torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
+    generator = drawn_generator(device)
     presentation = Presentation(args.spike_window, args.randKill, args.loss)
-    task = Task(network, data, presentation, optimizer, generator)
+    trainer = Trainer(network, data, presentation, optimizer, generator)
     parts: dict[str, Any] = {
         "network": network,
         "optimizer": optimizer,
         "generator": generator,
-        "order": torch.default_generator,
+        **global_generators(device, "order", "cuda"),  # order, dropout and mirroring draw from them
     }
-    if device.type == "cuda":  # dropout and mirroring draw from it
-        parts["cuda"] = torch.cuda.default_generators[device.index]
     epochs = min(args.epochs, QUICK_EPOCHS) if args.quick else args.epochs
     for epoch in range(run.restore(**parts) + 1, epochs + 1):
-        row = task.train_epoch(args.batch_size)
+        row = trainer.train_epoch(args.batch_size)
         if len(data.validation):
-            row |= task.evaluate(data.validation, args.test_batch_size, "validation")
-        row |= task.evaluate(data.test, args.test_batch_size, "test")
+            row |= trainer.evaluate(data.validation, args.test_batch_size, "validation")
+        row |= trainer.evaluate(data.test, args.test_batch_size, "test")
         if not args.rate and args.train_mode not in ("BP", "shallow"):
-            row |= gradient_angles(task, args)
+            row |= gradient_angles(trainer, args)
         run.log(epoch, row)
         run.checkpoint(epoch, **parts)
     rows = run.metrics()
     title = f"{data.name}, {args.train_mode}, {args.topology}"
-    curves = run.save_figure(draw_curves(rows, title), "curves")
+    curves = run.save_figure(draw_run(rows, title), "curves")
     if any(name.startswith("angle_") for name in rows[-1]):
         run.save_figure(draw_angles(rows, title), "angles")
     run.finish(

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brp_snn.data import SPLITS
-from brp_snn.figures import draw_curves
 from brp_snn.tidigits import SCALINGS, SEED, SHARE, drawn, features, split_by_speaker
 from shared import datasets
 from shared.device import prepare
 from shared.errors import UserError
+from shared.figures import draw_run
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out, progress
 
@@ -127,7 +127,7 @@ def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -
             "train_accuracy_last": last["train_accuracy"],
             "train_loss_last": last["train_loss"],
         },
-        figure=run.save_figure(draw_curves(rows, name), "curves"),
+        figure=run.save_figure(draw_run(rows, name), "curves"),
     )
 
 

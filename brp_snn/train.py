@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from brp_snn import layerwise
-from brp_snn.data import Data, Input, Part, evaluation_stream
+from brp_snn.data import Data, Input, evaluation_stream
 from brp_snn.models import Network, RateNetwork
 from brp_snn.nettalk import code_scores
+from brp_snn.words import check_word
 from shared.errors import UserError
 from shared.run import progress
+from shared.tensors import Samples, random_order
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "SGD": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9),
@@ -59,7 +61,7 @@ class Presentation:
     loss: str
 
 
-class Task:
+class Trainer:
     """A network on a data set.
 
     Args:
@@ -68,6 +70,10 @@ class Task:
         presentation: how samples are shown.
         optimizer: steps along the gradients; None where the network is only tested.
         generator: of the input's random thresholds in training.
+
+    Raises:
+        UserError: an input is no finite number.
+        ValueError: there is no such loss.
     """
 
     def __init__(
@@ -80,6 +86,8 @@ class Task:
     ) -> None:
         self.network, self.data, self.presentation = network, data, presentation
         self.optimizer, self.generator = optimizer, generator
+        check_word("loss", presentation.loss, LOSSES)
+        _check_finite(data)
         losses = LOSSES if isinstance(network, RateNetwork) else SPIKING_LOSSES
         self.loss = losses[presentation.loss]
 
@@ -119,14 +127,13 @@ class Task:
         assert self.optimizer is not None
         self.network.train()
         part = self.data.train
-        order = torch.randperm(len(part)).to(part.targets.device)
-        batches = torch.split(order, batch_size)
-        total, outputs = torch.zeros((), device=order.device), []
-        for batch in progress(batches, len(batches), "train"):
-            targets = part.targets[batch]
-            outcome = self.learn(part.inputs[batch], targets)
+        order = random_order(len(part), part.device)
+        batches = part.batches(batch_size, order)
+        total, outputs = torch.zeros((), device=part.device), []
+        for inputs, targets in progress(batches, len(batches), "train"):
+            outcome = self.learn(inputs, targets)
             self.optimizer.step()
-            total += outcome.loss * len(batch)
+            total += outcome.loss * len(inputs)
             outputs.append(outcome.output)
         mean = float(total) / len(part)
         # Spikes stay finite where weights do not.
@@ -140,32 +147,48 @@ class Task:
         return {"train_loss": mean, **_named("train", found)}
 
     @torch.no_grad()
-    def outputs(self, part: Part, batch_size: int) -> Float[Tensor, "n outputs"]:
+    def outputs(self, part: Samples, batch_size: int) -> Float[Tensor, "n outputs"]:
         """The readouts for all samples of a part, with the same random draws in every call."""
         self.network.eval()
-        generator = evaluation_stream(part.targets.device)
-        batches = torch.split(part.inputs, batch_size)
-        found = [self.answer(batch, generator) for batch in progress(batches, len(batches), "test")]
-        return torch.cat(found)
+        generator = evaluation_stream(part.device)
+        batches = part.batches(batch_size)
+        shown = progress(batches, len(batches), "test")
+        return torch.cat([self.answer(inputs, generator) for inputs, _ in shown])
 
-    def evaluate(self, part: Part, batch_size: int, name: str) -> dict[str, float]:
+    def evaluate(self, part: Samples, batch_size: int, name: str) -> dict[str, float]:
         """Loss and scores on a part, named name_..."""
         outputs = self.outputs(part, batch_size)
         found = scores(self.data, outputs, part.targets)
         return _named(name, {"loss": float(self.loss(outputs, part.targets)), **found})
 
 
+def _check_finite(data: Data) -> None:
+    """Refuse inputs that are no numbers: compared with a threshold they are as dark as can be.
+
+    Raises:
+        UserError: one is; its sample and part are named.
+    """
+    for name, part in data.parts.items():
+        if part.inputs.is_floating_point() and len(part):
+            finite = part.inputs.isfinite().flatten(1).all(1)
+            if not finite.all():
+                raise UserError(
+                    f"sample {int((~finite).nonzero()[0])} (counted from 0) of the {name} part has "
+                    "a value that is no finite number: mend or leave out such samples"
+                )
+
+
 def scores(
     data: Data, outputs: Float[Tensor, "n outputs"], targets: Float[Tensor, "n outputs"]
 ) -> dict[str, float]:
-    """What a task counts beyond the loss.
+    """What counts beyond the loss.
 
     For classes "accuracy", the share of right decisions. For values "squared_error", the mean over
     samples and outputs. For codes "accuracy", the share of right bits, "accuracy_exact", that of
     samples whose bits are all right, and "accuracy_nearest", that of samples whose readout is
     nearer to its own word of the code than to all others.
     """
-    if data.task == "classes":
+    if data.target_kind == "classes":
         right = outputs.argmax(1) == targets.argmax(1)
         return {"accuracy": int(right.sum()) / len(right)}
     if data.codes is not None:

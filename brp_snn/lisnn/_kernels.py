@@ -7,8 +7,6 @@ all steps on its own, in a core's cache. Arrays are [time, rows, height, width] 
 times channels. Each function has a form of torch operations for what numba cannot take.
 """
 
-import itertools
-
 import numpy as np
 import torch
 from numba import njit, prange
@@ -185,7 +183,8 @@ def integrate_by_torch(
 ) -> None:
     """`integrate` in torch operations, a step at a time."""
     taps = lateral[:, None]
-    for before, potential in itertools.pairwise(current):
+    for step in range(1, len(current)):  # by index, as in `brp_snn._kernels`
+        before, potential = current[step - 1], current[step]
         silent = before <= neuron.threshold
         potential += neuron.decay * before * silent
         potential += _beside(~silent, taps).view_as(potential)

@@ -4,7 +4,7 @@
     python brp_snn/lisnn/compare.py --results results    of the committed runs
 
 Reads <results>/brp_lisnn_*/seed*/result.json and draws a figure for every data set that it finds,
-of the networks that were trained for the most epochs; a line is the mean over the seeds.
+of the networks that were trained for the most epochs.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from brp_snn.lisnn.noise_data import KINDS
-from brp_snn.lisnn.train import TESTED, draw_noise, metric_of
+from brp_snn.lisnn.train import TESTED, draw_noise, label_of, metric_of
 from shared.errors import UserError
 from shared.figures import save_figure
 from shared.options import script
@@ -23,21 +23,23 @@ PREFIX = "brp_lisnn"
 FIRST = metric_of(KINDS[0], TESTED[0])
 
 
-def noise_curves(runs: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
-    """Mean accuracy over the levels `TESTED` by kind of noise, for each network.
+def noise_curves(runs: pd.DataFrame) -> dict[str, list[dict[str, list[float]]]]:
+    """Accuracies over the levels `TESTED` by kind of noise, of each seed of each network.
 
     Args:
         runs: rows of `shared.report.load_results` of one data set.
+
+    Returns:
+        By the network's name in words.
     """
     longest = runs[runs["epochs"] == runs["epochs"].max()]
-    curves: dict[str, dict[str, list[float]]] = {}
-    for name, group in longest.groupby("experiment"):
-        metrics = pd.DataFrame(group["metrics"].tolist())
-        curves[f"{name} ({len(group)})"] = {
-            kind: [float(metrics[metric_of(kind, level)].mean()) for level in TESTED]
-            for kind in KINDS
-        }
-    return curves
+    return {
+        label_of(group["options"].iloc[0]): [
+            {kind: [found[metric_of(kind, level)] for level in TESTED] for kind in KINDS}
+            for found in group["metrics"]
+        ]
+        for _, group in longest.groupby("experiment")
+    }
 
 
 def main() -> None:
@@ -61,7 +63,7 @@ def main() -> None:
         raise UserError(f"no {PREFIX} run lies under {args.results}: run lisnn/train.py first")
     for dataset, runs in chosen.groupby("dataset"):
         path = args.results / "figures" / f"{PREFIX}_{dataset}_noise"
-        save_figure(draw_noise(noise_curves(runs), f"{dataset}: network (seeds)"), path)
+        save_figure(draw_noise(noise_curves(runs), str(dataset)), path)
         print(f"{path}.png")
 
 

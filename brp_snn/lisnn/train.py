@@ -16,13 +16,13 @@ number is there under its own name, and nothing is chosen by it.
 """
 
 import argparse
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
 
-import matplotlib.pyplot as plt
-import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
@@ -30,15 +30,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from brp_snn.data import evaluation_stream
-from brp_snn.figures import draw_curves
 from brp_snn.lisnn import nmnist
-from brp_snn.lisnn.LISNN import N_CLASSES, LateralNetwork
+from brp_snn.lisnn.LISNN import LateralNetwork
 from brp_snn.lisnn.noise_data import KINDS, LEVELS, Noise, check_level, noisy
 from shared import datasets
 from shared.device import prepare
 from shared.errors import UserError
+from shared.figures import Curve, Panel, draw_panels, draw_run
 from shared.options import add_common_options, check_positive, script
 from shared.run import Run, carry_out, progress
+from shared.tensors import Samples, drawn_generator, one_hot_like, random_order
 
 EPOCHS = 100
 PLAIN = {"batch_size": 100, "lr": 1e-3, "spike_window": 20, "validation": 0.1}
@@ -48,6 +49,11 @@ NOISE = {"noise_level": 0.2, "noise_in": "both"}
 TESTED_EVERY = 2  # epochs; the published program tests after every second one
 STEP_EVERY, STEP_FACTOR = 50, 0.1  # epochs between falls of the step size, and their factor
 EVALUATION_BATCH = 100
+NOISE_IN_WORDS = {
+    "gaussian": ("Gaussian noise, variance 0.01", "mean (white is 1)"),
+    "salt_pepper": ("salt and pepper", "share of the pixels"),
+}
+"""What a figure calls each kind of noise and its level."""
 TESTED = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)  # means or amounts of noise
 QUICK_SAMPLES, QUICK_BATCH = 200, 20
 
@@ -73,29 +79,6 @@ def published(args: argparse.Namespace, loaded: str, epochs: int) -> float | Non
     return PUBLISHED.get(loaded)
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Samples of one part of a data set, on the device.
-
-    Attributes:
-        inputs: uint8 images [n, channels, height, width] of 0 to 255, or frames of events
-            [n, time, channels, height, width] of 0 and 1.
-        labels: classes, int64 [n].
-    """
-
-    inputs: UInt8[Tensor, "n *inputs"]
-    labels: Int[Tensor, " n"]
-
-    @classmethod
-    def of(cls, split: datasets.Split, device: torch.device) -> "Part":
-        """A split of `shared.datasets` or of `nmnist`, brought to the device."""
-        inputs = torch.from_numpy(np.ascontiguousarray(split.inputs))
-        return cls(inputs.to(device), torch.from_numpy(split.labels).to(device))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
 def shown(
     inputs: UInt8[Tensor, "batch *inputs"], steps: int, generator: torch.Generator
 ) -> Float[Tensor, "time batch channels height width"]:
@@ -114,10 +97,10 @@ def shown(
 
 def train_epoch(
     network: LateralNetwork,
-    part: Part,
+    part: Samples,
     steps: int,
     batch_size: int,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> dict[str, float]:
     """One pass over the training set in random order; the last batch may be smaller.
@@ -128,48 +111,43 @@ def train_epoch(
     Raises:
         UserError: a weight is no number any more.
     """
-    device = part.labels.device
-    order = torch.randperm(len(part), generator=generator, device=device)
-    batches = torch.split(order, batch_size)
-    totals = torch.zeros(2, device=device)
-    for batch in progress(batches, len(batches), "train"):
-        labels = part.labels[batch]
-        output = network(shown(part.inputs[batch], steps, generator))
+    batches = part.batches(batch_size, random_order(len(part), part.device, generator))
+    totals = torch.zeros(2, device=part.device)
+    for inputs, labels in progress(batches, len(batches), "train"):
+        output = network(shown(inputs, steps, generator))
         loss = squared_error(output, labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.autograd.backward(loss)
-        optimiser.step()
+        optimizer.step()
         right = (output.argmax(1) == labels).sum()
-        totals += torch.stack([loss.detach() * len(batch), right])
-    # A network whose weights are no numbers is silent, and its loss looks like any other.
-    if not all(value.isfinite().all() for value in network.parameters()):
+        totals += torch.stack([loss.detach() * len(labels), right])
+    mean, accuracy = (total / len(part) for total in totals.tolist())
+    finite = all(bool(value.isfinite().all()) for value in network.parameters())
+    if not (math.isfinite(mean) and finite):
         raise UserError(
-            "a weight became infinite or no number in this epoch; lower --lr: the last checkpoint "
-            "is from before it"
+            "the loss or a weight is no number any more: lower --lr; the last checkpoint is from "
+            "before it"
         )
-    loss_, accuracy = (total / len(part) for total in totals.tolist())
-    return {"train_loss": loss_, "train_accuracy": accuracy}
+    return {"train_loss": mean, "train_accuracy": accuracy}
 
 
 def squared_error(
     output: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
     """Mean squared difference of readout and one-hot labels."""
-    return functional.mse_loss(output, functional.one_hot(labels, N_CLASSES).to(output))
+    return functional.mse_loss(output, one_hot_like(labels, output))
 
 
 @torch.no_grad()
-def evaluate(network: LateralNetwork, part: Part, steps: int) -> dict[str, float]:
+def evaluate(network: LateralNetwork, part: Samples, steps: int) -> dict[str, float]:
     """Loss and accuracy on a part, with the same random draws in every call."""
-    device = part.labels.device
-    generator = evaluation_stream(device)
-    totals = torch.zeros(2, device=device)
-    batches = torch.split(torch.arange(len(part), device=device), EVALUATION_BATCH)
-    for batch in progress(batches, len(batches), "test"):
-        labels = part.labels[batch]
-        output = network(shown(part.inputs[batch], steps, generator))
+    generator = evaluation_stream(part.device)
+    totals = torch.zeros(2, device=part.device)
+    batches = part.batches(EVALUATION_BATCH)
+    for inputs, labels in progress(batches, len(batches), "test"):
+        output = network(shown(inputs, steps, generator))
         right = (output.argmax(1) == labels).sum()
-        totals += torch.stack([squared_error(output, labels) * len(batch), right])
+        totals += torch.stack([squared_error(output, labels) * len(labels), right])
     loss, accuracy = (total / len(part) for total in totals.tolist())
     return {"loss": loss, "accuracy": accuracy}
 
@@ -197,26 +175,25 @@ def train(
     """Train and test the network, write figures and result."""
     disturbed = under_noise(data, args)
     parts = {
-        part: Part.of(split, device)
+        part: Samples.of(split, device)
         for part in ("train", "validation", "test")
         if len(split := getattr(disturbed, part))
     }
     channels, height, width = parts["train"].inputs.shape[-3:]
     network = LateralNetwork((channels, height, width), MAPS[args.dataset], args.lateral)
     network = network.to(device)
-    optimiser = torch.optim.Adam(network.parameters(), args.lr, fused=True)
-    scheduler = torch.optim.lr_scheduler.StepLR(optimiser, STEP_EVERY, STEP_FACTOR)
-    # Drawn, for the weights come from the stream of the seed itself.
-    generator = torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
+    optimizer = torch.optim.Adam(network.parameters(), args.lr, fused=True)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, STEP_EVERY, STEP_FACTOR)
+    generator = drawn_generator(device)
     state = {
         "network": network,
-        "optimiser": optimiser,
+        "optimizer": optimizer,
         "scheduler": scheduler,
         "generator": generator,
     }
     for epoch in range(run.restore(**state), args.epochs):
         row = train_epoch(
-            network, parts["train"], args.spike_window, args.batch_size, optimiser, generator
+            network, parts["train"], args.spike_window, args.batch_size, optimizer, generator
         )
         scheduler.step()
         for part in [part for part in parts if part != "train"]:
@@ -238,7 +215,7 @@ def noise_curves(
         kind: [
             evaluate(
                 network,
-                Part.of(replace(test, inputs=noisy(test.inputs, kind, level)), device),
+                Samples.of(replace(test, inputs=noisy(test.inputs, kind, level)), device),
                 steps,
             )["accuracy"]
             for level in TESTED
@@ -258,7 +235,7 @@ def report(
     rows = run.metrics()
     last = rows[-1]
     if curves:
-        run.save_figure(draw_noise({name: curves}, name), "noise")
+        run.save_figure(draw_noise({label_of(vars(args)): [curves]}, name), "noise")
     accuracy = published(args, data.name, int(last["epoch"]))
     metrics: dict[str, float | None] = {"test_accuracy_last": last["test_accuracy"]}
     if "validation_accuracy" in last:
@@ -284,7 +261,7 @@ def report(
         epochs=int(last["epoch"]),
         metrics=metrics,
         published=None if accuracy is None else {"test_accuracy_best_published_protocol": accuracy},
-        figure=run.save_figure(draw_curves(rows, name), "curves"),
+        figure=run.save_figure(draw_run(rows, name), "curves"),
     )
 
 
@@ -299,20 +276,32 @@ def metric_of(kind: str, level: float) -> str:
     return f"test_accuracy_last_{kind}_{LEVELS[kind]}_{level:g}"
 
 
-def draw_noise(networks: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
-    """Test accuracy over the level of each kind of noise, a line a network of that name."""
-    headings = {"gaussian": "Gaussian", "salt_pepper": "salt and pepper"}
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
-    for panel, (kind, heading) in zip(axes, headings.items(), strict=True):
-        for name, curves in networks.items():
-            panel.plot(TESTED, [100 * value for value in curves[kind]], marker=".", label=name)
-        panel.set(xlabel=LEVELS[kind], title=f"{heading} noise", ylim=(0, 100))
-        panel.grid(alpha=0.3)
-    axes[0].set_ylabel("test accuracy (%)")
-    if len(networks) > 1:
-        axes[0].legend(fontsize=8)
-    figure.suptitle(title, fontsize=10)
-    return figure
+def draw_noise(
+    networks: Mapping[str, Sequence[Mapping[str, Sequence[float]]]], title: str
+) -> Figure:
+    """Test accuracy over the level of each kind of noise.
+
+    Args:
+        networks: by name in words, the accuracies of each seed as `noise_curves` gives them.
+        title: of the figure.
+    """
+    panels = []
+    for kind, (heading, level) in NOISE_IN_WORDS.items():
+        curves = [
+            Curve(name, [100 * pd.Series(seed[kind], TESTED) for seed in seeds])
+            for name, seeds in networks.items()
+        ]
+        panels.append(Panel(heading, level, curves))
+    return draw_panels(panels, "test accuracy (%)", title)
+
+
+def label_of(options: Mapping[str, Any]) -> str:
+    """What a figure calls a network, by its run's options: "lateral" or "plain", and its noise."""
+    words = ["lateral" if options["lateral"] else "plain"]
+    if options["noise"] is not None:
+        heading = NOISE_IN_WORDS[options["noise"]][0]
+        words.append(f"{heading}, {options['noise_level']:g} in {options['noise_in']}")
+    return ", ".join(words)
 
 
 def experiment(args: argparse.Namespace, dataset: str) -> str:

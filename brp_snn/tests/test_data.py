@@ -86,7 +86,9 @@ def test_bands_are_shown_one_a_step_and_the_first_twenty(monkeypatch):
     assert float(often(0, 20).sum(-1).mean()) > 5
     logs = load("fsdd", Source(None, CPU, window=30, scaling="log-l2")).train.inputs
     torch.testing.assert_close((logs**2).sum((1, 2, 3)), torch.ones(25))
-    with pytest.raises(UserError, match="--spike_window 31: a recording has 30 bands, one a step"):
+    with pytest.raises(
+        UserError, match="--spike_window 31: a recording has 30 bands, one per step"
+    ):
         load("fsdd", Source(None, CPU, window=31))
 
 
@@ -116,7 +118,9 @@ def test_stored_gestures_are_thinned_frames_of_one_channel(tmp_path):
     assert float(shown.mean()) == pytest.approx(0.05, abs=0.005)
     whole = Input(data, data.test.inputs, 0.1, True, torch.Generator().manual_seed(0))(0, 20)
     np.testing.assert_array_equal(whole.movedim(0, 2), expected > 0)
-    with pytest.raises(UserError, match="--spike_window 101: a gesture has 100 frames, one a step"):
+    with pytest.raises(
+        UserError, match="--spike_window 101: a gesture has 100 frames, one per step"
+    ):
         load("dvsgesture", Source(tmp_path, CPU, window=101))
 
 

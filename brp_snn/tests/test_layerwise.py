@@ -26,15 +26,6 @@ SHAPES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # Networks as small as these wait longer for a second thread than they work.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def lively(kind, topology, mode, *, seed=0, **options):
     """A network in float64 whose weights and biases let all layers spike."""
     torch.manual_seed(seed)

@@ -11,7 +11,6 @@ from brp_snn.data import (
     EVALUATION_SEED,
     Data,
     Input,
-    Part,
     Source,
     evaluation_stream,
     load,
@@ -31,12 +30,13 @@ from brp_snn.main import (
     without_validation,
 )
 from brp_snn.models import NetworkBuilder, RateNetwork
-from brp_snn.train import OPTIMIZERS, Presentation, Task
+from brp_snn.train import OPTIMIZERS, Presentation, Trainer
 from shared.datasets import Dataset, EventPart, Events, EventSet, Split
 from shared.errors import UserError
+from shared.tensors import Samples
 
 NETWORK = ("--topology", "FC_40_FC_10")
-REPEATED = ("main.py", "--quick", "--dropout", 0.2, *NETWORK)
+REPEATED = ("main.py", "--quick", "--dropout", 0.2, "--threads", 1, *NETWORK)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -47,25 +47,25 @@ def test_every_mode_lowers_the_loss_of_training(mode, rate):
     pixels = torch.zeros(60, 1, 6, 6)
     for label in range(3):
         pixels[labels == label, :, 2 * label : 2 * label + 2] = 0.9
-    part = Part(pixels, torch.nn.functional.one_hot(labels, 3).float())
+    part = Samples(pixels, torch.nn.functional.one_hot(labels, 3).float())
     data = Data("bars", part, part, part, "values", (1, 6, 6), lambda x, training: x)
     kind = RateNetwork if rate else NetworkBuilder
     network = kind("CONV_4_3_1_1_FC_20_FC_3", (1, 6, 6), mode)
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
-    task = Task(network, data, Presentation(10, 1.0, "MSE"), optimizer, torch.Generator())
+    trainer = Trainer(network, data, Presentation(10, 1.0, "MSE"), optimizer, torch.Generator())
     # A fresh spiking network is all but silent: the first epochs wake its output.
-    rows = [task.train_epoch(20) for _ in range(60)]
+    rows = [trainer.train_epoch(20) for _ in range(60)]
     assert rows[-1]["train_loss"] < 0.7 * rows[0]["train_loss"]
     if mode != "shallow":  # random features need not tell the bars apart
         assert rows[-1]["train_loss"] < 0.1 * rows[0]["train_loss"]
-        assert task.evaluate(part, 30, "test")["test_accuracy"] > 0.95
+        assert trainer.evaluate(part, 30, "test")["test_accuracy"] > 0.95
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     assert gradients
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
 
 
 def test_pixels_spike_as_often_as_they_are_bright():
-    part = Part(torch.full((1, 1, 100, 100), 0.3), torch.zeros(1, 2))
+    part = Samples(torch.full((1, 1, 100, 100), 0.3), torch.zeros(1, 2))
     data = Data("grey", part, part, part, "values", (1, 100, 100), lambda x, training: x)
     shown = Input(data, part.inputs, 1.0, True, torch.Generator().manual_seed(0))
     spikes = shown(0, 8)
@@ -78,7 +78,7 @@ def test_pixels_spike_as_often_as_they_are_bright():
 
 def test_frames_are_shown_one_a_step():
     frames = torch.arange(2 * 3 * 5 * 4 * 4).reshape(2, 3, 5, 4, 4)
-    part = Part(frames, torch.zeros(2, 2))
+    part = Samples(frames, torch.zeros(2, 2))
     data = Data("film", part, part, part, "spikes", (3, 4, 4), lambda x, training: x.float())
     shown = Input(data, frames, 1.0, False, torch.Generator())
     assert shown.steps(20) == 5
@@ -90,7 +90,7 @@ def test_frames_are_shown_one_a_step():
 
 def test_frames_of_values_spike_at_random_in_their_span():
     frames = torch.tensor([-1.0, 0.5, 1.0, 3.0]).view(1, 1, 4, 1).expand(1, 1, 4, 10_000)
-    part = Part(frames, torch.zeros(1, 2))
+    part = Samples(frames, torch.zeros(1, 2))
     shape, span = (1, 10_000), (0.0, 2.0)
     data = Data("sound", part, part, part, "frames", shape, lambda x, training: x, span)
     shown = Input(data, frames, 1.0, True, torch.Generator().manual_seed(0))
@@ -112,9 +112,7 @@ def test_a_label_outside_the_classes_is_one_sentence(label, monkeypatch):
 
 @pytest.mark.parametrize("rate", [(), ("--rate",)])
 def test_quick_run_of_a_regression(scripts, tmp_path, rate):
-    done = scripts.run(
-        "main.py", "--dataset", "regression_synth", "--quick", *rate, "--out", tmp_path
-    )
+    done = scripts.call(main, "--dataset", "regression_synth", "--quick", *rate, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path, ["curves"])
     assert result["dataset"] == "regression_synth"
@@ -124,8 +122,8 @@ def test_quick_run_of_a_regression(scripts, tmp_path, rate):
 
 
 def test_quick_run_with_convolutions(scripts, tmp_path):
-    done = scripts.run(
-        "main.py", "--quick", "--topology", "CONV_4_5_1_2_FC_30_FC_10", "--out", tmp_path
+    done = scripts.call(
+        main, "--quick", "--topology", "CONV_4_5_1_2_FC_30_FC_10", "--out", tmp_path
     )
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path, ["curves", "angles"])
@@ -137,7 +135,7 @@ def test_quick_run_with_convolutions(scripts, tmp_path):
 
 
 def test_nothing_is_held_out_where_nothing_is_to_be(scripts, tmp_path):
-    parts = [Part(torch.arange(n).view(n, 1), torch.eye(10)[:n]) for n in (6, 3, 2)]
+    parts = [Samples(torch.arange(n).view(n, 1), torch.eye(10)[:n]) for n in (6, 3, 2)]
     data = Data("some", *parts, "values", (1,), lambda x, training: x.float())
     whole = without_validation(data)
     assert [len(p) for p in (whole.train, whole.validation, whole.test)] == [9, 0, 2]
@@ -152,17 +150,17 @@ def test_nothing_is_held_out_where_nothing_is_to_be(scripts, tmp_path):
 
 def test_quick_run_of_a_rate_network_in_two_trials(scripts, tmp_path):
     options = ("--quick", "--rate", "--train-mode", "DRTP", "--trials", 2, *NETWORK)
-    done = scripts.run("main.py", *options, "--out", tmp_path)
+    done = scripts.call(main, *options, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     results = [scripts.assert_finished(tmp_path / f"seed{seed}", ["curves"]) for seed in (0, 1)]
     assert [result["seed"] for result in results] == [0, 1]
     assert results[0]["metrics"] != results[1]["metrics"]
 
 
-def test_quick_run_on_recordings_of_a_camera(scripts, tmp_path):
+def test_quick_run_on_recordings_of_a_camera(scripts, offline, tmp_path):
     root = scripts.data_root()
     options = ("--dataset", "nmnist", "--quick", "--spike_window", 3, *NETWORK)
-    done = scripts.run_offline("main.py", *options, "--data-root", root, "--out", tmp_path / "run")
+    done = scripts.call(main, *options, "--data-root", root, "--out", tmp_path / "run")
     if not (root / "nmnist_small.zip").is_file():
         scripts.assert_refused(done, "N-MNIST was not found")
         return
@@ -172,10 +170,9 @@ def test_quick_run_on_recordings_of_a_camera(scripts, tmp_path):
     assert result["dataset"] == "nmnist_small"
 
 
-def test_gestures_that_are_not_there_are_one_sentence(scripts, tmp_path):
-    done = scripts.run_offline(
-        "main.py", "--dataset", "dvsgesture", "--data-root", tmp_path, "--out", tmp_path / "run"
-    )
+def test_gestures_that_are_not_there_are_one_sentence(scripts, offline, tmp_path):
+    options = ("--dataset", "dvsgesture", "--data-root", tmp_path, "--out", tmp_path / "run")
+    done = scripts.call(main, *options)
     scripts.assert_refused(done, "DVS Gesture was not found")
     assert "put the archives there" in done.stderr
 
@@ -207,11 +204,19 @@ def test_tests_draw_the_same_thresholds_in_all_runs():
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, number):
-    scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
+    scripts.assert_goes_on(
+        undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt", main=main
+    )
 
 
 def test_the_seed_decides(scripts, undisturbed, tmp_path):
-    scripts.assert_seed_decides(undisturbed, tmp_path, "layers.0.fc.weight", *REPEATED)
+    weights = "layers.0.fc.weight"
+    scripts.assert_seed_decides(undisturbed, tmp_path, weights, *REPEATED, main=main)
+
+
+def test_what_a_run_as_users_start_it_leaves(scripts, undisturbed):
+    result = scripts.assert_finished(undisturbed, ["curves", "angles"])
+    assert result["experiment"].endswith("BRP_FC-40-FC-10_dropout-0.2_quick")
 
 
 @pytest.mark.parametrize(
@@ -335,7 +340,7 @@ def test_momentum_is_nine_tenths(name, steps):
     ],
 )
 def test_a_linear_output_under_cross_entropy_projects_its_softmax(words, expected):
-    parts = (Part(torch.zeros(4, 6), torch.eye(10)[:4]) for _ in range(3))
+    parts = (Samples(torch.zeros(4, 6), torch.eye(10)[:4]) for _ in range(3))
     data = Data("some", *parts, "values", (6,), lambda x, training: x)
     options = f"--rate --topology FC_3_FC_10 --train-mode DFA {words}"
     args = complete(make_parser().parse_args(options.split()))
@@ -448,8 +453,8 @@ def test_gestures_are_shown_to_their_network(monkeypatch):
     network = make_network(args, data)
     assert data.shape == network.shape == (1, 32, 32)
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
-    task = Task(network, data, Presentation(6, 1.0, "MSE"), optimizer, torch.Generator())
-    assert 0 < task.train_epoch(11)["train_loss"] < 1
+    trainer = Trainer(network, data, Presentation(6, 1.0, "MSE"), optimizer, torch.Generator())
+    assert 0 < trainer.train_epoch(11)["train_loss"] < 1
 
 
 def test_threads_asked_for_are_threads_used(assert_keeps_one_thread):
