@@ -6,13 +6,15 @@
 All options of `main.py` are there. The class is the published one, which learns by BP.
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from brp_snn.function import ActFun
 from brp_snn.lisnn.LISNN import connected
-from brp_snn.main import main
+from brp_snn.main import EXPERIMENT, Settings, defaults, main
 from brp_snn.models import Neuron, act_fun, mem_update, own_precision
 from shared.errors import UserError
 from shared.options import script
@@ -66,5 +68,12 @@ class SNN(nn.Module):
             return connected(hidden, self.fc2, Neuron()).mean(0)
 
 
+def two_layers(asked: Settings) -> Settings:
+    """What options that are not given are: as in `main.py`, on this network."""
+    settings = defaults(asked)
+    outputs = settings.topology.rpartition("_FC_")[2]
+    return replace(settings, topology=f"FC_{HIDDEN}_FC_{outputs}")
+
+
 if __name__ == "__main__":
-    script(lambda: main(__doc__, hidden=f"FC_{HIDDEN}"))
+    script(lambda: main(replace(EXPERIMENT, description=__doc__, defaults=two_layers)))

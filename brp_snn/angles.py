@@ -77,7 +77,7 @@ def angles(
         loss: mean loss of readout and targets.
 
     Returns:
-        One angle a layer, from the input on; nan where a layer does not learn or a gradient is 0.
+        One angle per layer, from the input on; nan where a layer does not learn or a gradient is 0.
 
     Raises:
         ValueError: the samples have another shape than the network takes.

@@ -3,21 +3,24 @@
     python brp_snn/compare.py                                              of runs/
     python brp_snn/compare.py --topology FC_1000_FC_10 --results results   of the committed ones
 
-Takes the options of `main.py` and looks for <results>/<name of such a run>/seed*/ of every mode; of
-runs of different lengths the longest are shown.
+Takes the options of `main.py` and looks below --results for runs of that name of every mode. Each
+data set that those runs loaded has a figure of its own.
 """
 
-import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
 
-from brp_snn.function import MODES
-from brp_snn.main import complete, defaults_of, make_parser, name_of
+from brp_snn.function import MODES, Mode
+from brp_snn.main import EXPERIMENT, Settings, defaults
 from shared.errors import UserError
+from shared.experiment import UNNAMED, parse
 from shared.figures import Curve, draw_curves, save_figure
 from shared.options import script
 from shared.report import load_results
+from shared.run import RUNS
 
 SCORES = {
     "nettalk": ("test_accuracy_nearest", "test accuracy by nearest code (%)", 100),
@@ -27,45 +30,48 @@ SCORES = {
 ACCURACY = ("test_accuracy", "test accuracy (%)", 100)
 
 
+@dataclass(frozen=True)
+class Options(Settings):
+    """What main.py takes, and where the results lie."""
+
+    results: Annotated[Path, UNNAMED] = RUNS
+    """Folder of the results."""
+
+
+def name_of(options: Options, mode: Mode, loaded: str) -> str:
+    """Name of the experiment of that mode, on the data set that was loaded."""
+    return EXPERIMENT.name(replace(options, train_mode=mode), loaded)
+
+
 def curve_of(mode: str, runs: pd.DataFrame, column: str, factor: float) -> Curve:
-    """A column over epochs of the longest runs of a mode, a series per seed."""
-    longest = runs.loc[runs["epochs"] == runs["epochs"].max(), "folder"]
-    tables = [pd.read_json(folder / "metrics.jsonl", lines=True) for folder in longest]
+    """A column of metrics.jsonl over epochs, a series per run."""
+    tables = [pd.read_json(folder / "metrics.jsonl", lines=True) for folder in runs["folder"]]
     return Curve(mode, [factor * table.set_index("epoch")[column] for table in tables])
 
 
 def main() -> None:
-    """Draw the figure.
+    """Draw the figures.
 
     Raises:
         UserError: fewer than two modes have a run to compare.
     """
-    parser = make_parser(__doc__)
-    parser.add_argument("--results", type=Path, default=Path("runs"), help="(default: runs)")
-    args = complete(parser.parse_args())
-    defaults = defaults_of(parser, args)
-    results = load_results(args.results)
-    there = set(results["experiment"])
-    names = {}
-    for mode in MODES:
-        own = copy.copy(args)
-        own.train_mode = mode
-        names[mode] = name_of(own, defaults)
-    found = {mode: name for mode, name in names.items() if name in there}
-    if len(found) < 2:
+    options = parse(Options, __doc__, defaults=defaults, shorthands=EXPERIMENT.shorthands)
+    column, label, factor = SCORES.get(options.dataset, ACCURACY)
+    drawn = False
+    for loaded, runs in load_results(options.results).groupby("dataset"):
+        names = {mode: name_of(options, mode, str(loaded)) for mode in MODES}
+        of_mode = {mode: runs[runs["experiment"] == name] for mode, name in names.items()}
+        curves = [curve_of(m, found, column, factor) for m, found in of_mode.items() if len(found)]
+        if len(curves) > 1:
+            path = options.results / "figures" / names["BRP"].replace("_BRP", "_modes", 1)
+            save_figure(draw_curves(curves, label, str(loaded)), path)
+            print(f"{path}.png: {', '.join(curve.label for curve in curves)}")
+            drawn = True
+    if not drawn:
         raise UserError(
-            f"{args.results} holds runs of {len(found)} of {', '.join(names.values())}: run "
-            "main.py with the same options and another --train-mode first"
+            f"{options.results} does not hold runs of two modes: run main.py with the same options "
+            "and another --train-mode first"
         )
-    column, label, factor = SCORES.get(args.dataset, ACCURACY)
-    curves = [
-        curve_of(mode, results[results["experiment"] == name], column, factor)
-        for mode, name in found.items()
-    ]
-    args.train_mode = "modes"
-    path = args.results / "figures" / name_of(args, defaults)
-    save_figure(draw_curves(curves, label, args.dataset), path)
-    print(f"{path}.png: {', '.join(found)}")
 
 
 if __name__ == "__main__":

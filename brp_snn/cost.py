@@ -11,7 +11,7 @@ multiply-accumulates of layer l, and u(l) and x(l) the number of its units and o
     signals    batch classes u(l) for every hidden layer that learns, in modes that project a
                signal; in the plain form at every step
 
-Layer by layer, a step keeps x(l) + u(l) numbers a sample and layer that learns (its input and its
+Layer by layer, a step keeps x(l) + u(l) numbers per sample and layer that learns (its input and its
 potentials), for all steps or, in modes whose signal is known from the start, for the window of
 steps that a gradient can still reach, with the eligibility of the output's weights instead.
 The plain form keeps what autograd saves:
@@ -22,7 +22,7 @@ The plain form keeps what autograd saves:
 in shallow too, whose hidden graphs are built and dropped, but for the spikes.
 
 Not counted: parameters and their gradients, which all modes have, work space, and the operations
-on single units, of which there are some 10 u(l) a step in every mode.
+on single units, of which there are some 10 u(l) per step in every mode.
 """
 
 from dataclasses import dataclass
@@ -183,7 +183,7 @@ def _first(layers: list[Sizes]) -> int:
 def _kept_layerwise(
     layers: list[Sizes], mode: Mode, steps: int, neuron: Neuron, dtype: torch.dtype
 ) -> int:
-    """Numbers a sample: inputs and potentials, and the eligibility where the mode is local."""
+    """Numbers per sample: inputs and potentials, and the eligibility where the mode is local."""
     a_step = sum(layer.inputs + layer.units for layer in layers if layer.learns)
     if mode not in LOCAL:
         return steps * a_step
@@ -198,7 +198,7 @@ def window(steps: int, neuron: Neuron, dtype: torch.dtype) -> int:
 
 
 def _kept_by_autograd(layers: list[Sizes], mode: Mode, steps: int) -> int:
-    """Numbers a sample that autograd saves in the step-by-step form."""
+    """Numbers per sample that autograd saves in the step-by-step form."""
     kept = 0
     for layer in layers[_first(layers) :]:
         kept += steps * (layer.inputs + layer.units) + 2 * (steps - 1) * layer.units

@@ -22,7 +22,7 @@ from torch import Tensor
 from brp_snn import gesture
 from brp_snn.gesture import CAMERAS, GESTURE_FRAMES, frames, gesture_frames, stored_frames
 from brp_snn.synth_dataset_gen import generate
-from brp_snn.tidigits import BANDS, Scaling, features, split_by_speaker, split_random
+from brp_snn.tidigits import BANDS, SCALINGS, Scaling, features, split_by_speaker, split_random
 from brp_snn.words import check_word
 from shared import datasets
 from shared.errors import UserError
@@ -37,7 +37,7 @@ CIFAR10_SD = (63.0 / 255, 62.1 / 255, 66.7 / 255)
 
 SPLIT_SEED, VALIDATION = 42, 0.1
 
-SPLITS = ("random", "speaker")  # of spoken digits
+Split = Literal["random", "speaker"]  # of spoken digits
 
 EVALUATION_SEED = 0x7E57_D2A5
 
@@ -111,7 +111,8 @@ class Data:
 
     def first(self, n: int) -> "Data":
         """The same set with the first n samples of every part."""
-        return replace(self, **{name: part.first(n) for name, part in self.parts.items()})
+        train, validation, test = (part.first(n) for part in self.parts.values())
+        return replace(self, train=train, validation=validation, test=test)
 
 
 def _floats(inputs: Tensor, training: bool) -> Tensor:
@@ -161,7 +162,7 @@ class Source(NamedTuple):
     root: Path | None
     device: torch.device
     window: int = 20
-    split: str = "random"
+    split: Split = "random"
     nettalk: Path | None = None
     scaling: Scaling = "l1"
     limit: int | None = None
@@ -306,7 +307,21 @@ def _span(values: NDArray[np.float32]) -> Span:
     return float(bottom), float(top)
 
 
-LOADERS: dict[str, Callable[[Source], Data]] = {
+DatasetName = Literal[
+    "MNIST",
+    "FashionMNIST",
+    "CIFAR10",
+    "CIFAR10aug",
+    "tidigits",
+    "fsdd",
+    "dvsgesture",
+    "nmnist",
+    "nettalk",
+    "regression_synth",
+    "classification_synth",
+]
+
+LOADERS: dict[DatasetName, Callable[[Source], Data]] = {
     "MNIST": _images("mnist"),
     "FashionMNIST": _images("fashion_mnist"),
     "CIFAR10": _images("cifar10"),
@@ -322,14 +337,16 @@ LOADERS: dict[str, Callable[[Source], Data]] = {
 """What --dataset knows."""
 
 
-def load(name: str, source: Source) -> Data:
+def load(name: DatasetName, source: Source) -> Data:
     """A data set by its name on the command line.
 
     Raises:
-        UserError: the name is unknown, or the set cannot be had.
+        UserError: the set cannot be had.
+        ValueError: the name, or a word of the source, is unknown.
     """
-    if name not in LOADERS:
-        raise UserError(f"--dataset {name} is not one of {', '.join(LOADERS)}")
+    check_word("data set", name, LOADERS)
+    check_word("split", source.split, get_args(Split))
+    check_word("scaling", source.scaling, SCALINGS)
     data = LOADERS[name](source)
     return data if source.limit is None else data.first(source.limit)
 

@@ -7,10 +7,10 @@ As published, a gesture is 100 frames in one channel; the network is shown the f
 lie in DVS_gesture_100.mat where the data root has it; else they are made of the official archives.
 """
 
-import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from shared.datasets import (
     load_nmnist,
     to_frames,
 )
+from shared.experiment import Positive, paper, parse
 from shared.options import script
 from shared.run import progress
 
@@ -41,17 +42,16 @@ CAMERAS: dict[str, tuple[Callable[[Path | None], EventSet], int]] = {
 """How each set is loaded, and the side of the squares of its pixels that become one."""
 
 GESTURE_FRAMES, GESTURES = 100, 11
-BATCH = 50
 
 
 def frames(
     part: EventPart, n_frames: int, side: int, *, factor: int = 1
 ) -> UInt8[np.ndarray, "n 2 frames height width"]:
-    """Every recording cut into equally long frames, a channel a polarity.
+    """Every recording cut into equally long frames, one channel per polarity.
 
     Args:
         part: the recordings.
-        n_frames: frames a recording.
+        n_frames: frames per recording.
         side: of the camera, pixels.
         factor: side of the squares of pixels that become one.
 
@@ -143,15 +143,20 @@ def stored_frames(root: Path | None) -> GestureFrames | None:
         return None
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options."""
+
+    mat: Path | None = None
+    """DVS_gesture_100.mat; without it that of the data root."""
+    batch_size: Annotated[Positive[int], paper(50)] = 50
+    """Recordings at once."""
+
+
 def main() -> None:
     """Show the first batch."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--mat", type=Path, help="DVS_gesture_100.mat (that of the data root)")
-    parser.add_argument("--batch-size", type=int, default=BATCH, help=f"(paper: {BATCH})")
-    args = parser.parse_args()
-    batches = DataLoader(Gesture("train", path=args.mat), args.batch_size, shuffle=True)
+    options = parse(Options, __doc__)
+    batches = DataLoader(Gesture("train", path=options.mat), options.batch_size, shuffle=True)
     images, labels = next(iter(batches))
     print(tuple(images.shape))
     print(labels.tolist())

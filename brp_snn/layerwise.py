@@ -1,4 +1,4 @@
-"""Spiking networks a layer at a time: many steps of a layer in one product, no graph across layers.
+"""Spiking networks layer by layer: many steps of a layer in one product, no graph across layers.
 
 `gradients` gives what autograd gives through `models.NetworkBuilder`, faster and in less memory.
 

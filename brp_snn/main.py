@@ -23,21 +23,20 @@ Sources: Zhang, Jia, Cheng and Xu, arXiv:2010.04434 (BRP); Frenkel, Lefebvre and
 Neuroscience 15:629892 (2021) (DRTP, and the published accuracies of rate networks).
 """
 
-import argparse
-import copy
 import re
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import torch
 
+from brp_snn import data as data_sets
 from brp_snn.angles import angles
-from brp_snn.data import LOADERS, SPLITS, Data, Input, Source, load
+from brp_snn.data import Data, DatasetName, Input, Source, Split
 from brp_snn.figures import draw_angles
-from brp_snn.function import MODES
+from brp_snn.function import Mode
 from brp_snn.models import (
-    GRAMMAR,
     Act,
     Init,
     Network,
@@ -46,38 +45,16 @@ from brp_snn.models import (
     RateNetwork,
     parse_topology,
 )
-from brp_snn.tidigits import SCALINGS
-from brp_snn.train import LOSSES, OPTIMIZERS, Presentation, Trainer
-from shared.device import prepare
+from brp_snn.published import ACCURACIES, IMAGES, RUNS
+from brp_snn.tidigits import Scaling
+from brp_snn.train import OPTIMIZERS, Loss, Optimizer, Presentation, Trainer
+from shared import experiment
 from shared.errors import UserError
+from shared.experiment import UNNAMED, Experiment, Named, Positive, Share, paper, spelled
 from shared.figures import draw_run
-from shared.options import add_common_options, check_positive, script
-from shared.run import Run, carry_out
+from shared.options import script
+from shared.run import Run
 from shared.tensors import Samples, drawn_generator, global_generators
-
-ACTS: dict[str, Act] = {"conv_act": "tanh", "hidden_act": "tanh", "output_act": "sigmoid"}
-"""Activations of units without spikes, by option."""
-
-# Options that stand in an experiment's name where they differ from the default; others do always.
-NAMED = (
-    "optimizer",
-    "loss",
-    "lr",
-    "batch_size",
-    "dropout",
-    "fc_zero_init",
-    "init",
-    "validation",
-    "thresh",
-    "lens",
-    "decay",
-    "randKill",
-    "scaling",
-    *ACTS,
-)
-WINDOW = 20
-SPIKING = {"thresh": 0.5, "lens": 0.5, "decay": 0.2, "randKill": 1.0}
-"""Options of spiking units and of their input, with the paper's values."""
 
 SPOKEN = ("tidigits", "fsdd")
 FRAMED = (*SPOKEN, "dvsgesture", "nmnist")
@@ -86,14 +63,12 @@ QUICK_SAMPLES, QUICK_EPOCHS = 300, 2
 ANGLE_SAMPLES = 200
 ANGLE_SEED = 0xA261_E000  # not 0 in the 32 bits of a seed that torch looks at on the CPU
 
-IMAGES = "CONV_32_5_1_2_FC_1000_FC_10"
 COLORS = "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_10"
-DEEP = "CONV_64_3_1_1_CONV_256_3_1_1_FC_1000_FC_1000_FC_10"
 DIGITS = "C_100_3_1_1_FC_1000_FC_10"
 
 
-class Setting(NamedTuple):
-    """What a data set is trained with, where the options do not say.
+class Start(NamedTuple):
+    """What options that are not given are for a data set.
 
     Attributes:
         topology: the network.
@@ -106,362 +81,230 @@ class Setting(NamedTuple):
     epochs: int = 100
 
 
-SETTINGS = {
-    "MNIST": Setting(IMAGES),
-    "FashionMNIST": Setting(IMAGES),
-    "CIFAR10": Setting(COLORS),
-    "CIFAR10aug": Setting(COLORS),
-    "tidigits": Setting(DIGITS),
-    "fsdd": Setting(DIGITS),
-    "dvsgesture": Setting("CONV_32_5_1_2_FC_1000_FC_11"),
-    "nmnist": Setting(IMAGES),
-    "nettalk": Setting("FC_500_FC_26"),
-    "regression_synth": Setting("FC_100_FC_10", 5e-4, 500),
-    "classification_synth": Setting("FC_500_FC_10", 5e-4, 500),
+STARTS: dict[DatasetName, Start] = {
+    "MNIST": Start(IMAGES),
+    "FashionMNIST": Start(IMAGES),
+    "CIFAR10": Start(COLORS),
+    "CIFAR10aug": Start(COLORS),
+    "tidigits": Start(DIGITS),
+    "fsdd": Start(DIGITS),
+    "dvsgesture": Start("CONV_32_5_1_2_FC_1000_FC_11"),
+    "nmnist": Start(IMAGES),
+    "nettalk": Start("FC_500_FC_26"),
+    "regression_synth": Start("FC_100_FC_10", 5e-4, 500),
+    "classification_synth": Start("FC_500_FC_10", 5e-4, 500),
 }
 
 
-def _accuracies(*errors: float) -> dict[str, float]:
-    """Accuracies by mode from test errors in % of BP, FA, DFA and, where there is one, DRTP."""
-    modes = ("BP", "FA", "DFA", "DRTP")
-    return {mode: round(1 - error / 100, 4) for mode, error in zip(modes, errors, strict=False)}
+@dataclass(frozen=True)
+class Settings(experiment.Settings):
+    """The options; the defaults are those of MNIST, others stand in `STARTS`."""
+
+    dataset: Annotated[DatasetName, UNNAMED] = "MNIST"
+    """Data set; where MNIST cannot be had, the 5,000 digits of mnist5k stand in."""
+    train_mode: Annotated[Mode, UNNAMED] = "BRP"
+    """Learning mode, see above."""
+    topology: Annotated[str, UNNAMED] = IMAGES
+    """Layers joined by _: CONV_{channels}_{kernel}_{stride}_{padding} (2-D, then pooled by 2),
+    C_... (1-D, pooled by its kernel size) and FC_{units}, the last of them FC."""
+    rate: Annotated[bool, UNNAMED] = False
+    """Continuous units instead of spiking ones."""
+    split: Annotated[Split, UNNAMED] = "random"
+    """Of spoken digits: 70 to 30 at random, or speakers that training never hears."""
+    nettalk: Annotated[Path | None, UNNAMED] = None
+    """NETtalk's .mat file; without it the one below the data root."""
+    spike_window: Annotated[Positive[int], Named("T{}"), paper(20)] = 20
+    """Time steps: the first bands of spoken digits and frames of gestures, the frames that N-MNIST
+    is cut into."""
+    freeze_conv_layers: Annotated[bool, Named("frozen")] = False
+    """Convolutions keep their random weights."""
+    epochs: Positive[int] = 100
+    """Passes over the training set; 500 of the synthetic tasks."""
+    optimizer: Optimizer = "Adam"
+    """What takes the steps; SGD and NAG with a momentum of 0.9."""
+    loss: Loss = "MSE"
+    """Of the readout; with --rate BCE for classes and codes."""
+    lr: Annotated[Positive[float], paper(1e-4)] = 1e-4
+    """Step size; of the synthetic tasks the paper's is 5e-4."""
+    batch_size: Annotated[Positive[int], Named("batch-size-{}"), paper(50)] = 50
+    """Samples per step."""
+    test_batch_size: Annotated[Positive[int], UNNAMED] = 250
+    """Samples at once in tests."""
+    trials: Annotated[Positive[int], UNNAMED] = 1
+    """Runs one after the other, of seed, seed + 1 and so on."""
+    dropout: Annotated[Share, paper(0.0)] = 0.0
+    """Share of hidden fully connected units that are silent in a presentation of training; with
+    --rate, of the inputs of every fully connected layer."""
+    fc_zero_init: bool = False
+    """Fully connected layers start from zero weights."""
+    init: Annotated[Init, paper("torch")] = "torch"
+    """Initial weights of a unit of n inputs: torch U(-1/sqrt n, 1/sqrt n), he
+    U(-sqrt(6/n), sqrt(6/n))."""
+    validation: Annotated[Share, paper(0.0)] = 0.1
+    """Share of the training set that is held out, 0.1 or 0; 0 trains on all of it, and no epoch is
+    selected."""
+    thresh: Annotated[float, paper(0.5)] = 0.5
+    """Threshold of spiking units."""
+    lens: Annotated[Positive[float], paper(0.5)] = 0.5
+    """Half the width of the surrogate derivative."""
+    decay: Annotated[Share, paper(0.2)] = 0.2
+    """Share of the potential that is left after a step."""
+    rand_kill: Annotated[Positive[float], spelled("randKill")] = 1.0
+    """x[t] = 1 where value > U(0, 1) * randKill; not used for N-MNIST. The paper's program has 1,
+    and 0.1 in a comment."""
+    scaling: Scaling = "l1"
+    """Of spoken digits, see tidigits.py."""
+    conv_act: Annotated[Act, Named("conv-act-{}")] = "tanh"
+    """Activation of convolutions with --rate; a spiking unit's activation is its spike."""
+    hidden_act: Annotated[Act, Named("hidden-act-{}")] = "tanh"
+    """Activation of hidden fully connected units with --rate."""
+    output_act: Annotated[Act, Named("output-act-{}")] = "sigmoid"
+    """Activation of the output units with --rate."""
+    codename: Annotated[str | None, Named("{}")] = None
+    """A word that ends the name of the run, of letters, digits, '-', '_', '.'."""
+
+    def check(self) -> None:
+        """Refuse settings that cannot be, or that would change a run's name and nothing else.
+
+        Raises:
+            UserError: there is one.
+        """
+        self._check_pairs()
+        self._check_idle()
+        kinds = {layer.kind for layer in parse_topology(self.topology)}
+        if self.freeze_conv_layers and kinds == {"FC"}:
+            raise UserError(
+                f"--freeze-conv-layers: {self.topology} has no convolution to freeze; leave it out"
+            )
+
+    def _check_pairs(self) -> None:
+        if self.validation not in (0, data_sets.VALIDATION):
+            raise UserError(f"--validation {self.validation}: hold 0.1 out, or 0")
+        if self.rate and self.loss == "BCE" and self.output_act != "sigmoid":
+            raise UserError("--loss BCE with --rate is of sigmoids: add --output-act sigmoid")
+        if self.loss == "CE" and self.dataset in NOT_CLASSES:
+            raise UserError(
+                f"--loss CE is of classes, which {self.dataset} has not: take MSE or BCE"
+            )
+        if self.codename and not re.fullmatch(r"[A-Za-z0-9._-]+", self.codename):
+            raise UserError(
+                f"--codename {self.codename!r} may hold letters, digits, '-', '_', '.' only"
+            )
+
+    def _check_idle(self) -> None:
+        plain = Settings()
+        if self.split == "speaker" and self.dataset not in SPOKEN:
+            raise UserError(f"--split speaker is of spoken digits: {self.dataset} has no speakers")
+        if self.scaling != plain.scaling and self.dataset not in SPOKEN:
+            raise UserError(f"--scaling {self.scaling} is of spoken digits, not of {self.dataset}")
+        for name in ("thresh", "lens", "decay", "rand_kill"):
+            if self.rate and getattr(self, name) != getattr(plain, name):
+                option = experiment.option(Settings, name)
+                raise UserError(f"{option} is of spiking units: leave out it or --rate")
+        if self.spike_window != plain.spike_window and self.rate and self.dataset not in FRAMED:
+            raise UserError(
+                "--spike_window is of spiking units and of frames, which "
+                f"{self.dataset} has not: leave out it or --rate"
+            )
+        if self.rand_kill != plain.rand_kill and self.dataset == "nmnist":
+            raise UserError(
+                "--randKill is not used for nmnist, whose frames are spikes: leave it out"
+            )
+        if self.nettalk is not None and self.dataset != "nettalk":
+            raise UserError(f"--nettalk is the file of --dataset nettalk, not of {self.dataset}")
 
 
-# Test errors of rate networks that DRTP's paper gives (mean over its trials), as accuracies: by
-# data set, topology, and whether convolutions are frozen.
-PUBLISHED_RATE: dict[tuple[str, str, bool], dict[str, float]] = {
-    ("MNIST", "FC_500_FC_10", False): _accuracies(1.72, 1.92, 2.59, 4.58),
-    ("MNIST", "FC_1000_FC_10", False): _accuracies(1.76, 1.90, 2.12, 4.03),
-    ("MNIST", "FC_500_FC_500_FC_10", False): _accuracies(1.62, 1.95, 4.35, 4.57),
-    ("MNIST", "FC_1000_FC_1000_FC_10", False): _accuracies(1.67, 1.90, 3.46, 4.04),
-    ("MNIST", IMAGES, True): _accuracies(1.31, 1.55, 1.66, 1.87),
-    ("MNIST", IMAGES, False): _accuracies(0.99, 1.38, 2.38, 1.81),
-    ("CIFAR10aug", "FC_1000_FC_10", False): _accuracies(47.58, 48.56, 48.45, 52.99),
-    ("CIFAR10aug", DEEP, True): _accuracies(30.13, 30.28, 30.40, 32.69),
-    ("CIFAR10aug", DEEP, False): _accuracies(27.45, 29.84, 32.06, 35.45),
-    ("classification_synth", "FC_500_FC_10", False): {
-        "shallow": 0.9043,
-        "sDFA": 0.9593,
-        **_accuracies(1.84, 1.81, 3.48),
-    },
-}
-
-PUBLISHED_RUNS = {
-    "MNIST": ("mnist", 100),
-    "CIFAR10aug": ("cifar10", 200),
-    "classification_synth": ("classification_synth", 500),
-}
-"""What must have been loaded for them, and their length, by data set. The lengths are the default
-and the example command of DRTP's program, whose CIFAR-10 is the mirrored one, and the paper's of
-the synthetic task. All were trained on the whole training set."""
+S = TypeVar("S", bound=Settings)
 
 
-def published(
-    args: argparse.Namespace, plain: argparse.Namespace, loaded: str
-) -> dict[str, float] | None:
-    """The published accuracy of a run's configuration and length, where there is one.
+def defaults(asked: S) -> S:
+    """What options that are not given are, by data set and kind of units."""
+    start = STARTS[asked.dataset]
+    in_unit_range = asked.rate and asked.dataset != "regression_synth"
+    return replace(
+        type(asked)(),
+        topology=start.topology,
+        lr=start.lr,
+        epochs=QUICK_EPOCHS if asked.quick else start.epochs,
+        loss="BCE" if in_unit_range else "MSE",
+    )
+
+
+def without_idle(settings: S) -> S:
+    """The settings without activations of units that have none, which are told to be idle.
+
+    DRTP's own example command gives one.
+    """
+    plain = Settings()
+    names = ("conv_act", "hidden_act", "output_act")
+    given = [name for name in names if getattr(settings, name) != getattr(plain, name)]
+    if settings.rate or not given:
+        return settings
+    words = ", ".join(experiment.option(Settings, name) for name in given)
+    print(f"{words}: activations act with --rate only; a spiking unit's is its spike")
+    return replace(settings, **{name: getattr(plain, name) for name in given})
+
+
+def session(settings: Settings, loaded: str) -> str:
+    """How a run's name begins, such as brp_mnist_BRP or brp_mnist_rate_FA_FC-1000-FC-10.
 
     Args:
-        args: the options.
-        plain: the program's defaults for that data set.
+        settings: of the run.
         loaded: the data set that was loaded, which can be a stand-in.
     """
-    if not args.rate or args.quick or args.validation:
+    mirrored = "aug" if settings.dataset == "CIFAR10aug" else ""
+    words = ["brp", loaded + mirrored, *(["rate"] if settings.rate else []), settings.train_mode]
+    words += ["held-out-speakers"] if settings.split == "speaker" else []
+    if settings.topology != STARTS[settings.dataset].topology:
+        words.append(settings.topology.replace("_", "-"))
+    return "_".join(words)
+
+
+FREE = (
+    *(field.name for field in fields(experiment.Settings)),
+    *("dataset", "train_mode", "topology", "rate", "freeze_conv_layers"),
+    *("epochs", "validation", "test_batch_size", "trials", "codename"),
+)
+"""Settings that a run with a published number may have; all others are at their defaults."""
+
+
+def published(settings: Settings, loaded: str) -> Mapping[str, float] | None:
+    """The published accuracy of a run's configuration and length, if there is one.
+
+    Args:
+        settings: of the run.
+        loaded: the data set that was loaded, which can be a stand-in.
+    """
+    if not settings.rate or settings.validation:
         return None
-    if (loaded, args.epochs) != PUBLISHED_RUNS.get(args.dataset):
+    if (loaded, settings.epochs) != RUNS.get(settings.dataset):
         return None
-    others = (name for name in NAMED if name != "validation")
-    if any(getattr(args, name) != getattr(plain, name) for name in others):
+    plain = defaults(settings)
+    if settings != replace(plain, **{name: getattr(settings, name) for name in FREE}):
         return None
-    mode = "DRTP" if args.train_mode == "BRP" else args.train_mode
-    table = PUBLISHED_RATE.get((args.dataset, args.topology, args.freeze_conv_layers), {})
+    mode = "DRTP" if settings.train_mode == "BRP" else settings.train_mode
+    key = (settings.dataset, settings.topology, settings.freeze_conv_layers)
+    table = ACCURACIES.get(key, {})
     return {"test_accuracy_last": table[mode]} if mode in table else None
 
 
-def _truth(word: str) -> bool:
-    """A word of the command line that says yes or no."""
-    if word.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
-    return word.lower() == "true"
-
-
-def make_parser(description: str | None = __doc__, **defaults: object) -> argparse.ArgumentParser:
-    """The command line.
-
-    Args:
-        description: what --help says above the options.
-        defaults: options by name that a program sets otherwise than this one.
-    """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_options(parser, "brp_mnist_BRP", None)
-    parser.add_argument(
-        "--cpu", dest="device", action="store_const", const="cpu", help="the same as --device cpu"
-    )
-    parser.add_argument(
-        "--cont",
-        dest="resume",
-        nargs="?",
-        const=True,
-        type=_truth,
-        metavar="{True,False}",
-        help="--cont, --cont True: another name of --resume; --cont False, of --no-resume",
-    )
-    parser.add_argument(
-        "--no-cont", dest="resume", action="store_false", help="another name of --no-resume"
-    )
-    parser.add_argument("--dataset", choices=tuple(LOADERS), default="MNIST", help="(MNIST)")
-    parser.add_argument(
-        "--split",
-        choices=SPLITS,
-        default="random",
-        help="of spoken digits: 70 to 30 at random, or speakers that training never hears (random)",
-    )
-    parser.add_argument(
-        "--scaling", choices=SCALINGS, default="l1", help="of spoken digits, see tidigits.py (l1)"
-    )
-    parser.add_argument(
-        "--nettalk", type=Path, help="NETtalk's .mat file (the one below the data root)"
-    )
-    parser.add_argument("--train-mode", choices=MODES, default="BRP", help="see above (BRP)")
-    parser.add_argument("--topology", help=f"{GRAMMAR} (the data set's, of MNIST {IMAGES})")
-    parser.add_argument(
-        "--rate", action="store_true", help="continuous units instead of spiking ones"
-    )
-    training = parser.add_argument_group("training")
-    training.add_argument(
-        "--epochs", type=int, help="passes over the training set (100; 500 of the synthetic tasks)"
-    )
-    training.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="Adam", help="(Adam)")
-    training.add_argument(
-        "--loss",
-        choices=tuple(LOSSES),
-        help="of the readout (MSE; BCE for classes and codes with --rate)",
-    )
-    training.add_argument(
-        "--lr", type=float, help="step size (paper: 1e-4; 5e-4 for the synthetic tasks)"
-    )
-    training.add_argument("--batch-size", type=int, default=50, help="(paper: 50)")
-    training.add_argument("--test-batch-size", type=int, default=250, help="(250)")
-    training.add_argument(
-        "--trials", type=int, default=1, help="runs one after the other, of seed, seed + 1, ... (1)"
-    )
-    training.add_argument(
-        "--dropout",
-        type=float,
-        default=0.0,
-        help="share of hidden fully connected units silent in a presentation of training; with "
-        "--rate, of the inputs of every fully connected layer (paper: 0)",
-    )
-    training.add_argument(
-        "--freeze-conv-layers", action="store_true", help="convolutions keep their random weights"
-    )
-    training.add_argument(
-        "--fc-zero-init", action="store_true", help="fully connected layers start from zero weights"
-    )
-    training.add_argument(
-        "--init",
-        choices=get_args(Init),
-        default="torch",
-        help="initial weights of a unit of n inputs: torch U(-1/sqrt n, 1/sqrt n), he "
-        "U(-sqrt(6/n), sqrt(6/n)) (paper: torch)",
-    )
-    training.add_argument(
-        "--validation",
-        type=float,
-        choices=(0.0, 0.1),
-        default=0.1,
-        help="share of the training set that is held out; 0 trains on all of it, and no epoch is "
-        "selected (0.1; paper: 0)",
-    )
-    units = parser.add_argument_group(
-        "units and input; with --rate the activations, and the window of frames"
-    )
-    units.add_argument(
-        "--spike_window",
-        "--spike-window",
-        type=int,
-        default=WINDOW,
-        help="time steps: the first bands of spoken digits and frames of gestures, the frames that "
-        "N-MNIST is cut into (paper: 20)",
-    )
-    for option, words in (
-        ("thresh", "threshold (paper: 0.5)"),
-        ("lens", "half width of the surrogate (paper: 0.5)"),
-        ("decay", "potential left after a step (paper: 0.2)"),
-        (
-            "randKill",
-            "x[t] = 1 where value > U(0, 1) * randKill; not used for N-MNIST (paper: 1, and 0.1 in "
-            "a comment)",
-        ),
-    ):
-        units.add_argument(f"--{option}", type=float, default=SPIKING[option], help=words)
-    for option, default in ACTS.items():
-        layers = option.partition("_")[0]
-        units.add_argument(
-            f"--{layers}-act",
-            choices=get_args(Act),
-            default=default,
-            help=f"activation of {layers} units with --rate; a spiking unit's activation is its "
-            f"spike ({default})",
-        )
-    parser.add_argument(
-        "--codename",
-        help="a word that ends the name of the run, of letters, digits, '-', '_', '.'",
-    )
-    parser.set_defaults(**defaults)
-    return parser
-
-
-def complete(args: argparse.Namespace, hidden: str | None = None) -> argparse.Namespace:
-    """The options with what was not given filled in from the data set's setting.
-
-    Activations of a spiking network are told to be idle and left out: DRTP's own example command
-    gives one.
-
-    Args:
-        args: the options.
-        hidden: topology of a program's own hidden layers, None for the data set's.
-    """
-    setting = SETTINGS[args.dataset]
-    if args.topology is None:
-        outputs = setting.topology.rpartition("_FC_")[2]
-        args.topology = f"{hidden}_FC_{outputs}" if hidden else setting.topology
-    args.lr = setting.lr if args.lr is None else args.lr
-    args.epochs = setting.epochs if args.epochs is None else args.epochs
-    in_unit_range = args.rate and args.dataset != "regression_synth"
-    args.loss = args.loss or ("BCE" if in_unit_range else "MSE")
-    given = [name for name, default in ACTS.items() if getattr(args, name) != default]
-    if given and not args.rate:
-        words = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        print(f"{words}: activations act with --rate only; a spiking unit's is its spike")
-        vars(args).update(ACTS)
-    return args
-
-
-def defaults_of(
-    parser: argparse.ArgumentParser, args: argparse.Namespace, hidden: str | None = None
-) -> argparse.Namespace:
-    """The program's defaults for the data set and the kind of units that were asked for."""
-    words = ["--dataset", args.dataset, *(["--rate"] if args.rate else [])]
-    return complete(parser.parse_args(words), hidden)
-
-
-def check(args: argparse.Namespace) -> None:
-    """Refuse options that cannot be.
+def load(settings: Settings, device: torch.device) -> Data:
+    """The data set that the settings ask for, on the device.
 
     Raises:
-        UserError: one of them is out of its range.
+        UserError: it cannot be had.
     """
-    check_positive(
-        epochs=args.epochs,
-        trials=args.trials,
-        batch_size=args.batch_size,
-        test_batch_size=args.test_batch_size,
-        lr=args.lr,
-        spike_window=args.spike_window,
-        randKill=args.randKill,
+    source = Source(
+        root=settings.data_root,
+        device=device,
+        window=settings.spike_window,
+        split=settings.split,
+        nettalk=settings.nettalk,
+        scaling=settings.scaling,
+        limit=QUICK_SAMPLES if settings.quick else None,
     )
-    if not 0 <= args.dropout < 1:
-        raise UserError(f"--dropout {args.dropout} must be at least 0 and below 1")
-    if args.rate and args.loss == "BCE" and args.output_act != "sigmoid":
-        raise UserError("--loss BCE with --rate is of sigmoids: add --output-act sigmoid")
-    if args.split == "speaker" and args.dataset not in SPOKEN:
-        raise UserError(f"--split speaker is of spoken digits: {args.dataset} has no speakers")
-    if args.scaling != "l1" and args.dataset not in SPOKEN:
-        raise UserError(f"--scaling {args.scaling} is of spoken digits, not of {args.dataset}")
-    if args.loss == "CE" and args.dataset in NOT_CLASSES:
-        raise UserError(f"--loss CE is of classes, which {args.dataset} has not: take MSE or BCE")
-    if args.codename and not re.fullmatch(r"[A-Za-z0-9._-]+", args.codename):
-        raise UserError(
-            f"--codename {args.codename!r} may hold letters, digits, '-', '_', '.' only"
-        )
-    check_idle(args)
-
-
-def check_idle(args: argparse.Namespace) -> None:
-    """Refuse options that would change a run's name and nothing else.
-
-    Raises:
-        UserError: one of them is not at its default.
-    """
-    for name, default in SPIKING.items():
-        if args.rate and getattr(args, name) != default:
-            raise UserError(f"--{name} is of spiking units: leave out it or --rate")
-    if args.spike_window != WINDOW and args.rate and args.dataset not in FRAMED:
-        raise UserError(
-            f"--spike_window is of spiking units and of frames, which {args.dataset} has not: "
-            "leave out it or --rate"
-        )
-    if args.randKill != SPIKING["randKill"] and args.dataset == "nmnist":
-        raise UserError("--randKill is not used for nmnist, whose frames are spikes: leave it out")
-    if args.nettalk is not None and args.dataset != "nettalk":
-        raise UserError(f"--nettalk is the file of --dataset nettalk, not of {args.dataset}")
-    kinds = {layer.kind for layer in parse_topology(args.topology)}
-    if args.freeze_conv_layers and kinds == {"FC"}:
-        raise UserError(
-            f"--freeze-conv-layers: {args.topology} has no convolution to freeze; leave it out"
-        )
-
-
-def make_network(args: argparse.Namespace, data: Data) -> Network:
-    """The network that the options ask for.
-
-    Raises:
-        UserError: the topology does not parse, does not fit the data, or ends in another number of
-            outputs than the data set has.
-    """
-    common = {
-        "dropout": args.dropout,
-        "freeze_conv_layers": args.freeze_conv_layers,
-        "fc_zero_init": args.fc_zero_init,
-        "init": args.init,
-    }
-    network: Network
-    if args.rate:
-        acts = {
-            f"{name}_act": getattr(args, f"{name}_act") for name in ("conv", "hidden", "output")
-        }
-        network = RateNetwork(
-            args.topology,
-            data.rate_shape,
-            args.train_mode,
-            softmax_error=args.output_act == "none" and args.loss == "CE",
-            **acts,
-            **common,
-        )
-    else:
-        neuron = Neuron(args.thresh, args.lens, args.decay)
-        network = NetworkBuilder(args.topology, data.shape, args.train_mode, neuron, **common)
-    n_outputs = data.train.targets.shape[1]
-    if network.n_classes != n_outputs:
-        raise UserError(
-            f"--topology {args.topology} ends with {network.n_classes} outputs, but "
-            f"{data.name} has {n_outputs}: end it with FC_{n_outputs}"
-        )
-    return network
-
-
-def name_of(args: argparse.Namespace, plain: argparse.Namespace) -> str:
-    """Name of the experiment: followed by what differs from the default.
-
-    Args:
-        args: the options.
-        plain: the program's defaults for that data set.
-    """
-    words = ["brp", args.dataset.lower(), *(["rate"] if args.rate else []), args.train_mode]
-    words += ["held-out-speakers"] if args.split == "speaker" else []
-    if args.topology != SETTINGS[args.dataset].topology:
-        words.append(args.topology.replace("_", "-"))
-    if args.spike_window != WINDOW:
-        words.append(f"T{args.spike_window}")
-    words += ["frozen"] if args.freeze_conv_layers else []
-    for name in NAMED:
-        if getattr(args, name) != getattr(plain, name):
-            words.append(f"{name.replace('_', '-')}-{getattr(args, name)}")
-    words += [args.codename] if args.codename else []
-    return "_".join([*words, "quick"] if args.quick else words)
+    found = data_sets.load(settings.dataset, source)
+    return found if settings.validation else without_validation(found)
 
 
 def without_validation(data: Data) -> Data:
@@ -471,85 +314,95 @@ def without_validation(data: Data) -> Data:
     return replace(data, train=merged, validation=data.validation.first(0))
 
 
+def make_network(settings: Settings, data: Data) -> Network:
+    """The network that the settings ask for.
+
+    Raises:
+        UserError: the topology does not fit the data, or ends in another number of outputs than
+            the data set has.
+    """
+    common: dict[str, Any] = {
+        "dropout": settings.dropout,
+        "freeze_conv_layers": settings.freeze_conv_layers,
+        "fc_zero_init": settings.fc_zero_init,
+        "init": settings.init,
+    }
+    network: Network
+    if settings.rate:
+        network = RateNetwork(
+            settings.topology,
+            data.rate_shape,
+            settings.train_mode,
+            conv_act=settings.conv_act,
+            hidden_act=settings.hidden_act,
+            output_act=settings.output_act,
+            softmax_error=settings.output_act == "none" and settings.loss == "CE",
+            **common,
+        )
+    else:
+        neuron = Neuron(settings.thresh, settings.lens, settings.decay)
+        network = NetworkBuilder(
+            settings.topology, data.shape, settings.train_mode, neuron, **common
+        )
+    n_outputs = data.train.targets.shape[1]
+    if network.n_classes != n_outputs:
+        raise UserError(
+            f"--topology {settings.topology} ends with {network.n_classes} outputs, but "
+            f"{data.name} has {n_outputs}: end it with FC_{n_outputs}"
+        )
+    return network
+
+
 def angle_stream(seed: int, device: torch.device) -> torch.Generator:
     """The random thresholds of a run's angles: the weights come from the seed itself."""
     return torch.Generator(device).manual_seed(seed ^ ANGLE_SEED)
 
 
-def gradient_angles(trainer: Trainer, args: argparse.Namespace) -> dict[str, float]:
+def gradient_angles(trainer: Trainer, settings: Settings) -> dict[str, float]:
     """Angle of each layer's gradient to BP's on the first training samples, in degrees."""
     part = trainer.data.train.first(ANGLE_SAMPLES)
-    stream = angle_stream(args.seed, part.device)
-    shown = Input(trainer.data, part.inputs, args.randKill, False, stream)
-    spikes = shown(0, shown.steps(args.spike_window))
+    stream = angle_stream(settings.seed, part.device)
+    shown = Input(trainer.data, part.inputs, settings.rand_kill, False, stream)
+    spikes = shown(0, shown.steps(settings.spike_window))
     found = angles(trainer.network, spikes, part.targets, trainer.loss)
     return {f"angle_{i}": value for i, value in enumerate(found[:-1], 1) if value == value}
 
 
-def run_trial(
-    args: argparse.Namespace,
-    plain: argparse.Namespace,
-    run: Run,
-    device: torch.device,
-) -> None:
-    """Train and test one network.
-
-    Args:
-        args: the options.
-        plain: the program's defaults for that data set.
-        run: the run.
-        device: the device.
+def train(settings: Settings, data: Data, device: torch.device, run: Run) -> None:
+    """Train and test a network, write figures and result.
 
     Raises:
-        UserError: data or network cannot be had as asked.
+        UserError: the network cannot be had as asked, or its learning explodes.
     """
-    source = Source(
-        root=args.data_root,
-        device=device,
-        window=args.spike_window,
-        split=args.split,
-        nettalk=args.nettalk,
-        scaling=args.scaling,
-        limit=QUICK_SAMPLES if args.quick else None,
-    )
-    data = load(args.dataset, source)
-    data = data if args.validation else without_validation(data)
-    network = make_network(args, data).to(device)
+    network = make_network(settings, data).to(device)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = OPTIMIZERS[args.optimizer](trained, lr=args.lr)
+    optimizer = OPTIMIZERS[settings.optimizer](trained, lr=settings.lr)
     generator = drawn_generator(device)
-    presentation = Presentation(args.spike_window, args.randKill, args.loss)
+    presentation = Presentation(settings.spike_window, settings.rand_kill, settings.loss)
     trainer = Trainer(network, data, presentation, optimizer, generator)
-    parts: dict[str, Any] = {
+    state = {
         "network": network,
         "optimizer": optimizer,
         "generator": generator,
         **global_generators(device, "order", "cuda"),  # order, dropout and mirroring draw from them
     }
-    epochs = min(args.epochs, QUICK_EPOCHS) if args.quick else args.epochs
-    for epoch in range(run.restore(**parts) + 1, epochs + 1):
-        row = trainer.train_epoch(args.batch_size)
+    has_angles = not settings.rate and settings.train_mode not in ("BP", "shallow")
+    for epoch in range(run.restore(**state) + 1, settings.epochs + 1):
+        row = trainer.train_epoch(settings.batch_size)
         if len(data.validation):
-            row |= trainer.evaluate(data.validation, args.test_batch_size, "validation")
-        row |= trainer.evaluate(data.test, args.test_batch_size, "test")
-        if not args.rate and args.train_mode not in ("BP", "shallow"):
-            row |= gradient_angles(trainer, args)
+            row |= trainer.evaluate(data.validation, settings.test_batch_size, "validation")
+        row |= trainer.evaluate(data.test, settings.test_batch_size, "test")
+        if has_angles:
+            row |= gradient_angles(trainer, settings)
         run.log(epoch, row)
-        run.checkpoint(epoch, **parts)
+        run.checkpoint(epoch, **state)
+
     rows = run.metrics()
-    title = f"{data.name}, {args.train_mode}, {args.topology}"
+    title = f"{data.name}, {settings.train_mode}, {settings.topology}"
     curves = run.save_figure(draw_run(rows, title), "curves")
-    if any(name.startswith("angle_") for name in rows[-1]):
+    if has_angles:
         run.save_figure(draw_angles(rows, title), "angles")
-    run.finish(
-        experiment=name_of(args, plain),
-        paper="brp_snn",
-        dataset=data.name,
-        epochs=epochs,
-        metrics=summary(rows),
-        published=published(args, plain, data.name),
-        figure=curves,
-    )
+    run.finish(epochs=settings.epochs, metrics=summary(rows), figure=curves)
 
 
 def summary(rows: list[dict[str, float]]) -> dict[str, float | None]:
@@ -569,27 +422,33 @@ def summary(rows: list[dict[str, float]]) -> dict[str, float | None]:
     return found | {f"{name}_last": last[name] for name in names}
 
 
-def main(
-    description: str | None = __doc__, *, hidden: str | None = None, **defaults: object
-) -> None:
-    """Do the trials.
+CONTINUE = {
+    **{f"--cont{equals}{word}": () for equals in " =" for word in ("True", "true")},
+    **{f"--cont{equals}{word}": ("--no-resume",) for equals in " =" for word in ("False", "false")},
+    "--cont": (),
+    "--no-cont": ("--no-resume",),
+}
+"""What the published spelling of --resume stands for."""
 
-    Args:
-        description: as in `make_parser`.
-        hidden: as in `complete`.
-        **defaults: as in `make_parser`.
-    """
-    parser = make_parser(description, **defaults)
-    args = complete(parser.parse_args(), hidden)
-    check(args)
-    plain = defaults_of(parser, args, hidden)
-    name = name_of(args, plain)
-    for trial in range(args.trials):
-        own = copy.copy(args)
-        own.trials, own.seed = 1, args.seed + trial
-        own.out = args.out / f"seed{own.seed}" if args.out and args.trials > 1 else args.out
-        device = prepare(own.device, own.seed, own.threads, own.deterministic)
-        carry_out(own, name, device, lambda run: run_trial(own, plain, run, device))  # noqa: B023
+EXPERIMENT: Experiment[Settings, Data] = Experiment(
+    paper="brp_snn",
+    description=__doc__,
+    settings=Settings,
+    load=load,
+    session=session,
+    defaults=defaults,
+    published=published,
+    shorthands={"--cpu": ("--device", "cpu"), **CONTINUE},
+)
+
+
+def main(program: Experiment[Settings, Data] = EXPERIMENT) -> None:
+    """Read the command line and do the trials."""
+    settings = without_idle(program.parse())
+    for trial in range(settings.trials):
+        seed = settings.seed + trial
+        own = settings.out / f"seed{seed}" if settings.out and settings.trials > 1 else settings.out
+        program.run(replace(settings, trials=1, seed=seed, out=own), train)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ A topology is written as `CONV_32_5_1_2_FC_1000_FC_10`: layers joined by `_`, ea
     FC_{units}                                     fully connected
 
 Spiking layers are pooled by the average, continuous ones by the maximum. The last layer is fully
-connected and its mean number of spikes a step is the readout. The programs
+connected and its mean number of spikes per step is the readout. The programs
 here are the plain form, which `layerwise` is checked against; it computes the same faster.
 """
 
@@ -503,7 +503,7 @@ class Network(nn.Module):
 
 
 class NetworkBuilder(Network):
-    """A spiking network, a step at a time; arguments as in `Network`."""
+    """A spiking network, step by step; arguments as in `Network`."""
 
     def forward(
         self,

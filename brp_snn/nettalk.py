@@ -6,9 +6,9 @@
 Source of the measure "nearest": Sejnowski and Rosenberg, Complex Systems 1 (1987), "best guess".
 """
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from brp_snn.words import check_word
 from shared.datasets import load_nettalk
+from shared.experiment import Positive, paper, parse
 from shared.options import script
 
 # Rates over the same steps often lie at the same angle to two words: what rounding makes of that
@@ -110,16 +111,21 @@ class Nettalk(Dataset[tuple[UInt8[Tensor, "189"], UInt8[Tensor, "26"]]]):
         return len(self.x_values)
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options."""
+
+    mat: Path | None = None
+    """nettalk_small.mat; without it that of the data root."""
+    batch_size: Annotated[Positive[int], paper(1)] = 1
+    """Samples at once."""
+
+
 def main() -> None:
     """Show the samples of the training part in random order."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--mat", type=Path, help="nettalk_small.mat (that of the data root)")
-    parser.add_argument("--batch-size", type=int, default=1, help="(default and paper: 1)")
-    args = parser.parse_args()
-    part = Nettalk("train", path=args.mat)
-    for letters, code in DataLoader(part, args.batch_size, shuffle=True):
+    options = parse(Options, __doc__)
+    part = Nettalk("train", path=options.mat)
+    for letters, code in DataLoader(part, options.batch_size, shuffle=True):
         print(letters)
         print(code)
 

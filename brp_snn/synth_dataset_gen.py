@@ -13,9 +13,9 @@ Classification: 10 classes in 5 clusters each, in 256 features of which 128 are 
 (scikit-learn's `make_classification`, class_sep 4.5, random_state 0).
 """
 
-import argparse
 import math
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from sklearn.datasets import make_classification
 
 from brp_snn.words import check_word
 from shared.errors import UserError
+from shared.experiment import parse
 from shared.options import script
 
 FOLDER = Path("DATASETS")
@@ -101,7 +102,7 @@ def draw_classification(
         n_classes: classes.
         side: square root of the number of inputs.
         informative: inputs that tell something of the class; the others are noise.
-        clusters: clusters a class.
+        clusters: clusters per class.
         class_sep: half the side of the hypercube on whose corners the clusters lie.
         seed: of the draw.
     """
@@ -180,17 +181,21 @@ def _save(content: object, path: Path) -> None:
         raise UserError(f"--out {path} cannot be written: {error.strerror or error}") from error
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options."""
+
+    out: Path = FOLDER
+    """Folder that the sets are written to."""
+
+
 def main() -> None:
     """Write both sets."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder (default: DATASETS)")
-    args = parser.parse_args()
-    gen_regression(*SIZES["regression"], N_OUTPUTS, SIDE, args.out)
-    gen_classification(*SIZES["classification"], N_OUTPUTS, SIDE, INFORMATIVE, folder=args.out)
+    folder = parse(Options, __doc__).out
+    gen_regression(*SIZES["regression"], N_OUTPUTS, SIDE, folder)
+    gen_classification(*SIZES["classification"], N_OUTPUTS, SIDE, INFORMATIVE, folder=folder)
     for task, (n_train, n_test) in SIZES.items():
-        print(f"{args.out / task}: {n_train} + {n_test} samples")
+        print(f"{folder / task}: {n_train} + {n_test} samples")
 
 
 if __name__ == "__main__":

@@ -8,30 +8,59 @@ error, the whole training set in every step. Inputs are 40 bands of 41 frames, d
 of a recording's sum of squares. Nothing is chosen by a validation part, and none is held out.
 """
 
-import argparse
 from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brp_snn.data import SPLITS
-from brp_snn.tidigits import SCALINGS, SEED, SHARE, drawn, features, split_by_speaker
-from shared import datasets
-from shared.device import prepare
+from brp_snn.data import Split
+from brp_snn.tidigits import SEED, SHARE, Scaling, drawn, features, split_by_speaker
+from shared import datasets, experiment
 from shared.errors import UserError
+from shared.experiment import UNNAMED, Experiment, Named, Positive, paper
 from shared.figures import draw_run
-from shared.options import add_common_options, check_positive, script
-from shared.run import Run, carry_out, progress
+from shared.options import script
+from shared.run import Run, progress
+from shared.tensors import Samples, one_hot_like
 
-STEPS = 100
-PLAIN = {"hidden": 500, "lr": 0.01, "bands": 40, "frames": 41, "scaling": "l2"}
-"""The paper's values."""
 CLASSES = 10
 QUICK_SAMPLES, QUICK_STEPS = 300, 3
 READERS = {"tidigits": datasets.load_tidigits_or_fsdd, "fsdd": datasets.load_fsdd}
+
+
+@dataclass(frozen=True)
+class Settings(experiment.Settings):
+    """The options."""
+
+    dataset: Annotated[Literal["tidigits", "fsdd"], UNNAMED] = "tidigits"
+    """Spoken digits; where TIDigits is not there, fsdd stands in."""
+    split: Annotated[Split, Named("held-out-speakers")] = "random"
+    """70 to 30 at random, or by speaker."""
+    epochs: Annotated[Positive[int], paper(100)] = 100
+    """Steps, each on the whole training set."""
+    threads: Annotated[Positive[int] | None, UNNAMED] = 1
+    """CPU threads."""
+    hidden: Annotated[Positive[int], paper(500)] = 500
+    """Hidden units."""
+    lr: Annotated[Positive[float], paper(0.01)] = 0.01
+    """Step size of Adam."""
+    bands: Annotated[Positive[int], paper(40)] = 40
+    """Mel bands."""
+    frames: Annotated[Positive[int], paper(41)] = 41
+    """Frames of a recording."""
+    scaling: Annotated[Scaling, paper("l2")] = "l2"
+    """Of the features, see tidigits.py."""
+
+
+def defaults(asked: Settings) -> Settings:
+    """What options that are not given are."""
+    return Settings(epochs=QUICK_STEPS) if asked.quick else Settings()
 
 
 class Net(nn.Sequential):
@@ -52,61 +81,58 @@ class Net(nn.Sequential):
         super().__init__(OrderedDict(layers))
 
 
-Part = tuple[Float[Tensor, "n inputs"], Int[Tensor, " n"]]
-
-
-def load(args: argparse.Namespace, device: torch.device) -> tuple[str, Part, Part]:
-    """Name of the recordings, and features and labels to train and to test on.
+def load(settings: Settings, device: torch.device) -> datasets.Dataset:
+    """Features and labels of the recordings to train and to test on; none are held out.
 
     Raises:
         UserError: the recordings cannot be had, or too few of them.
     """
-    speech = READERS[args.dataset](args.data_root)
-    if args.split == "speaker":
+    speech = READERS[settings.dataset](settings.data_root)
+    if settings.split == "speaker":
         train, validation, test = split_by_speaker(speech.speakers)
         rest = np.concatenate([train, validation])
     else:
         rest, test = drawn(speech.labels, SHARE, SEED)
-    if args.quick:
-        rest, test = rest[:QUICK_SAMPLES], test[:QUICK_SAMPLES]
-    chosen = np.concatenate([rest, test])
-    few = datasets.Speech(
-        speech.name,
-        tuple(speech.waveforms[i] for i in chosen),
-        speech.labels[chosen],
-        tuple(speech.speakers[i] for i in chosen),
-        speech.rate,
-    )
-    found = features(few, args.scaling, args.bands, args.frames).reshape(len(few), -1)
-    inputs, labels = (torch.from_numpy(part).to(device) for part in (found, few.labels))
-    n = len(rest)
-    return speech.name, (inputs[:n], labels[:n]), (inputs[n:], labels[n:])
+
+    def part(chosen: NDArray[np.int64]) -> datasets.Split:
+        few = replace(
+            speech,
+            waveforms=tuple(speech.waveforms[i] for i in chosen),
+            labels=speech.labels[chosen],
+            speakers=tuple(speech.speakers[i] for i in chosen),
+        )
+        found = features(few, settings.scaling, settings.bands, settings.frames)
+        return datasets.Split(found.reshape(len(few), -1), few.labels)
+
+    n = QUICK_SAMPLES if settings.quick else None
+    known, unknown = part(rest[:n]), part(test[:n])
+    nothing = datasets.Split(known.inputs[:0], known.labels[:0])
+    return datasets.Dataset(speech.name, known, nothing, unknown, CLASSES)
 
 
-def scores(network: Net, part: Part, prefix: str) -> tuple[Float[Tensor, ""], dict[str, float]]:
+def scores(network: Net, part: Samples, prefix: str) -> tuple[Float[Tensor, ""], dict[str, float]]:
     """The loss on a part, and loss and accuracy by name."""
-    inputs, labels = part
-    output = network(inputs)
-    loss = functional.mse_loss(output, functional.one_hot(labels, CLASSES).to(output))
-    accuracy = int((output.argmax(1) == labels).sum()) / len(labels)
+    output = network(part.inputs)
+    loss = functional.mse_loss(output, one_hot_like(part.labels, output))
+    accuracy = int((output.argmax(1) == part.labels).sum()) / len(part)
     return loss, {f"{prefix}_loss": loss.item(), f"{prefix}_accuracy": accuracy}
 
 
-def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -> None:
+def train(settings: Settings, data: datasets.Dataset, device: torch.device, run: Run) -> None:
     """Train and test the network, write the figure and the result.
 
     Raises:
-        UserError: the recordings cannot be had, or the loss is no number any more.
+        UserError: the loss is no number any more.
     """
-    dataset, known, unknown = load(args, device)
-    network = Net(known[0].shape[1], args.hidden, CLASSES).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), args.lr, fused=True)
+    known, unknown = (Samples.of(part, device) for part in (data.train, data.test))
+    network = Net(known.inputs.shape[1], settings.hidden, CLASSES).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), settings.lr, fused=True)
     state = {"network": network, "optimizer": optimizer}
     first = run.restore(**state)
-    for step in progress(range(first, args.epochs), args.epochs - first, "train"):
+    for step in progress(range(first, settings.epochs), settings.epochs - first, "train"):
         loss, row = scores(network, known, "train")
         if not loss.isfinite():
-            raise UserError(f"the loss is no number in step {step + 1}: lower --lr {args.lr}")
+            raise UserError(f"the loss is no number in step {step + 1}: lower --lr {settings.lr}")
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
@@ -114,60 +140,29 @@ def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -
             row |= scores(network, unknown, "test")[1]
         run.log(step + 1, row)
         run.checkpoint(step + 1, **state)
+
     rows = run.metrics()
-    last = rows[-1]
+    names = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")
     run.finish(
-        experiment=name,
-        paper="brp_snn",
-        dataset=dataset,
-        epochs=args.epochs,
-        metrics={
-            "test_accuracy_last": last["test_accuracy"],
-            "test_loss_last": last["test_loss"],
-            "train_accuracy_last": last["train_accuracy"],
-            "train_loss_last": last["train_loss"],
-        },
-        figure=run.save_figure(draw_run(rows, name), "curves"),
+        epochs=settings.epochs,
+        metrics={f"{name}_last": rows[-1][name] for name in names},
+        figure=run.save_figure(draw_run(rows, run.experiment), "curves"),
     )
 
 
-def name_of(args: argparse.Namespace) -> str:
-    """Name of the experiment, such as brp_threenet_fsdd_held-out-speakers."""
-    words = ["brp_threenet", args.dataset]
-    words += ["held-out-speakers"] if args.split == "speaker" else []
-    for option, default in PLAIN.items():
-        if getattr(args, option) != default:
-            words.append(f"{option}-{getattr(args, option)}")
-    return "_".join([*words, "quick"] if args.quick else words)
+EXPERIMENT = Experiment(
+    paper="brp_snn",
+    description=__doc__,
+    settings=Settings,
+    load=load,
+    session=lambda settings, data: f"brp_threenet_{data}",
+    defaults=defaults,
+)
 
 
 def main() -> None:
     """Read the options and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_options(parser, "brp_threenet_<dataset>", STEPS, threads=1)
-    add = parser.add_argument
-    add("--dataset", choices=tuple(READERS), default="tidigits", help="(tidigits)")
-    add("--split", choices=SPLITS, default="random", help="70 to 30, or by speaker (random)")
-    add("--hidden", type=int, default=PLAIN["hidden"], help="hidden units (paper: 500)")
-    add("--lr", type=float, default=PLAIN["lr"], help="step size of Adam (paper: 0.01)")
-    add("--bands", type=int, default=PLAIN["bands"], help="mel bands (paper: 40)")
-    add("--frames", type=int, default=PLAIN["frames"], help="frames of a recording (paper: 41)")
-    add(
-        "--scaling",
-        choices=SCALINGS,
-        default=PLAIN["scaling"],
-        help="of the features, see tidigits.py (paper: l2)",
-    )
-    args = parser.parse_args()
-    args.epochs = min(args.epochs, QUICK_STEPS) if args.quick else args.epochs
-    check_positive(
-        epochs=args.epochs, hidden=args.hidden, lr=args.lr, bands=args.bands, frames=args.frames
-    )
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    name = name_of(args)
-    carry_out(args, name, device, lambda run: train(args, name, run, device))
+    EXPERIMENT.main(train)
 
 
 if __name__ == "__main__":

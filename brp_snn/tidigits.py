@@ -12,8 +12,8 @@ shown a band at every time step, and its first layer convolves over the frames.
     log-l2   the same of their logarithms, of samples in units of 16 bits (this file's)
 """
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -30,7 +30,8 @@ from sklearn.preprocessing import normalize
 from brp_snn.words import check_word
 from shared.datasets import Speech, load_tidigits, load_tidigits_or_fsdd
 from shared.errors import UserError
-from shared.options import check_positive, script
+from shared.experiment import Positive, parse
+from shared.options import script
 
 BANDS = 30
 FRAMES = 30
@@ -261,30 +262,39 @@ def _check_number(n: int) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options."""
+
+    data_root: Path | None = None
+    """Folder of the data sets, as in main.py."""
+    scaling: Scaling = "log-l2"
+    """Of the features, see above."""
+    bands: Positive[int] = BANDS
+    """Mel bands."""
+    frames: Positive[int] = FRAMES
+    """Frames of a recording."""
+    out: Path | None = None
+    """A file, .npz, that the features are written to."""
+
+
 def main() -> None:
     """Read the recordings and tell, or write, their features."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data-root", type=Path, help="folder of the data sets, as in main.py")
-    parser.add_argument("--scaling", choices=SCALINGS, default="log-l2", help="(log-l2)")
-    parser.add_argument("--bands", type=int, default=BANDS, help=f"({BANDS})")
-    parser.add_argument("--frames", type=int, default=FRAMES, help=f"({FRAMES})")
-    parser.add_argument("--out", type=Path, help="a file, .npz")
-    args = parser.parse_args()
-    check_positive(bands=args.bands, frames=args.frames)
-    speech = load_tidigits_or_fsdd(args.data_root)
-    found = features(speech, args.scaling, args.bands, args.frames)
+    options = parse(Options, __doc__)
+    speech = load_tidigits_or_fsdd(options.data_root)
+    found = features(speech, options.scaling, options.bands, options.frames)
     rest, test = drawn(speech.labels, SHARE, SEED)
     print(f"{speech.name}: {len(rest)} recordings to train on, {len(test)} to test on")
     print(f"features {found.shape}, from {found.min():.3g} to {found.max():.3g}")
-    if args.out is None:
+    if options.out is None:
         return
     try:
-        with args.out.open("wb") as file:
+        with options.out.open("wb") as file:
             np.savez_compressed(file, features=found, labels=speech.labels, train=rest, test=test)
     except OSError as error:
-        raise UserError(f"--out {args.out} cannot be written: {error.strerror or error}") from error
+        raise UserError(
+            f"--out {options.out} cannot be written: {error.strerror or error}"
+        ) from error
 
 
 if __name__ == "__main__":

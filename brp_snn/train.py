@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -18,7 +19,9 @@ from shared.errors import UserError
 from shared.run import progress
 from shared.tensors import Samples, random_order
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+Optimizer = Literal["SGD", "NAG", "Adam", "RMSprop"]
+
+OPTIMIZERS: dict[Optimizer, Callable[..., torch.optim.Optimizer]] = {
     "SGD": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9),
     "NAG": lambda parameters, lr: torch.optim.SGD(parameters, lr, momentum=0.9, nesterov=True),
     "Adam": lambda parameters, lr: torch.optim.Adam(parameters, lr, fused=True),
@@ -36,14 +39,16 @@ def _cross_entropy_of_spikes(y: Tensor, targets: Tensor) -> Tensor:
     return functional.binary_cross_entropy(MARGIN + (1 - 2 * MARGIN) * y, targets)
 
 
-LOSSES: dict[str, layerwise.Loss] = {
+Loss = Literal["MSE", "BCE", "CE"]
+
+LOSSES: dict[Loss, layerwise.Loss] = {
     "MSE": functional.mse_loss,
     "BCE": functional.binary_cross_entropy,
     "CE": functional.cross_entropy,
 }
 """Of rate networks; BCE is of sigmoids."""
 
-SPIKING_LOSSES = LOSSES | {"BCE": _cross_entropy_of_spikes}
+SPIKING_LOSSES: dict[Loss, layerwise.Loss] = LOSSES | {"BCE": _cross_entropy_of_spikes}
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Presentation:
 
     window: int
     rand_kill: float
-    loss: str
+    loss: Loss
 
 
 class Trainer:

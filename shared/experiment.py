@@ -229,7 +229,7 @@ def parse(
         defaults: gives the settings whose values options that were not given take, from what was
             read with the class's own; such as those of a preset or of a data set that is named.
         shorthands: words that stand for others, such as -gpu for --device cuda. A key of two words
-            is an option with that value.
+            is an option with that value; a value of N is any number, and is put in for N.
 
     Returns:
         The settings, numbers within their bounds.
@@ -265,9 +265,13 @@ def _spelled_out(words: Sequence[str], shorthands: Mapping[str, Sequence[str]]) 
     found: list[str] = []
     rest = list(words)
     while rest:
-        pair = " ".join(rest[:2])
+        option, value = rest[0], "".join(rest[1:2])
+        pair = f"{option} {value}"
+        if pair not in shorthands and value.isdigit():
+            pair = f"{option} N"
         taken = 2 if pair in shorthands else 1
-        found += shorthands.get(pair, shorthands.get(rest[0], [rest[0]]))
+        meant = shorthands.get(pair, shorthands.get(option, [option]))
+        found += [word.replace("N", value) for word in meant] if pair[-2:] == " N" else meant
         rest = rest[taken:]
     return found
 

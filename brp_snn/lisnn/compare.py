@@ -3,11 +3,11 @@
     python brp_snn/lisnn/compare.py                      of runs/
     python brp_snn/lisnn/compare.py --results results    of the committed runs
 
-Reads <results>/brp_lisnn_*/seed*/result.json and draws a figure for every data set that it finds,
-of the networks that were trained for the most epochs.
+Reads the results of runs called brp_lisnn_... below --results and draws a figure for every data set
+that it finds, of the networks that were trained for the most epochs.
 """
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -15,12 +15,24 @@ import pandas as pd
 from brp_snn.lisnn.noise_data import KINDS
 from brp_snn.lisnn.train import TESTED, draw_noise, label_of, metric_of
 from shared.errors import UserError
+from shared.experiment import parse
 from shared.figures import save_figure
 from shared.options import script
 from shared.report import load_results
+from shared.run import RUNS
 
 PREFIX = "brp_lisnn"
 FIRST = metric_of(KINDS[0], TESTED[0])
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options."""
+
+    results: Path = RUNS
+    """Folder of the results."""
+    quick: bool = False
+    """Compare runs of --quick."""
 
 
 def noise_curves(runs: pd.DataFrame) -> dict[str, list[dict[str, list[float]]]]:
@@ -48,21 +60,16 @@ def main() -> None:
     Raises:
         UserError: there are no runs to compare.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--results", type=Path, default=Path("runs"), help="(default: runs)")
-    parser.add_argument("--quick", action="store_true", help="compare runs of --quick")
-    args = parser.parse_args()
-    results = load_results(args.results)
+    options = parse(Options, __doc__)
+    results = load_results(options.results)
     names = results["experiment"]
-    wanted = names.str.startswith(PREFIX) & (names.str.endswith("quick") == args.quick)
+    wanted = names.str.startswith(PREFIX) & (names.str.endswith("quick") == options.quick)
     # Recordings of events have no noise study.
     chosen = results[wanted & results["metrics"].map(lambda found: FIRST in found).astype(bool)]
     if not len(chosen):
-        raise UserError(f"no {PREFIX} run lies under {args.results}: run lisnn/train.py first")
+        raise UserError(f"no {PREFIX} run lies under {options.results}: run lisnn/train.py first")
     for dataset, runs in chosen.groupby("dataset"):
-        path = args.results / "figures" / f"{PREFIX}_{dataset}_noise"
+        path = options.results / "figures" / f"{PREFIX}_{dataset}_noise"
         save_figure(draw_noise(noise_curves(runs), str(dataset)), path)
         print(f"{path}.png")
 

@@ -1,4 +1,4 @@
-"""N-MNIST as frames for LISNN: 36 x 36 pixels, a channel a polarity, a frame every 15 ms.
+"""N-MNIST as frames for LISNN: 36 x 36 pixels, a channel per polarity, a frame every 15 ms.
 
 An event at time t goes into frame round(t / 15 ms), counted from the recording's own zero. Frames
 past the last step are not shown: of some 300 ms the published 20 steps leave out the last 10. A
@@ -30,7 +30,7 @@ def load(
 
     Args:
         root: the data root, as in `shared.datasets.load_nmnist`.
-        steps: frames a recording.
+        steps: frames per recording.
         first: read only so many recordings of each part; None reads all.
         validation: share of the training recordings that is held out.
 
@@ -128,7 +128,7 @@ class nmnist(torch.utils.data.Dataset[tuple[Tensor, int]]):
 
     Args:
         datasetPath: folder of the recordings, `00001.bin` and so on.
-        sampleFile: text with a row a recording: number of its file, class.
+        sampleFile: text with a row per recording: number of its file, class.
         samplingTime: length of a frame, in bins of 15 ms.
         sampleLength: length of a sample, in the same unit.
 

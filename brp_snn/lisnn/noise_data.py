@@ -4,8 +4,8 @@
     python brp_snn/lisnn/noise_data.py --noise salt_pepper --noise-level 0.1 0.2
 
 writes a folder for each level, such as gaussian_mean0 or salt_pepper_amount0.1: of either part of
-MNIST the images (a row an image of 784 numbers from 0 to 255) and labels as .csv, and as a picture
-the first image of each class.
+MNIST the images (one row of 784 numbers from 0 to 255 per image) and labels as .csv, and the first
+image of each class as a picture.
 
     gaussian       normal noise of mean `level` and variance 0.01 is added, and the sum clipped to
                    [0, 1]
@@ -15,8 +15,8 @@ A set of images gets its noise once, from seed 3154, before training: an image l
 every epoch. Noise is scikit-image's `random_noise`.
 """
 
-import argparse
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -29,6 +29,7 @@ from skimage.util import random_noise
 
 from shared import datasets
 from shared.errors import UserError
+from shared.experiment import parse
 from shared.options import script
 
 Noise = Literal["gaussian", "salt_pepper"]
@@ -138,33 +139,35 @@ def draw(images: UInt8[np.ndarray, "n pixels"], labels: Int[np.ndarray, " n"]) -
     return figure
 
 
+@dataclass(frozen=True)
+class Options:
+    """The options."""
+
+    noise: Noise = "gaussian"
+    """Kind of noise."""
+    noise_level: tuple[float, ...] = (0.0,)
+    """Means of gaussian noise, white being 1, or amounts of salt and pepper."""
+    data_root: Path | None = None
+    """Folder of the data sets, as in train.py."""
+    out: Path = Path(".")
+    """Folder that the files are written to."""
+    quick: bool = False
+    """The first images only."""
+
+
 def main() -> None:
     """Write the files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--noise", choices=KINDS, default="gaussian", help="(default: gaussian)")
-    parser.add_argument(
-        "--noise-level",
-        type=float,
-        nargs="+",
-        default=[0.0],
-        help="mean of gaussian noise, white being 1, or amount of salt and pepper (default: 0)",
-    )
-    parser.add_argument("--data-root", type=Path, help="folder of MNIST, as in train.py")
-    parser.add_argument("--out", type=Path, default=Path("."), help="(default: where you are)")
-    parser.add_argument("--quick", action="store_true", help=f"the first {QUICK_SAMPLES} images")
-    args = parser.parse_args()
-    for level in args.noise_level:
-        check_level(args.noise, level)
-    data = datasets.load("mnist", args.data_root, validation=0, fallback=True)
-    data = data.first(QUICK_SAMPLES) if args.quick else data
-    for level in args.noise_level:
-        folder = args.out / f"{args.noise}_{LEVELS[args.noise]}{level:g}"
+    options = parse(Options, __doc__)
+    for level in options.noise_level:
+        check_level(options.noise, level)
+    data = datasets.load("mnist", options.data_root, validation=0, fallback=True)
+    data = data.first(QUICK_SAMPLES) if options.quick else data
+    for level in options.noise_level:
+        folder = options.out / f"{options.noise}_{LEVELS[options.noise]}{level:g}"
         for part in ("train", "test"):
             split = getattr(data, part)
             images = split.inputs.reshape(len(split), -1)
-            write(folder, part, noisy(images, args.noise, level), split.labels)
+            write(folder, part, noisy(images, options.noise, level), split.labels)
         print(folder)
 
 

@@ -7,7 +7,7 @@
     python brp_snn/lisnn/train.py --noise gaussian --noise-level 0.2 --noise-in both
 
 An image is shown by random spikes: x[t] = 1 where pixel > U(0, 1), drawn anew at every step. A
-recording is shown as frames, one a step. The last epoch's network is tested on images under both
+recording is shown as frames, one per step. The last epoch's network is tested on images under both
 kinds of noise at levels of our choice, see `noise_data`.
 
 A tenth of the training set is held out: it picks the epoch of the "selected" accuracy. The paper
@@ -15,12 +15,10 @@ holds nothing out (`--validation 0`), tests after every second epoch and reports
 number is there under its own name, and nothing is chosen by it.
 """
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any, get_args
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 import torch
@@ -32,20 +30,15 @@ from torch.nn import functional
 from brp_snn.data import evaluation_stream
 from brp_snn.lisnn import nmnist
 from brp_snn.lisnn.LISNN import LateralNetwork
-from brp_snn.lisnn.noise_data import KINDS, LEVELS, Noise, check_level, noisy
-from shared import datasets
-from shared.device import prepare
+from brp_snn.lisnn.noise_data import KINDS, LEVELS, check_level, noisy
+from shared import datasets, experiment
 from shared.errors import UserError
+from shared.experiment import UNNAMED, Experiment, Named, Positive, Share, as_published, paper
 from shared.figures import Curve, Panel, draw_panels, draw_run
-from shared.options import add_common_options, check_positive, script
-from shared.run import Run, carry_out, progress
+from shared.options import script
+from shared.run import Run, progress
 from shared.tensors import Samples, drawn_generator, one_hot_like, random_order
 
-EPOCHS = 100
-PLAIN = {"batch_size": 100, "lr": 1e-3, "spike_window": 20, "validation": 0.1}
-"""The paper's values, but for validation: it holds nothing out."""
-NOISE = {"noise_level": 0.2, "noise_in": "both"}
-"""What noise is like where the options do not say."""
 TESTED_EVERY = 2  # epochs; the published program tests after every second one
 STEP_EVERY, STEP_FACTOR = 50, 0.1  # epochs between falls of the step size, and their factor
 EVALUATION_BATCH = 100
@@ -55,28 +48,86 @@ NOISE_IN_WORDS = {
 }
 """What a figure calls each kind of noise and its level."""
 TESTED = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)  # means or amounts of noise
-QUICK_SAMPLES, QUICK_BATCH = 200, 20
+QUICK_SAMPLES, QUICK_EPOCHS, QUICK_BATCH = 200, 2, 20
 
 IMAGES = {"MNIST": "mnist", "mnist5k": "mnist5k", "FashionMNIST": "fashion_mnist"}
 MAPS = {"MNIST": 32, "mnist5k": 32, "FashionMNIST": 32, "nmnist": 64}
-PUBLISHED_NAMES = {"MNIST": "MNIST", "Fashion-MNIST": "FashionMNIST", "NMNIST": "nmnist"}
 
 PUBLISHED = {"mnist": 0.995, "fashion_mnist": 0.9207, "nmnist": 0.9945}
 """Accuracy of the best test with lateral interactions, by the data set's name."""
 
 
-def published(args: argparse.Namespace, loaded: str, epochs: int) -> float | None:
-    """The published accuracy of a run's configuration and length, where there is one.
+@dataclass(frozen=True)
+class Settings(experiment.Settings):
+    """The options."""
+
+    dataset: Annotated[Literal["MNIST", "mnist5k", "FashionMNIST", "nmnist"], UNNAMED] = "MNIST"
+    """Data set; where MNIST cannot be had, the 5,000 digits of mnist5k stand in."""
+    lateral: Annotated[bool, UNNAMED, paper(True)] = True
+    """Lateral interactions in the convolutional layers."""
+    epochs: Annotated[Positive[int], paper(100)] = 100
+    """Passes over the training set."""
+    batch_size: Annotated[Positive[int], Named("batch-size-{}"), paper(100)] = 100
+    """Samples per step."""
+    lr: Annotated[Positive[float], paper(1e-3)] = 1e-3
+    """Step size of Adam, a tenth of it after 50 epochs."""
+    spike_window: Annotated[Positive[int], Named("spike-window-{}"), paper(20)] = 20
+    """Time steps of a presentation."""
+    validation: Annotated[Share, paper(0.0)] = 0.1
+    """Share of the training set that picks the selected epoch."""
+    noise: Annotated[Literal["none", "gaussian", "salt_pepper"], UNNAMED] = "none"
+    """Kind of noise on the images."""
+    noise_level: Annotated[float, UNNAMED] = 0.2
+    """Mean of gaussian noise of variance 0.01, white being 1, or share of the pixels that salt and
+    pepper hits."""
+    noise_in: Annotated[Literal["train", "test", "both"], UNNAMED, paper("both")] = "both"
+    """What the noise is in; the validation part is as the test's."""
+
+    def check(self) -> None:
+        """Refuse noise that there is not, and settings of noise without any.
+
+        Raises:
+            UserError: there is such a setting.
+        """
+        if self.noise != "none":
+            check_level(self.noise, self.noise_level)
+            if self.dataset not in IMAGES:
+                raise UserError(f"--noise is of images, which {self.dataset} has not: leave it out")
+            return
+        for name in ("noise_level", "noise_in"):
+            if getattr(self, name) != getattr(Settings(), name):
+                option = experiment.option(Settings, name)
+                raise UserError(f"{option} is of noise: add --noise, or leave {option} out")
+
+
+def defaults(asked: Settings) -> Settings:
+    """What options that are not given are."""
+    return Settings(epochs=QUICK_EPOCHS, batch_size=QUICK_BATCH) if asked.quick else Settings()
+
+
+def session(settings: Settings, loaded: str) -> str:
+    """How a run's name begins: brp_lisnn_mnist_lateral, brp_lisnn_mnist_plain_gaussian-0.2-both."""
+    words = ["brp_lisnn", loaded, "lateral" if settings.lateral else "plain"]
+    if settings.noise != "none":
+        words.append(f"{settings.noise}-{settings.noise_level:g}-{settings.noise_in}")
+    return "_".join(words)
+
+
+FREE = (*(field.name for field in fields(experiment.Settings)), "dataset")
+"""Settings that a run with a published number may have; all others are the paper's."""
+
+
+def published(settings: Settings, loaded: str) -> Mapping[str, float] | None:
+    """The published accuracy of a run's configuration and length, if there is one.
 
     Args:
-        args: the options.
+        settings: of the run.
         loaded: the data set that was loaded, which can be a stand-in.
-        epochs: length of the run.
     """
-    as_published = {**PLAIN, "lateral": True, "noise": None, "quick": False, "validation": 0}
-    if epochs != EPOCHS or any(getattr(args, k) != value for k, value in as_published.items()):
+    plain = replace(as_published(Settings()), **{name: getattr(settings, name) for name in FREE})
+    if settings != plain or loaded not in PUBLISHED:
         return None
-    return PUBLISHED.get(loaded)
+    return {"test_accuracy_best_published_protocol": PUBLISHED[loaded]}
 
 
 def shown(
@@ -152,37 +203,35 @@ def evaluate(network: LateralNetwork, part: Samples, steps: int) -> dict[str, fl
     return {"loss": loss, "accuracy": accuracy}
 
 
-def under_noise(data: datasets.Dataset, args: argparse.Namespace) -> datasets.Dataset:
+def under_noise(data: datasets.Dataset, settings: Settings) -> datasets.Dataset:
     """The data set with the noise that was asked for; the validation part is as the test is."""
-    if args.noise is None:
+    if settings.noise == "none":
         return data
     parts = {
         "train": ("train",),
         "test": ("validation", "test"),
         "both": ("train", "validation", "test"),
-    }[args.noise_in]
+    }[settings.noise_in]
     changed = {
-        name: replace(part, inputs=noisy(part.inputs, args.noise, args.noise_level))
+        name: replace(part, inputs=noisy(part.inputs, settings.noise, settings.noise_level))
         for name in parts
         if len(part := getattr(data, name))
     }
     return replace(data, **changed)
 
 
-def train(
-    args: argparse.Namespace, name: str, run: Run, data: datasets.Dataset, device: torch.device
-) -> None:
+def train(settings: Settings, data: datasets.Dataset, device: torch.device, run: Run) -> None:
     """Train and test the network, write figures and result."""
-    disturbed = under_noise(data, args)
+    disturbed = under_noise(data, settings)
     parts = {
         part: Samples.of(split, device)
         for part in ("train", "validation", "test")
         if len(split := getattr(disturbed, part))
     }
     channels, height, width = parts["train"].inputs.shape[-3:]
-    network = LateralNetwork((channels, height, width), MAPS[args.dataset], args.lateral)
-    network = network.to(device)
-    optimizer = torch.optim.Adam(network.parameters(), args.lr, fused=True)
+    shape = (channels, height, width)
+    network = LateralNetwork(shape, MAPS[settings.dataset], settings.lateral).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), settings.lr, fused=True)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, STEP_EVERY, STEP_FACTOR)
     generator = drawn_generator(device)
     state = {
@@ -191,20 +240,19 @@ def train(
         "scheduler": scheduler,
         "generator": generator,
     }
-    for epoch in range(run.restore(**state), args.epochs):
-        row = train_epoch(
-            network, parts["train"], args.spike_window, args.batch_size, optimizer, generator
-        )
+    steps = settings.spike_window
+    for epoch in range(run.restore(**state), settings.epochs):
+        row = train_epoch(network, parts["train"], steps, settings.batch_size, optimizer, generator)
         scheduler.step()
         for part in [part for part in parts if part != "train"]:
-            found = evaluate(network, parts[part], args.spike_window)
+            found = evaluate(network, parts[part], steps)
             row |= {f"{part}_{score}": value for score, value in found.items()}
         run.log(epoch + 1, row)
         run.checkpoint(epoch + 1, **state)
 
-    is_images = args.dataset in IMAGES
-    curves = noise_curves(network, data.test, args.spike_window, device) if is_images else {}
-    report(args, name, run, data, curves)
+    is_images = settings.dataset in IMAGES
+    curves = noise_curves(network, data.test, steps, device) if is_images else {}
+    report(settings, run, curves)
 
 
 def noise_curves(
@@ -224,19 +272,13 @@ def noise_curves(
     }
 
 
-def report(
-    args: argparse.Namespace,
-    name: str,
-    run: Run,
-    data: datasets.Dataset,
-    curves: Mapping[str, Sequence[float]],
-) -> None:
+def report(settings: Settings, run: Run, curves: Mapping[str, Sequence[float]]) -> None:
     """Draw the figures and write the result."""
     rows = run.metrics()
     last = rows[-1]
     if curves:
-        run.save_figure(draw_noise({label_of(vars(args)): [curves]}, name), "noise")
-    accuracy = published(args, data.name, int(last["epoch"]))
+        label = label_of(asdict(settings))
+        run.save_figure(draw_noise({label: [curves]}, run.experiment), "noise")
     metrics: dict[str, float | None] = {"test_accuracy_last": last["test_accuracy"]}
     if "validation_accuracy" in last:
         selected = max(rows, key=lambda row: row["validation_accuracy"])
@@ -255,13 +297,9 @@ def report(
             metric_of(kind, level): value for level, value in zip(TESTED, values, strict=True)
         }
     run.finish(
-        experiment=name,
-        paper="brp_snn",
-        dataset=data.name,
         epochs=int(last["epoch"]),
         metrics=metrics,
-        published=None if accuracy is None else {"test_accuracy_best_published_protocol": accuracy},
-        figure=run.save_figure(draw_run(rows, name), "curves"),
+        figure=run.save_figure(draw_run(rows, run.experiment), "curves"),
     )
 
 
@@ -298,187 +336,55 @@ def draw_noise(
 def label_of(options: Mapping[str, Any]) -> str:
     """What a figure calls a network, by its run's options: "lateral" or "plain", and its noise."""
     words = ["lateral" if options["lateral"] else "plain"]
-    if options["noise"] is not None:
+    if options["noise"] != "none":
         heading = NOISE_IN_WORDS[options["noise"]][0]
         words.append(f"{heading}, {options['noise_level']:g} in {options['noise_in']}")
     return ", ".join(words)
 
 
-def experiment(args: argparse.Namespace, dataset: str) -> str:
-    """Name of a run, such as brp_lisnn_mnist_lateral or brp_lisnn_mnist_plain_gaussian-0.2-both."""
-    words = ["brp_lisnn", dataset, "lateral" if args.lateral else "plain"]
-    if args.noise is not None:
-        words.append(f"{args.noise}-{args.noise_level:g}-{args.noise_in}")
-    for option, default in PLAIN.items():
-        if getattr(args, option) != default and not args.quick:
-            words.append(f"{option.replace('_', '-')}-{getattr(args, option)}")
-    if args.quick:
-        words.append("quick")
-    return "_".join(words)
-
-
-def load(args: argparse.Namespace) -> datasets.Dataset:
+def load(settings: Settings, device: torch.device) -> datasets.Dataset:
     """The data set that was asked for; the first samples only with --quick."""
-    if args.dataset == "nmnist":
-        first = QUICK_SAMPLES if args.quick else None
-        return nmnist.load(args.data_root, args.spike_window, first, args.validation)
+    first = QUICK_SAMPLES if settings.quick else None
+    if settings.dataset == "nmnist":
+        return nmnist.load(settings.data_root, settings.spike_window, first, settings.validation)
     data = datasets.load(
-        IMAGES[args.dataset], args.data_root, validation=args.validation, fallback=True
+        IMAGES[settings.dataset],
+        settings.data_root,
+        validation=settings.validation,
+        fallback=True,
     )
-    return data.first(QUICK_SAMPLES) if args.quick else data
+    return data if first is None else data.first(first)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this experiment."""
-    add = parser.add_argument
-    add(
-        "--dataset",
-        choices=tuple(MAPS),
-        default="MNIST",
-        help="data set (default: MNIST; where it cannot be had, the 5,000 digits of mnist5k)",
-    )
-    add(
-        "--lateral",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="lateral interactions in the convolutional layers (default: with them)",
-    )
-    add(
-        "--batch-size",
-        type=int,
-        default=PLAIN["batch_size"],
-        help="samples a step (default and paper: 100)",
-    )
-    add(
-        "--lr",
-        type=float,
-        default=PLAIN["lr"],
-        help=f"step size of Adam, a tenth of it after {STEP_EVERY} epochs "
-        "(default and paper: 0.001)",
-    )
-    add(
-        "--spike_window",
-        "--spike-window",
-        type=int,
-        default=PLAIN["spike_window"],
-        help="time steps of a presentation (default and paper: 20)",
-    )
-    add(
-        "--validation",
-        type=float,
-        default=0.1,
-        help="share of the training set that picks the selected epoch (default: 0.1; paper: 0)",
-    )
-    group = parser.add_argument_group("noise, of images")
-    group.add_argument(
-        "--noise", choices=("none", *get_args(Noise)), default="none", help="kind (default: none)"
-    )
-    group.add_argument(
-        "--noise-level",
-        type=float,
-        default=NOISE["noise_level"],
-        help="mean of gaussian noise of variance 0.01, white being 1, or share of the pixels that "
-        "salt and pepper hits (default: 0.2)",
-    )
-    group.add_argument(
-        "--noise-in",
-        choices=("train", "test", "both"),
-        default=NOISE["noise_in"],
-        help="what the noise is in; the validation part is as the test's (default, paper: both)",
-    )
+SPELLINGS = {
+    "-gpu N": ("--device", "cuda:N"),
+    "-seed": ("--seed",),
+    "-epoch": ("--epochs",),
+    "-batch_size": ("--batch-size",),
+    "-learning_rate": ("--lr",),
+    "-dts Fashion-MNIST": ("--dataset", "FashionMNIST"),
+    "-dts NMNIST": ("--dataset", "nmnist"),
+    "-dts": ("--dataset",),
+    "-if_lateral True": ("--lateral",),
+    "-if_lateral False": ("--no-lateral",),
+}
+"""What the published options stand for."""
 
-
-def add_published_options(parser: argparse.ArgumentParser) -> None:
-    """The published spellings of options that are there already."""
-    group = parser.add_argument_group("published spellings")
-
-    def add(option: str, **settings: Any) -> None:
-        group.add_argument(option, default=argparse.SUPPRESS, **settings)
-
-    add("-gpu", dest="device", type=_gpu, metavar="N", help="--device cuda:N")
-    add("-seed", dest="seed", type=int, help="--seed (paper: 3154)")
-    add("-epoch", dest="epochs", type=int, help="--epochs")
-    add("-batch_size", dest="batch_size", type=int, help="--batch-size")
-    add("-learning_rate", dest="lr", type=float, help="--lr")
-    add(
-        "-dts",
-        dest="dataset",
-        type=_dataset,
-        metavar=f"{{{','.join(PUBLISHED_NAMES)}}}",
-        help="--dataset",
-    )
-    add(
-        "-if_lateral",
-        dest="lateral",
-        type=_yes_or_no,
-        metavar="{True,False}",
-        help="--lateral or --no-lateral",
-    )
-
-
-def _gpu(word: str) -> str:
-    if not word.isdigit():
-        raise argparse.ArgumentTypeError(f"{word!r} is no number of a GPU")
-    return f"cuda:{word}"
-
-
-def _dataset(word: str) -> str:
-    if word not in PUBLISHED_NAMES:
-        raise argparse.ArgumentTypeError(f"{word!r} is not one of {', '.join(PUBLISHED_NAMES)}")
-    return PUBLISHED_NAMES[word]
-
-
-def _yes_or_no(word: str) -> bool:
-    if word not in ("True", "False"):
-        raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
-    return word == "True"
-
-
-def check(args: argparse.Namespace) -> None:
-    """Refuse options that cannot be.
-
-    Raises:
-        UserError: one of them is out of its range.
-    """
-    check_positive(
-        epochs=args.epochs,
-        batch_size=args.batch_size,
-        lr=args.lr,
-        spike_window=args.spike_window,
-    )
-    if not 0 <= args.validation < 1:
-        raise UserError(f"--validation {args.validation} must be at least 0 and below 1")
-    if args.noise is None:
-        for name, default in NOISE.items():
-            if getattr(args, name) != default:
-                option = f"--{name.replace('_', '-')}"
-                raise UserError(f"{option} is of noise: add --noise, or leave {option} out")
-    else:
-        check_level(args.noise, args.noise_level)
-        if args.dataset not in IMAGES:
-            raise UserError(f"--noise is of images, which {args.dataset} has not: leave it out")
+EXPERIMENT = Experiment(
+    paper="brp_snn",
+    description=__doc__,
+    settings=Settings,
+    load=load,
+    session=session,
+    defaults=defaults,
+    published=published,
+    shorthands=SPELLINGS,
+)
 
 
 def main() -> None:
-    """Read the options, load the data and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser)
-    add_common_options(parser, "brp_lisnn_<dataset>_<lateral or plain>", EPOCHS)
-    add_published_options(parser)
-    args = parser.parse_args()
-    args.noise = None if args.noise == "none" else args.noise
-    if args.quick:
-        args.epochs = min(args.epochs, 2)
-        args.batch_size = min(args.batch_size, QUICK_BATCH)
-    check(args)
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    data = load(args)
-    name = experiment(args, data.name)
-    do = partial(train, args, name, data=data, device=device)
-    carry_out(args, name, device, do, data.fingerprint)
+    """Read the options and run."""
+    EXPERIMENT.main(train)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """LISNN: the network against the plain per-step form, noise, frames, the program."""
 
-import argparse
 import math
 import shutil
 import signal
@@ -221,18 +220,18 @@ def test_samples_of_another_shape_are_refused():
 
 
 def test_gaussian_noise_has_its_mean_and_variance():
-    grey = np.full((300, 300), 128, np.uint8)
-    found = noise_data.noisy(grey, "gaussian", 0.05) / 255
+    gray = np.full((300, 300), 128, np.uint8)
+    found = noise_data.noisy(gray, "gaussian", 0.05) / 255
     assert found.mean() == pytest.approx(128 / 255 + 0.05 - 0.5 / 255, abs=5 * 0.1 / 300)
     assert found.std() == pytest.approx(0.1, rel=0.01)
-    loud = noise_data.noisy(grey, "gaussian", 0.5)
+    loud = noise_data.noisy(gray, "gaussian", 0.5)
     assert loud.max() == 255
-    assert (grey == 128).all()
+    assert (gray == 128).all()
 
 
 def test_salt_and_pepper_replaces_its_amount_half_and_half():
-    grey = np.full((400, 400), 128, np.uint8)
-    found = noise_data.noisy(grey, "salt_pepper", 0.3)
+    gray = np.full((400, 400), 128, np.uint8)
+    found = noise_data.noisy(gray, "salt_pepper", 0.3)
     for value, share in ((0, 0.15), (255, 0.15), (128, 0.7)):
         tolerance = 5 * math.sqrt(share * (1 - share)) / 400
         assert (found == value).mean() == pytest.approx(share, abs=tolerance)
@@ -264,13 +263,12 @@ def test_noise_is_the_published_draw_of_seed_3154(kind):
 def test_noise_is_where_it_was_asked_for(where, changed):
     part = datasets.Split(np.full((2, 1, 4, 4), 9, np.uint8), np.arange(2))
     data = datasets.Dataset("two", part, part, part, 10)
-    args = argparse.Namespace(noise="salt_pepper", noise_level=1.0, noise_in=where)
-    found = train.under_noise(data, args)
+    settings = train.Settings(noise="salt_pepper", noise_level=1.0, noise_in=where)
+    found = train.under_noise(data, settings)
     for name in ("train", "validation", "test"):
         assert (getattr(found, name) is not part) == (name in changed)
         assert set(np.unique(getattr(found, name).inputs)) <= ({0, 255} if name in changed else {9})
-    args.noise = None
-    assert train.under_noise(data, args) is data
+    assert train.under_noise(data, train.Settings()) is data
 
 
 @pytest.mark.parametrize(
@@ -340,7 +338,7 @@ def written(events):
     return columns.astype(np.uint8).tobytes()
 
 
-# Bins are centred at multiples of 15 ms: 7,500 us is half of one, and goes to the even one.
+# Bins are centered at multiples of 15 ms: 7,500 us is half of one, and goes to the even one.
 RECORDED = Events(
     np.array([0, 33, 5, 6, 7, 8]),
     np.array([0, 2, 6, 6, 6, 6]),
@@ -391,8 +389,8 @@ def test_frames_are_shown_as_they_are_and_images_at_random():
     generator = torch.Generator().manual_seed(0)
     frames = (torch.rand(3, 5, 2, 8, 8, generator=generator) < 0.2).byte()
     assert torch.equal(train.shown(frames, 20, generator), frames.transpose(0, 1).float())
-    grey = torch.full((2, 1, 40, 40), 51, dtype=torch.uint8)
-    spikes = train.shown(grey, 20, generator)
+    gray = torch.full((2, 1, 40, 40), 51, dtype=torch.uint8)
+    spikes = train.shown(gray, 20, generator)
     assert spikes.shape == (20, 2, 1, 40, 40)
     assert spikes.mean().item() == pytest.approx(0.2, abs=0.01)
     assert not torch.equal(spikes[0], spikes[1])
@@ -481,7 +479,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(scripts, undis
     [
         (("--noise", "gaussian", "--noise-level", "inf"), "must be finite"),
         (("--noise", "gaussian", "--dataset", "nmnist"), "--noise is of images, which nmnist has"),
-        (("--validation", 1), "--validation 1.0 must be at least 0 and below 1"),
+        (("--validation", 1), "--validation 1.0 must be 0 or above and below 1"),
         (("--noise", "salt_pepper", "--noise-level", 1.1), "must lie in [0, 1]"),
         (
             ("--noise-level", 0.1),
@@ -500,20 +498,18 @@ def test_bad_input_ends_with_one_sentence(options, words, monkeypatch):
     assert "\n" not in str(refusal.value)
 
 
-def test_published_spellings_are_options(monkeypatch):
-    seen = []
-    monkeypatch.setattr(train, "prepare", lambda *_: "device")
-    part = datasets.Split(np.zeros((1, 1, 28, 28), np.uint8), np.zeros(1, np.int64))
-    monkeypatch.setattr(train, "load", lambda args: datasets.Dataset("x", part, part, part, 10))
-    monkeypatch.setattr(train, "carry_out", lambda args, *_: seen.append(args))
+def test_published_spellings_are_options():
     words = "-gpu 1 -epoch 3 -batch_size 50 -learning_rate 0.01 -dts Fashion-MNIST -seed 3154"
-    for more in ("-if_lateral False", "-if_lateral True", ""):
-        monkeypatch.setattr("sys.argv", ["train.py", *words.split(), *more.split()])
-        train.main()
-    assert [args.lateral for args in seen] == [False, True, True]
-    args = seen[0]
-    assert (args.device, args.epochs, args.batch_size) == ("cuda:1", 3, 50)
-    assert (args.lr, args.dataset, args.seed) == (0.01, "FashionMNIST", 3154)
+    found = [
+        train.EXPERIMENT.parse([*words.split(), *more.split()])
+        for more in ("-if_lateral False", "-if_lateral True", "")
+    ]
+    assert [settings.lateral for settings in found] == [False, True, True]
+    settings = found[0]
+    assert (settings.device, settings.epochs, settings.batch_size) == ("cuda:1", 3, 50)
+    assert (settings.lr, settings.dataset, settings.seed) == (0.01, "FashionMNIST", 3154)
+    assert train.EXPERIMENT.parse(["-dts", "NMNIST"]).dataset == "nmnist"
+    assert train.EXPERIMENT.parse(["-dts", "MNIST"]).dataset == "MNIST"
 
 
 @pytest.mark.parametrize(
@@ -527,15 +523,29 @@ def test_published_spellings_are_options(monkeypatch):
         ({"spike_window": 10}, None),
         ({"lateral": False}, None),
         ({"noise": "gaussian"}, None),
-        ({"quick": True}, None),
+        ({"epochs": 99}, None),
     ],
 )
 def test_published_numbers_stand_beside_runs_as_published(changed, expected):
-    plain = {**train.PLAIN, "validation": 0.0, "lateral": True, "noise": None, "quick": False}
-    args = argparse.Namespace(**plain | {"seed": 0} | changed)
-    assert train.published(args, "mnist", 100) == expected
-    assert train.published(args, "mnist", 99) is None
-    assert train.published(args, "mnist5k", 100) is None
+    settings = train.Settings(**{"validation": 0.0} | changed)
+    found = train.published(settings, "mnist")
+    assert found == (expected and {"test_accuracy_best_published_protocol": expected})
+    assert train.published(settings, "mnist5k") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("", "lateral"),
+        ("--no-lateral --epochs 5", "plain_5-epochs"),
+        ("--noise gaussian --noise-level 0.1 --lr 0.01", "lateral_gaussian-0.1-both_lr-0.01"),
+        ("--quick --batch-size 7", "lateral_batch-size-7_quick"),
+        ("--spike_window 9 --validation 0", "lateral_spike-window-9_validation-0.0"),
+    ],
+)
+def test_names_tell_runs_apart(words, name):
+    settings = train.EXPERIMENT.parse(words.split())
+    assert train.EXPERIMENT.name(settings, "mnist") == f"brp_lisnn_mnist_{name}"
 
 
 def test_the_best_published_test_is_of_every_second_epoch():
@@ -547,7 +557,7 @@ def test_the_best_published_test_is_of_every_second_epoch():
 
 @pytest.mark.parametrize("words", [("-dts", "CIFAR"), ("-if_lateral", "maybe"), ("-gpu", "one")])
 def test_published_spellings_of_what_there_is_not_are_refused(words, scripts):
-    scripts.assert_refused(scripts.call(train.main, *words), f"{words[1]!r} is n")
+    scripts.assert_refused(scripts.call(train.main, *words), words[1])
 
 
 def test_nothing_is_held_out_where_nothing_is_to_be(scripts, tmp_path):

@@ -1,6 +1,7 @@
 """The program `main.py`, run as a user runs it."""
 
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,15 +19,12 @@ from brp_snn.data import (
 from brp_snn.function import MODES
 from brp_snn.gesture import CAMERAS
 from brp_snn.main import (
+    EXPERIMENT,
     angle_stream,
-    check,
-    complete,
-    defaults_of,
     main,
     make_network,
-    make_parser,
-    name_of,
     published,
+    without_idle,
     without_validation,
 )
 from brp_snn.models import NetworkBuilder, RateNetwork
@@ -66,7 +64,7 @@ def test_every_mode_lowers_the_loss_of_training(mode, rate):
 
 def test_pixels_spike_as_often_as_they_are_bright():
     part = Samples(torch.full((1, 1, 100, 100), 0.3), torch.zeros(1, 2))
-    data = Data("grey", part, part, part, "values", (1, 100, 100), lambda x, training: x)
+    data = Data("gray", part, part, part, "values", (1, 100, 100), lambda x, training: x)
     shown = Input(data, part.inputs, 1.0, True, torch.Generator().manual_seed(0))
     spikes = shown(0, 8)
     assert shown.steps(8) == 8
@@ -127,7 +125,10 @@ def test_quick_run_with_convolutions(scripts, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path, ["curves", "angles"])
-    assert result["experiment"] == "brp_mnist_BRP_CONV-4-5-1-2-FC-30-FC-10_quick"
+    loaded = result["dataset"]
+    assert result["experiment"] == f"brp_{loaded}_BRP_CONV-4-5-1-2-FC-30-FC-10_quick"
+    assert result["data"]["name"] == loaded
+    assert result["data"]["samples"] == 900
     rows = scripts.rows(tmp_path)
     for part in ("train", "test"):
         assert {f"{part}_loss", f"{part}_accuracy"} <= rows[0].keys()
@@ -166,7 +167,7 @@ def test_quick_run_on_recordings_of_a_camera(scripts, offline, tmp_path):
         return
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path / "run", ["curves", "angles"])
-    assert result["experiment"] == "brp_nmnist_BRP_FC-40-FC-10_T3_quick"
+    assert result["experiment"] == "brp_nmnist_small_BRP_FC-40-FC-10_T3_quick"
     assert result["dataset"] == "nmnist_small"
 
 
@@ -209,6 +210,23 @@ def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, numbe
     )
 
 
+def test_a_run_of_one_epoch_grows_to_one_of_two(scripts, undisturbed, tmp_path):
+    for epochs in (1, 2):
+        done = scripts.call(main, *REPEATED[1:], "--epochs", epochs, "--out", tmp_path)
+        assert done.returncode == 0, done.stderr
+    scripts.assert_same_run(tmp_path, undisturbed)
+
+
+def test_a_run_is_bound_to_its_data(scripts, tmp_path, monkeypatch):
+    options = ("--quick", "--rate", *NETWORK, "--out", tmp_path)
+    assert scripts.call(main, *options).returncode == 0
+    data = EXPERIMENT.load(EXPERIMENT.parse(["--quick"]), torch.device("cpu"))
+    other = replace(data, train=Samples(data.train.inputs.flip(0), data.train.targets))
+    assert other.fingerprint != data.fingerprint
+    monkeypatch.setattr("brp_snn.data.load", lambda name, source: other)
+    scripts.assert_refused(scripts.call(main, *options), "holds a run on")
+
+
 def test_the_seed_decides(scripts, undisturbed, tmp_path):
     weights = "layers.0.fc.weight"
     scripts.assert_seed_decides(undisturbed, tmp_path, weights, *REPEATED, main=main)
@@ -230,12 +248,13 @@ def test_what_a_run_as_users_start_it_leaves(scripts, undisturbed):
         (("--topology", "CONV_4_29_1_0_FC_10"), "too small for its kernel and the pooling"),
         (("--topology", "C_4_3_1_1_FC_10"), "C needs input of shape (channels, length)"),
         (("--topology", "FC_20_FC_11"), "end it with FC_10"),
-        (("--decay", "1"), "--decay 1.0 must be at least 0 and below 1"),
+        (("--decay", "1"), "--decay 1.0 must be 0 or above and below 1"),
         (("--lens", "0"), "--lens 0.0 must be above 0"),
         (("--lr", "-1"), "--lr -1.0 must be above 0"),
-        (("--dropout", "1"), "--dropout 1.0 must be at least 0 and below 1"),
+        (("--dropout", "1"), "--dropout 1.0 must be 0 or above and below 1"),
         (("--lr", "inf"), "--lr inf must be above 0 and finite"),
-        (("--thresh", "nan"), "--thresh nan must be a finite number"),
+        (("--thresh", "nan"), "--thresh nan must be finite"),
+        (("--validation", "0.2"), "--validation 0.2: hold 0.1 out, or 0"),
         (
             ("--topology", "FC_9999999999_FC_10"),
             "not enough memory: lower --batch-size, or make the network",
@@ -254,7 +273,7 @@ def test_what_a_run_as_users_start_it_leaves(scripts, undisturbed):
         (("--nettalk", "some.mat"), "--nettalk is the file of --dataset nettalk, not of MNIST"),
         (("--codename", "a/../b"), "--codename 'a/../b' may hold letters, digits, '-', '_', '.'"),
         (("--device", "cuda:99"), "--device cuda:99"),
-        (("--dataset", "ImageNet"), "invalid choice: 'ImageNet'"),
+        (("--dataset", "ImageNet"), "'ImageNet'"),
     ],
 )
 def test_bad_options_are_refused(scripts, tmp_path, options, words):
@@ -282,15 +301,30 @@ def test_learning_that_explodes_is_reported(scripts, tmp_path, rate):
         ),
         (["--dataset", "fsdd", "--rate", "--spike_window", "9"], "brp_fsdd_rate_BRP_T9"),
         (["--output-act", "none"], "brp_mnist_BRP"),  # without effect
-        (["--lr", "0.01", "--fc-zero-init"], "brp_mnist_BRP_lr-0.01_fc-zero-init-True"),
+        (["--lr", "0.01", "--fc-zero-init"], "brp_mnist_BRP_lr-0.01_fc-zero-init"),
         (["--dataset", "classification_synth", "--lr", "5e-4"], "brp_classification_synth_BRP"),
         (["--freeze-conv-layers", "--spike-window", "9"], "brp_mnist_BRP_T9_frozen"),
+        (
+            ["--topology", "FC_1000_FC_10", "--epochs", "3", "--validation", "0"],
+            "brp_mnist_BRP_FC-1000-FC-10_3-epochs_validation-0.0",
+        ),
+        (["--dataset", "FashionMNIST"], "brp_fashion_mnist_BRP"),
+        (["--dataset", "CIFAR10aug", "--epochs", "200"], "brp_cifar10aug_BRP_200-epochs"),
+        (["--dataset", "regression_synth", "--codename", "x"], "brp_regression_synth_BRP_x"),
     ],
 )
 def test_names_tell_runs_apart(options, name):
-    parser = make_parser()
-    args = complete(parser.parse_args(options))
-    assert name_of(args, defaults_of(parser, args)) == name
+    settings = without_idle(EXPERIMENT.parse(options))
+    loaded = {"MNIST": "mnist", "FashionMNIST": "fashion_mnist", "CIFAR10aug": "cifar10"}.get(
+        settings.dataset, settings.dataset
+    )
+    assert EXPERIMENT.name(settings, loaded) == name
+
+
+def test_names_follow_the_data_that_were_loaded():
+    settings = EXPERIMENT.parse(["--dataset", "tidigits", "--split", "speaker"])
+    assert EXPERIMENT.name(settings, "fsdd") == "brp_fsdd_BRP_held-out-speakers"
+    assert EXPERIMENT.name(EXPERIMENT.parse([]), "mnist5k") == "brp_mnist5k_BRP"
 
 
 @pytest.mark.parametrize(
@@ -306,11 +340,11 @@ def test_names_tell_runs_apart(options, name):
     ],
 )
 def test_going_on_has_two_names(words, goes_on):
-    assert make_parser().parse_args(words.split()).resume is goes_on
+    assert EXPERIMENT.parse(words.split()).resume is goes_on
 
 
 def test_going_on_is_yes_or_no(scripts):
-    scripts.assert_refused(scripts.call(main, "--cont", "maybe"), "'maybe' is neither True nor")
+    scripts.assert_refused(scripts.call(main, "--cont", "maybe"), "Unrecognized options: maybe")
 
 
 @pytest.mark.parametrize(
@@ -343,8 +377,8 @@ def test_a_linear_output_under_cross_entropy_projects_its_softmax(words, expecte
     parts = (Samples(torch.zeros(4, 6), torch.eye(10)[:4]) for _ in range(3))
     data = Data("some", *parts, "values", (6,), lambda x, training: x)
     options = f"--rate --topology FC_3_FC_10 --train-mode DFA {words}"
-    args = complete(make_parser().parse_args(options.split()))
-    assert make_network(args, data).softmax_error is expected
+    settings = EXPERIMENT.parse(options.split())
+    assert make_network(settings, data).softmax_error is expected
 
 
 @pytest.mark.parametrize(
@@ -372,18 +406,12 @@ def test_a_linear_output_under_cross_entropy_projects_its_softmax(words, expecte
 )
 def test_published_numbers_stand_beside_runs_of_their_kind_and_length(options, loaded, expected):
     words = "--rate --topology FC_1000_FC_10 --validation 0 " + options
-    found = published(*args_and_defaults(words), loaded)
+    found = published(EXPERIMENT.parse(words.split()), loaded)
     assert found == (expected and {"test_accuracy_last": expected})
 
 
-def args_and_defaults(words):
-    parser = make_parser()
-    args = complete(parser.parse_args(words.split()))
-    return args, defaults_of(parser, args)
-
-
 def test_nothing_published_stands_beside_spiking_networks():
-    assert published(*args_and_defaults("--validation 0"), "mnist") is None
+    assert published(EXPERIMENT.parse(["--validation", "0"]), "mnist") is None
 
 
 DRTPS_COMMAND = (
@@ -394,9 +422,8 @@ DRTPS_COMMAND = (
 
 @pytest.mark.parametrize("rate", [False, True])
 def test_the_example_command_of_drtps_program_is_accepted(rate, capsys):
-    args = args_and_defaults(DRTPS_COMMAND + " --rate" * rate)[0]
-    check(args)
-    assert args.output_act == ("none" if rate else "sigmoid")
+    settings = without_idle(EXPERIMENT.parse((DRTPS_COMMAND + " --rate" * rate).split()))
+    assert settings.output_act == ("none" if rate else "sigmoid")
     note = "--output-act: activations act with --rate only; a spiking unit's is its spike\n"
     assert capsys.readouterr().out == ("" if rate else note)
 
@@ -414,13 +441,14 @@ def test_modes_are_compared(scripts, tmp_path):
     options = ("--quick", "--rate", *NETWORK)
     for mode in ("DRTP", "FA"):
         refused = scripts.call(compare.main, *options, "--results", tmp_path)
-        out = tmp_path / f"brp_mnist_rate_{mode}_FC-40-FC-10_quick" / "seed0"
+        out = tmp_path / mode / "seed0"
         done = scripts.call(main, *options, "--train-mode", mode, "--out", out)
         assert done.returncode == 0, done.stderr
-    scripts.assert_refused(refused, "runs of 1 of brp_mnist_rate_BRP_FC-40-FC-10_quick")
+    scripts.assert_refused(refused, "does not hold runs of two modes: run main.py with the same")
     done = scripts.call(compare.main, *options, "--results", tmp_path)
     assert done.returncode == 0, done.stderr
-    figure = tmp_path / "figures" / "brp_mnist_rate_modes_FC-40-FC-10_quick.png"
+    loaded = scripts.result(out)["dataset"]
+    figure = tmp_path / "figures" / f"brp_{loaded}_rate_modes_FC-40-FC-10_quick.png"
     assert figure.stat().st_size > 5000
 
 
@@ -449,8 +477,7 @@ def test_gestures_are_shown_to_their_network(monkeypatch):
     cameras = (lambda root: EventSet("dvs_gesture", part, part, part, 128, 128, 11), 4)
     monkeypatch.setitem(CAMERAS, "dvsgesture", cameras)
     data = load("dvsgesture", Source(None, torch.device("cpu"), window=6))
-    args = complete(make_parser().parse_args(["--dataset", "dvsgesture"]))
-    network = make_network(args, data)
+    network = make_network(EXPERIMENT.parse(["--dataset", "dvsgesture"]), data)
     assert data.shape == network.shape == (1, 32, 32)
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
     trainer = Trainer(network, data, Presentation(6, 1.0, "MSE"), optimizer, torch.Generator())

@@ -130,7 +130,7 @@ def test_energy_is_where_the_sound_is(n):
     shares = filter_bank(waveform, 8000)
     assert shares[:, :14].max() == 0  # frames that end before the middle
     assert shares[:, -1].min() > 0  # the last frame ends with the recording
-    # 1000 Hz is 1000 mel, of 2146 in 31 steps: the 14th band is centred there, and sounds evenly.
+    # 1000 Hz is 1000 mel, of 2146 in 31 steps: the 14th band is centered there, and sounds evenly.
     np.testing.assert_allclose(shares[13, 17:29], shares[13, 17:29].mean(), rtol=0.03)
 
 

@@ -73,7 +73,12 @@ DICE = Experiment(
     session=lambda settings, data: f"throw_{data}",
     defaults=defaults,
     published=lambda settings, data: {"value_last": 0.5} if settings.epochs == 9 else None,
-    shorthands={"-gpu": ("--device", "cuda"), "--cont False": ("--no-resume",), "--cont": ()},
+    shorthands={
+        "-gpu": ("--device", "cuda"),
+        "-gpu N": ("--device", "cuda:N"),
+        "--cont False": ("--no-resume",),
+        "--cont": (),
+    },
 )
 
 
@@ -91,6 +96,8 @@ def name(*words: str) -> str:
         (["--randKill", "0.5"], "rand_kill", 0.5),
         (["--data_root", "x", "--lr=2", "--lr", "3"], "lr", 3.0),
         (["-gpu"], "device", "cuda"),
+        (["-gpu", "12"], "device", "cuda:12"),
+        (["-gpu", "--lr", "3"], "device", "cuda"),
         (["--cont", "False"], "resume", False),
         (["--cont", "--steps", "7"], "steps", 7),
         (["--no-resume"], "resume", False),
