@@ -48,7 +48,7 @@ NOISE_IN_WORDS = {
 }
 """What a figure calls each kind of noise and its level."""
 TESTED = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)  # means or amounts of noise
-QUICK_SAMPLES, QUICK_EPOCHS, QUICK_BATCH = 200, 2, 20
+QUICK_SAMPLES, QUICK_EPOCHS, QUICK_BATCH = 60, 2, 20
 
 IMAGES = {"MNIST": "mnist", "mnist5k": "mnist5k", "FashionMNIST": "fashion_mnist"}
 MAPS = {"MNIST": 32, "mnist5k": 32, "FashionMNIST": 32, "nmnist": 64}

@@ -435,7 +435,7 @@ def test_quick_on_recordings(scripts, offline, tmp_path):
         return
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(tmp_path, ["curves"])
-    assert result["experiment"] == "brp_lisnn_nmnist_small_lateral_quick"
+    assert result["experiment"] == "brp_lisnn_nmnist_small_lateral_spike-window-3_quick"
     assert not [name for name in result["metrics"] if "gaussian" in name]
 
 

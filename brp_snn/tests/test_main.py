@@ -306,7 +306,7 @@ def test_learning_that_explodes_is_reported(scripts, tmp_path, rate):
         (["--freeze-conv-layers", "--spike-window", "9"], "brp_mnist_BRP_T9_frozen"),
         (
             ["--topology", "FC_1000_FC_10", "--epochs", "3", "--validation", "0"],
-            "brp_mnist_BRP_FC-1000-FC-10_3-epochs_validation-0.0",
+            "brp_mnist_BRP_FC-1000-FC-10_validation-0.0_3-epochs",
         ),
         (["--dataset", "FashionMNIST"], "brp_fashion_mnist_BRP"),
         (["--dataset", "CIFAR10aug", "--epochs", "200"], "brp_cifar10aug_BRP_200-epochs"),
