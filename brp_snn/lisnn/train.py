@@ -278,7 +278,7 @@ def report(settings: Settings, run: Run, curves: Mapping[str, Sequence[float]]) 
     last = rows[-1]
     if curves:
         label = label_of(asdict(settings))
-        run.save_figure(draw_noise({label: [curves]}, run.experiment), "noise")
+        run.save_figure(draw_noise({label: [curves]}, run.dataset), "noise")
     metrics: dict[str, float | None] = {"test_accuracy_last": last["test_accuracy"]}
     if "validation_accuracy" in last:
         selected = max(rows, key=lambda row: row["validation_accuracy"])
@@ -335,11 +335,12 @@ def draw_noise(
 
 def label_of(options: Mapping[str, Any]) -> str:
     """What a figure calls a network, by its run's options: "lateral" or "plain", and its noise."""
-    words = ["lateral" if options["lateral"] else "plain"]
-    if options["noise"] != "none":
-        heading = NOISE_IN_WORDS[options["noise"]][0]
-        words.append(f"{heading}, {options['noise_level']:g} in {options['noise_in']}")
-    return ", ".join(words)
+    network = "lateral" if options["lateral"] else "plain"
+    if options["noise"] == "none":
+        return network
+    where = "" if options["noise_in"] == "both" else f" in {options['noise_in']}"
+    kind = options["noise"].replace("_", " and ")
+    return f"{network}, {kind} {options['noise_level']:g}{where}"
 
 
 def load(settings: Settings, device: torch.device) -> datasets.Dataset:

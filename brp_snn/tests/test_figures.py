@@ -46,7 +46,9 @@ def test_noise_is_drawn_over_levels_with_a_name_in_words():
     seed = {"gaussian": values, "salt_pepper": values[::-1]}
     options = {"lateral": False, "noise": "salt_pepper", "noise_level": 0.1, "noise_in": "both"}
     plain = label_of(options)
-    assert plain == "plain, salt and pepper, 0.1 in both"
+    assert plain == "plain, salt and pepper 0.1"
+    in_training = label_of(options | {"noise": "gaussian", "noise_in": "train"})
+    assert in_training == "plain, gaussian 0.1 in train"
     assert label_of({"lateral": True, "noise": "none"}) == "lateral"
     figure = draw_noise({"lateral": [seed, seed], plain: [seed]}, "mnist")
     assert [axes.get_xlabel() for axes in figure.axes] == [
