@@ -323,6 +323,13 @@ def _small_numbers() -> None:
         sys.modules["torch"].set_flush_denormal(False)
 
 
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network for what runs in this process."""
+    for name, value in NO_NETWORK.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture(scope="session")
 def scripts_of() -> Callable[[str], Scripts]:
     """The scripts of a paper, by the name of its folder."""

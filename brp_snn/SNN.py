@@ -8,14 +8,13 @@ All options of `main.py` are there. The class is the published one, which learns
 
 from dataclasses import replace
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from brp_snn.function import ActFun
 from brp_snn.lisnn.LISNN import connected
 from brp_snn.main import EXPERIMENT, Settings, defaults, main
-from brp_snn.models import Neuron, act_fun, mem_update, own_precision
+from brp_snn.models import Neuron, act_fun, compared, mem_update, own_precision
 from shared.errors import UserError
 from shared.options import script
 
@@ -56,14 +55,15 @@ class SNN(nn.Module):
         """
         if task not in TASKS:
             raise UserError(f"no task is called {task!r}: choose from {', '.join(TASKS)}")
+        dtype = self.fc1.weight.dtype
         if task == "gesture":
             steps = input[:, :time_window].movedim(1, 0)
+        elif task == "mnist":
+            steps = compared(input, time_window, dtype)
         else:
             steps = input.expand(time_window, *input.shape)
-        if task == "mnist":
-            steps = steps > torch.rand(steps.shape, device=input.device)
         with own_precision(input):
-            spikes = steps.flatten(2).to(self.fc1.weight.dtype)
+            spikes = steps.flatten(2).to(dtype)
             hidden = connected(spikes, self.fc1, Neuron())
             return connected(hidden, self.fc2, Neuron()).mean(0)
 

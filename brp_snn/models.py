@@ -196,6 +196,23 @@ def own_precision(x: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(kind, enabled=False) if is_on else nullcontext()
 
 
+def compared(
+    intensities: Float[Tensor, "*shape"], steps: int, dtype: torch.dtype
+) -> Float[Tensor, "time *shape"]:
+    """Spikes where intensities exceed new random numbers in [0, 1) at every step.
+
+    Args:
+        intensities: in [0, 1]; one that is NaN, which no comparison would tell from 0, makes NaN of
+            the last step's spike, and so of the readout.
+        steps: number of steps.
+        dtype: of the spikes.
+    """
+    draws = torch.rand(steps, *intensities.shape, device=intensities.device)
+    spikes = (intensities > draws).to(dtype)
+    spikes[-1] += 0 * intensities
+    return spikes
+
+
 def told_by(
     output: Float[Tensor, "batch classes"], potentials: Iterable[Float[Tensor, "..."]]
 ) -> Float[Tensor, "batch classes"]:

@@ -26,7 +26,7 @@ from torch.nn import functional
 from brp_snn import _kernels as plain_kernels
 from brp_snn.function import ActFun as ActFun
 from brp_snn.lisnn import _kernels as lateral_kernels
-from brp_snn.models import Neuron, own_precision
+from brp_snn.models import Neuron, compared, own_precision
 from brp_snn.models import act_fun as act_fun
 from brp_snn.models import mem_update as mem_update
 from shared.errors import UserError
@@ -235,5 +235,5 @@ class LISNN(LateralNetwork):
         if self.dts == "NMNIST":
             spikes = input[..., :time_window].movedim(-1, 0)
         else:
-            spikes = input > torch.rand(time_window, *input.shape, device=input.device)
+            spikes = compared(input, time_window, self.fc1.weight.dtype)
         return super().forward(spikes)

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-NO_NETWORK = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-
 
 @pytest.fixture(scope="session")
 def scripts(scripts_of):
@@ -24,10 +22,3 @@ def _as_before() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network for a script in this process: a port that refuses connections at once."""
-    for name, value in NO_NETWORK.items():
-        monkeypatch.setenv(name, value)

@@ -56,8 +56,9 @@ def test_synthetic_sets_are_written_and_read(tmp_path, monkeypatch, scripts):
     assert label == made.test_targets[3].argmax()
     found = SynthDataset("regression", "train")
     assert torch.equal(found[7][1], torch.from_numpy(generate("regression").train_targets[7]))
+    (tmp_path / "DATASETS/regression/test.pt").unlink()
     with pytest.raises(UserError, match="run synth_dataset_gen"):
-        SynthDataset("regression", "valid")
+        SynthDataset("regression", "test")
     (tmp_path / "file").write_text("")
     done = scripts.call(synth_dataset_gen.main, "--out", tmp_path / "file")
     scripts.assert_refused(done, "cannot be written")

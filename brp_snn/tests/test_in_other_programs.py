@@ -170,6 +170,17 @@ def test_lateral_networks_tell_of_nan_too(by_torch, monkeypatch):
     assert network(spikes).isnan().all()
 
 
+def test_published_classes_tell_of_nan_in_an_image():
+    lateral = LISNN(SimpleNamespace(dts="MNIST", if_lateral=True))
+    images = torch.rand(2, 1, 28, 28)
+    images[1, 0, 14, 14] = math.nan
+    bits = torch.rand(2, 9)
+    bits[1, 4] = math.nan
+    for output in (lateral(images, 3), SNN(2, 9, 3)(bits, "mnist", 3)):
+        assert output[0].isfinite().all()
+        assert output[1].isnan().all()
+
+
 def test_an_epoch_of_a_lateral_network_with_nan_is_one_sentence():
     network = LateralNetwork(LATERAL, 4)
     optimizer = torch.optim.Adam(network.parameters())
