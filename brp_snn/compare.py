@@ -11,23 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
-
 from brp_snn.function import MODES, Mode
 from brp_snn.main import EXPERIMENT, Settings, defaults
 from shared.errors import UserError
 from shared.experiment import UNNAMED, parse
-from shared.figures import Curve, draw_curves, save_figure
+from shared.figures import save_figure
 from shared.options import script
-from shared.report import load_results
+from shared.report import Comparison, draw_comparison, load_results
 from shared.run import RUNS
 
+ACCURACY = Comparison({})
 SCORES = {
-    "nettalk": ("test_accuracy_nearest", "test accuracy by nearest code (%)", 100),
-    "regression_synth": ("test_squared_error", "test error (mean square)", 1),
+    "nettalk": Comparison({}, "test_accuracy_nearest", "test accuracy by nearest code (%)"),
+    "regression_synth": Comparison({}, "test_squared_error", "test error (mean square)", 1),
 }
-"""Column of metrics.jsonl, its label and factor where it is not the test accuracy."""
-ACCURACY = ("test_accuracy", "test accuracy (%)", 100)
+"""What is compared on data sets that are not shown by their test accuracy."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,6 @@ def name_of(options: Options, mode: Mode, loaded: str) -> str:
     return EXPERIMENT.name(replace(options, train_mode=mode), loaded)
 
 
-def curve_of(mode: str, runs: pd.DataFrame, column: str, factor: float) -> Curve:
-    """A column of metrics.jsonl over epochs, a series per run."""
-    tables = [pd.read_json(folder / "metrics.jsonl", lines=True) for folder in runs["folder"]]
-    return Curve(mode, [factor * table.set_index("epoch")[column] for table in tables])
-
-
 def main() -> None:
     """Draw the figures.
 
@@ -56,16 +48,16 @@ def main() -> None:
         UserError: fewer than two modes have a run to compare.
     """
     options = parse(Options, __doc__, defaults=defaults, shorthands=EXPERIMENT.shorthands)
-    column, label, factor = SCORES.get(options.dataset, ACCURACY)
+    results = load_results(options.results)
     drawn = False
-    for loaded, runs in load_results(options.results).groupby("dataset"):
-        names = {mode: name_of(options, mode, str(loaded)) for mode in MODES}
-        of_mode = {mode: runs[runs["experiment"] == name] for mode, name in names.items()}
-        curves = [curve_of(m, found, column, factor) for m, found in of_mode.items() if len(found)]
-        if len(curves) > 1:
-            path = options.results / "figures" / names["BRP"].replace("_BRP", "_modes", 1)
-            save_figure(draw_curves(curves, label, str(loaded)), path)
-            print(f"{path}.png: {', '.join(curve.label for curve in curves)}")
+    for loaded in sorted(set(results["dataset"])):
+        names: dict[str, str] = {mode: name_of(options, mode, loaded) for mode in MODES}
+        title = names["BRP"].replace("_BRP", "_modes", 1)
+        comparison = SCORES.get(options.dataset, ACCURACY)
+        comparison = comparison._replace(curves=names, title=title, dataset=loaded)
+        figure = draw_comparison(results, comparison)
+        if figure is not None:
+            print(save_figure(figure, options.results / "figures" / title))
             drawn = True
     if not drawn:
         raise UserError(

@@ -217,6 +217,16 @@ def test_a_run_of_one_epoch_grows_to_one_of_two(scripts, undisturbed, tmp_path):
     scripts.assert_same_run(tmp_path, undisturbed)
 
 
+def test_a_stand_in_is_said_and_named(scripts, offline, tmp_path):
+    options = ("--quick", "--rate", *NETWORK, "--data-root", tmp_path / "empty")
+    done = scripts.call(main, *options, "--out", tmp_path / "run")  # warnings are errors here
+    assert done.returncode == 0, done.stderr
+    assert "GOING ON WITH mnist5k" in done.stdout
+    result = scripts.result(tmp_path / "run")
+    assert result["experiment"] == "brp_mnist5k_rate_BRP_FC-40-FC-10_quick"
+    assert result["data"]["name"] == result["dataset"] == "mnist5k"
+
+
 def test_a_run_is_bound_to_its_data(scripts, tmp_path, monkeypatch):
     options = ("--quick", "--rate", *NETWORK, "--out", tmp_path)
     assert scripts.call(main, *options).returncode == 0
