@@ -30,6 +30,7 @@ from shared.run import Run, progress
 from shared.tensors import Samples, one_hot_like
 
 CLASSES = 10
+SAVED_EVERY = 10  # steps: writing a checkpoint takes longer than a step
 QUICK_SAMPLES, QUICK_STEPS = 300, 3
 READERS = {"tidigits": datasets.load_tidigits_or_fsdd, "fsdd": datasets.load_fsdd}
 
@@ -139,7 +140,8 @@ def train(settings: Settings, data: datasets.Dataset, device: torch.device, run:
         with torch.no_grad():
             row |= scores(network, unknown, "test")[1]
         run.log(step + 1, row)
-        run.checkpoint(step + 1, **state)
+        if (step + 1) % SAVED_EVERY == 0 or step + 1 == settings.epochs:
+            run.checkpoint(step + 1, **state)
 
     rows = run.metrics()
     names = ("test_accuracy", "test_loss", "train_accuracy", "train_loss")

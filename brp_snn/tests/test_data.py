@@ -1,5 +1,7 @@
 """The data sets as the networks take them, and the published programs that make or show them."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -10,11 +12,17 @@ from brp_snn import data as data_sets
 from brp_snn import gesture, nettalk, synth_dataset_gen
 from brp_snn import setup as published
 from brp_snn.data import Input, Source, load
+from brp_snn.main import STARTS
 from brp_snn.setup import SynthDataset
 from brp_snn.synth_dataset_gen import generate
 from shared import datasets
 from shared.datasets import EventPart, Events, EventSet, Recordings, Speech
 from shared.errors import UserError
+
+
+def test_every_data_set_has_a_reader_and_a_start():
+    assert set(get_args(data_sets.DatasetName)) == set(data_sets.LOADERS) == set(STARTS)
+
 
 # --------------------------------------------------------------------------------- synthetic sets
 

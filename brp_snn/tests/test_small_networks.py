@@ -144,13 +144,13 @@ def test_quick_run_of_spoken_digits(scripts, tmp_path):
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(spoken, scripts, tmp_path, monkeypatch):
-    options = ("--dataset", "fsdd", "--device", "cpu", "--deterministic", "--epochs", 4)
+    options = ("--dataset", "fsdd", "--device", "cpu", "--deterministic", "--epochs", 14)
     done = scripts.call(threenet.main, *options, "--out", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     calls = iter(range(100))
 
     def stopped(network, part, prefix):
-        if next(calls) == 5:  # in the test of the third step
+        if next(calls) == 23:  # in the test of the twelfth step
             raise KeyboardInterrupt
         return scores(network, part, prefix)
 
@@ -159,6 +159,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(spoken, scripts, tmp_path, monkeypatc
         patch.setattr(threenet, "scores", stopped)
         done = scripts.call(threenet.main, *options, "--out", tmp_path / "parted")
     assert done.returncode == 130
+    assert (tmp_path / "parted/checkpoint.pt").exists()  # of the tenth step
     done = scripts.call(threenet.main, *options, "--out", tmp_path / "parted")
     assert done.returncode == 0, done.stderr
     scripts.assert_same_run(tmp_path / "whole", tmp_path / "parted")
