@@ -1,7 +1,7 @@
 """Training and testing, the same for every program of the paper."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
@@ -9,8 +9,9 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from hybrid_plasticity.checks import check_inputs, check_network, check_word
+from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.networks import PlasticNetwork, Response
-from hybrid_plasticity.plastic import Rule
 from shared.errors import UserError
 from shared.run import progress
 
@@ -89,15 +90,40 @@ def squared_error(
     return functional.mse_loss(output, functional.one_hot(labels, output.shape[1]).to(output))
 
 
-def optimisers(
+def adam(parameters: Iterable[Tensor], lr: float, eps: float = 1e-8) -> torch.optim.Adam:
+    """Adam whose moments go where its parameters go.
+
+    torch leaves them behind where a network is moved or converted after a step (`.to(device)`,
+    `.double()`), and the next step fails.
+
+    Args:
+        parameters: what it learns.
+        lr: step size.
+        eps: added to the root of the second moment.
+    """
+    made = torch.optim.Adam(parameters, lr=lr, eps=eps, fused=True)
+    made.register_step_pre_hook(_follow)
+    return made
+
+
+def _follow(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Bring an optimizer's state to the devices and number formats of its parameters."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if value.device != parameter.device or (
+                name != "step" and value.dtype != parameter.dtype
+            ):
+                kind = value.dtype if name == "step" else parameter.dtype
+                state[name] = value.to(parameter.device, kind)
+
+
+def optimizers(
     model: PlasticNetwork, lr: float, lr_local: float
 ) -> dict[str, torch.optim.Optimizer]:
     """Adam on the weights, and Adam on alpha, beta and eta where there are any; by role."""
-    made: dict[str, torch.optim.Optimizer] = {
-        "optimiser": torch.optim.Adam(model.global_parameters(), lr=lr, fused=True)
-    }
+    made: dict[str, torch.optim.Optimizer] = {"optimizer": adam(model.global_parameters(), lr)}
     if local := model.local_parameters():
-        made["local_optimiser"] = torch.optim.Adam(local, lr=lr_local, fused=True)
+        made["local_optimizer"] = adam(local, lr_local)
     return made
 
 
@@ -130,7 +156,7 @@ def train_epoch(
         labels: their classes.
         batch_size: samples a step; an incomplete last batch is left out, since the trace is a mean
             over the batch.
-        step: what the optimisers do once the gradients are there; the gradients are new each time.
+        step: what the optimizers do once the gradients are there; the gradients are new each time.
         rule: for messages.
         shown: makes of a batch of images what the network is given; by default nothing.
 
@@ -139,8 +165,10 @@ def train_epoch(
         a hidden neuron in a presentation.
 
     Raises:
-        UserError: the loss is no number any more.
+        UserError: the loss is no number any more; a sample, a parameter or a trace holds NaN or an
+            infinite number.
     """
+    check_inputs(images)
     model.train()
     order = torch.randperm(len(labels)).to(labels.device)
     batches = [batch for batch in torch.split(order, batch_size) if len(batch) == batch_size]
@@ -156,7 +184,9 @@ def train_epoch(
         right = (response.output.argmax(1) == labels[batch]).double().mean()
         seen += torch.stack([right, response.spike_counts[-2].mean().double()])
     right, spikes = (seen / len(batches)).tolist()
-    return {"train_loss": watch.mean(), "train_accuracy": right, "train_spikes": spikes}
+    loss_mean = watch.mean()  # a loss that is no number says more of the cause
+    check_network(model)
+    return {"train_loss": loss_mean, "train_accuracy": right, "train_spikes": spikes}
 
 
 @torch.no_grad()
@@ -184,7 +214,14 @@ def evaluate(
     Returns:
         accuracy: share of right decisions; spikes: mean number of spikes of a hidden neuron in a
         presentation; steps: mean number of time steps of a presentation.
+
+    Raises:
+        ValueError: the protocol is none of these.
+        NotFiniteError: a sample, a parameter or a trace holds NaN or an infinite number.
     """
+    check_word("protocol", protocol, Protocol)
+    check_inputs(images)
+    check_network(model)
     model.eval()
     size = 1 if protocol == "single" else batch_size
     seen = torch.zeros(3, dtype=torch.float64, device=labels.device)

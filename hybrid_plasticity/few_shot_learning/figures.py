@@ -39,7 +39,7 @@ def draw_learning(
     last, bottom, top = (100 * final[f"test_accuracy_last{end}"] for end in ("", *ENDS))
     reach = [[last - bottom], [top - last]]
     left.errorbar(iterations[-1], last, reach, fmt="ok", capsize=3, label="last test")
-    left.axhline(100 * chance, color="grey", linestyle=":", label="chance")
+    left.axhline(100 * chance, color="gray", linestyle=":", label="chance")
     left.set(xlabel="training iterations", ylabel="accuracy (%)", ylim=(0, 102), title=title)
     left.legend(fontsize=7)
     for name in ("train", "validation"):
@@ -75,7 +75,7 @@ def draw_local(before: Mapping[str, Tensor], after: Mapping[str, Tensor], title:
     left.set(xlabel="alpha: share of the slow weight", ylabel="synapses")
     middle.set(xlabel="output neuron", ylabel="beta: offset")
     right.set(ylabel="eta: rate of the trace")
-    right.axhline(LARGEST_ETA, color="grey", linestyle=":", label="no effect above")
+    right.axhline(LARGEST_ETA, color="gray", linestyle=":", label="no effect above")
     for axes in (left, middle, right):
         axes.legend(fontsize=7)
     figure.suptitle(title, fontsize=10)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from hybrid_plasticity.few_shot_learning.episodes import Episodes
 from hybrid_plasticity.few_shot_learning.network import HybridNet, loss_of
+from hybrid_plasticity.training import adam
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def gradients(loss: Float[Tensor, ""], parameters: Sequence[Tensor]) -> list[Ten
 
 
 class Trainer:
-    """The two optimisers and their schedules.
+    """The two optimizers and their schedules.
 
     Args:
         network: what is trained.
@@ -80,21 +81,21 @@ class Trainer:
     def __init__(self, network: HybridNet, settings: Settings) -> None:
         self.network, self.settings = network, settings
         self.weights, self.local = network.global_parameters(), network.local_parameters()
-        self.optimiser, self.local_optimiser = (
-            torch.optim.Adam(values, lr=lr, eps=settings.eps, fused=True)
+        self.optimizer, self.local_optimizer = (
+            adam(values, lr, settings.eps)
             for values, lr in ((self.weights, settings.lr), (self.local, settings.lr_meta))
         )
         self.schedules = [
-            torch.optim.lr_scheduler.StepLR(optimiser, settings.decay_every, settings.decay)
-            for optimiser in (self.optimiser, self.local_optimiser)
+            torch.optim.lr_scheduler.StepLR(optimizer, settings.decay_every, settings.decay)
+            for optimizer in (self.optimizer, self.local_optimizer)
         ]
 
     def parts(self) -> dict[str, object]:
         """What a checkpoint holds."""
         return {
             "network": self.network,
-            "optimiser": self.optimiser,
-            "local_optimiser": self.local_optimiser,
+            "optimizer": self.optimizer,
+            "local_optimizer": self.local_optimizer,
             "schedule": self.schedules[0],
             "local_schedule": self.schedules[1],
         }
@@ -129,7 +130,7 @@ class Trainer:
         loss = loss_of(self.network(task.images, task.labels).output, task.target)
         for value, grad in zip(self.weights, gradients(loss, self.weights), strict=True):
             value.grad = grad
-        self.optimiser.step()
+        self.optimizer.step()
         return loss.detach()
 
     def learn_to_learn(self, train: Episodes, validation: Episodes) -> Float[Tensor, ""]:
@@ -143,7 +144,7 @@ class Trainer:
             bounded = change.clamp(-self.settings.limit, self.settings.limit)
             value.grad = grad - self.settings.hessian * bounded
         torch.nn.utils.clip_grad_norm_(self.local, self.settings.limit)
-        self.local_optimiser.step()
+        self.local_optimizer.step()
         return loss.detach()
 
     def hessian_product(self, train: Episodes, direction: Sequence[Tensor]) -> list[Tensor]:

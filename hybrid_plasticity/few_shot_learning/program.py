@@ -9,6 +9,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from hybrid_plasticity.checks import check_network
 from hybrid_plasticity.few_shot_learning.episodes import (
     Characters,
     Draw,
@@ -17,8 +18,7 @@ from hybrid_plasticity.few_shot_learning.episodes import (
 )
 from hybrid_plasticity.few_shot_learning.figures import draw_learning, draw_local
 from hybrid_plasticity.few_shot_learning.meta import Settings, Trainer
-from hybrid_plasticity.few_shot_learning.network import SIZE, HybridNet
-from hybrid_plasticity.plastic import Rule
+from hybrid_plasticity.few_shot_learning.network import SIZE, HybridNet, Rule
 from hybrid_plasticity.training import LossWatch
 from shared import datasets
 from shared.device import prepare
@@ -85,7 +85,9 @@ def train_epoch(
         losses = trainer.iteration(training, characters.show(plan.part(0, n), generator))
         for kind, loss in losses.items():
             watches[kind].add(loss)
-    return {f"{kind}_loss": watch.mean() for kind, watch in watches.items()}
+    means = {f"{kind}_loss": watch.mean() for kind, watch in watches.items()}
+    check_network(trainer.network)
+    return means
 
 
 def load_characters(
@@ -211,7 +213,7 @@ def add_options(parser: argparse.ArgumentParser, rule: Rule) -> None:
     """The options of this experiment."""
     add = parser.add_argument
     add("--ways", type=int, default=5, help="characters an episode (default and paper: 5)")
-    add("--shots", type=int, default=1, help="labelled samples of each (default and paper: 1)")
+    add("--shots", type=int, default=1, help="labeled samples of each (default and paper: 1)")
     add(
         "--iterations",
         type=int,

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.multitask_learning.masks import Mask
 from hybrid_plasticity.multitask_learning.network import Connection, TaskNetwork
 from hybrid_plasticity.multitask_learning.tasks import Images, Task
@@ -98,7 +99,11 @@ def fisher_diagonal(
         kind: "sample" takes the mean of the samples' squared gradients; "batch" squares the
             gradient of each batch's mean and divides their sum by the number of batches less one,
             as the published program does.
+
+    Raises:
+        ValueError: the kind is neither.
     """
+    check_word("kind", kind, Kind)
     totals = [torch.zeros_like(w, requires_grad=False) for w in network.weights()]
     masks = task.masks if masked else None
     take = _sample_squares if kind == "sample" else _batch_squares

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hybrid_plasticity.checks import check_network
 from hybrid_plasticity.figures import draw_constants
 from hybrid_plasticity.multitask_learning.ewc import Penalty, fisher_diagonal
 from hybrid_plasticity.multitask_learning.figures import draw_forgetting, draw_matrix, draw_tasks
@@ -33,7 +34,7 @@ from hybrid_plasticity.multitask_learning.shared_parameters import (
     Method,
 )
 from hybrid_plasticity.multitask_learning.tasks import Images, Task
-from hybrid_plasticity.training import LossWatch, Protocol, generators, squared_error
+from hybrid_plasticity.training import LossWatch, Protocol, adam, generators, squared_error
 from shared import datasets
 from shared.device import prepare
 from shared.errors import UserError
@@ -79,8 +80,8 @@ class Course:
             self._learner = DenseLearner(self.network, SETTINGS.lr, method.masks, self._penalty)
         self.parts["learner"] = self._learner
         if local := self.network.local_parameters():
-            self._local = torch.optim.Adam(local, lr=SETTINGS.lr_local, fused=True)
-            self.parts["local_optimiser"] = self._local
+            self._local = adam(local, SETTINGS.lr_local)
+            self.parts["local_optimizer"] = self._local
         shapes = [(len(weight), weight.shape[1]) for weight in weights]
         self._tasks = [
             Task(args.seed, number, shapes, SETTINGS.share, device) for number in range(args.tasks)
@@ -107,6 +108,7 @@ class Course:
                     watch.add(loss)
         self._learner.end()
         found = {"train_loss": watch.mean()}
+        check_network(self.network)
         if self._penalty is not None:
             fisher = fisher_diagonal(
                 self.network, task, self._method.masks, self._training, size, self._args.fisher
@@ -137,7 +139,9 @@ class Course:
                 torch.autograd.backward(loss)
                 self._local.step()
                 watch.add(loss)
-        return watch.mean()
+        mean = watch.mean()
+        check_network(self.network)
+        return mean
 
     @torch.no_grad()
     def accuracies(self, n_tasks: int, protocol: Protocol = "published") -> list[float]:

@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from hybrid_plasticity.multitask_learning.network import TaskNetwork
-from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from hybrid_plasticity.checks import check_word
+from hybrid_plasticity.multitask_learning.network import Rule, TaskNetwork
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
 
 TASKS = 50
 META_TASKS = 35
@@ -81,6 +83,9 @@ class Method:
     replay: bool = False
     ewc: bool = False
     attenuated: bool = True
+
+    def __post_init__(self) -> None:
+        check_word("rule", self.rule, Rule)
 
 
 HP = Method("hp", rule="hp", replay=True)

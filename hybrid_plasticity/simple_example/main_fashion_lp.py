@@ -5,7 +5,7 @@
 30 epochs of a 784-512-10 network, then its test under Gaussian noise of variance 0 to 0.14.
 """
 
-from hybrid_plasticity.fully_connected import run_experiment
+from hybrid_plasticity.distortion_program import run_experiment
 from hybrid_plasticity.simple_example.shared_parameters import experiment
 from shared.options import script
 

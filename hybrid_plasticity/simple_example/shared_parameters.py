@@ -1,7 +1,9 @@
 """What the three programs of the simple example share."""
 
-from hybrid_plasticity.fully_connected import Experiment, Settings
-from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from hybrid_plasticity.distortion_program import Experiment, Settings
+from hybrid_plasticity.layer import Rule
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
 
 SETTINGS = Settings(
     epochs=30,

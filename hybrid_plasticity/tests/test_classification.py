@@ -17,13 +17,11 @@ from hybrid_plasticity.classification.cifar10.main_cifar10 import EXPERIMENT as 
 from hybrid_plasticity.classification.fashion_mnist.main_fashion_mnist import (
     EXPERIMENT as FASHION_MNIST,
 )
+from hybrid_plasticity.classification.images import cropped_and_flipped
 from hybrid_plasticity.classification.mnist.main_mnist import EXPERIMENT as MNIST
-from hybrid_plasticity.convolutional import (
-    Classifier,
-    Initial,
-    Wiring,
+from hybrid_plasticity.classification.network import Classifier
+from hybrid_plasticity.classification.program import (
     build,
-    cropped_and_flipped,
     learners,
     published,
     read,
@@ -31,9 +29,11 @@ from hybrid_plasticity.convolutional import (
     run_name,
     saved_steps,
 )
-from hybrid_plasticity.convolutional import options as program_options
-from hybrid_plasticity.convolutional_reference import PlainClassifier
-from hybrid_plasticity.plastic import Hebbian, Neuron
+from hybrid_plasticity.classification.program import options as program_options
+from hybrid_plasticity.classification.reference import PlainClassifier
+from hybrid_plasticity.classification.wiring import Initial, Wiring
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
 from hybrid_plasticity.training import evaluate, squared_error, train_epoch
 from shared import datasets
 from shared.errors import UserError
@@ -50,7 +50,7 @@ def options(**changes) -> argparse.Namespace:
     return argparse.Namespace(**given | changes)
 
 
-def randomise(network: Classifier, seed: int) -> None:
+def randomize(network: Classifier, seed: int) -> None:
     """Weights that make neurons of every layer spike, and a trace and constants that count."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -120,7 +120,7 @@ def wirings(draw) -> Wiring:
 )
 def test_equal_to_plain(device, wiring, rule, batch, seed):
     fast = Classifier(wiring, rule).double().to(device).eval()
-    randomise(fast, seed)
+    randomize(fast, seed)
     plain = PlainClassifier(wiring, rule).double().to(device).eval()
     plain.load_state_dict(fast.state_dict())
     generator = torch.Generator().manual_seed(seed)
@@ -145,7 +145,7 @@ def test_equal_to_plain(device, wiring, rule, batch, seed):
 def test_every_program_is_equal_to_plain_and_all_its_layers_learn(name):
     wiring = dataclasses.replace(EXPERIMENTS[name].wiring.scaled(1 / 32), exit_share=1.0)
     fast = Classifier(wiring).double().eval()
-    randomise(fast, 1)
+    randomize(fast, 1)
     plain = PlainClassifier(wiring).double().eval()
     plain.load_state_dict(fast.state_dict())
     images = torch.rand(3, *wiring.image, wiring.image[1], dtype=torch.float64)
@@ -322,7 +322,7 @@ def test_initial_weights_are_the_published_ones():
             if name == "cifar10":  # its published program makes these layers twice
                 for layer in network.layers:
                     layer.fc.reset_parameters()
-            network._initialise(wiring.initial)
+            network._initialize(wiring.initial)
         finally:
             torch.set_default_dtype(torch.float32)
         for i, conv in enumerate(network.convs):
@@ -403,7 +403,7 @@ def test_both_rules_start_from_the_same_weights():
 
 @pytest.mark.parametrize("rule", ["hp", "gp"])
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_optimisers_hold_each_parameter_once_by_role(name, rule):
+def test_optimizers_hold_each_parameter_once_by_role(name, rule):
     experiment = EXPERIMENTS[name]
     network = build(options(rule=rule), experiment)
     made, schedules = learners(network, experiment, epochs=8)
@@ -411,14 +411,14 @@ def test_optimisers_hold_each_parameter_once_by_role(name, rule):
         p for learner in made.values() for group in learner.param_groups for p in group["params"]
     ]
     assert len(held) == len({id(p) for p in held}) == len(list(network.parameters()))
-    assert ("local_optimiser" in made) == (rule == "hp")
+    assert ("local_optimizer" in made) == (rule == "hp")
     local = {
         id(p) for layer in network.plastic_layers() for p in (layer.alpha, layer.beta, layer.eta)
     }
     for key, learner in made.items():
         for group in learner.param_groups:
-            assert all((id(p) in local) == (key == "local_optimiser") for p in group["params"])
-    assert isinstance(made["optimiser"], torch.optim.SGD) == (name == "cifar10")
+            assert all((id(p) in local) == (key == "local_optimizer") for p in group["params"])
+    assert isinstance(made["optimizer"], torch.optim.SGD) == (name == "cifar10")
     for learner in made.values():
         learner.step()
     sizes = []
@@ -429,15 +429,15 @@ def test_optimisers_hold_each_parameter_once_by_role(name, rule):
     if rule == "gp":
         return
     if name == "mnist":
-        assert all(size == {"optimiser": 5e-4, "local_optimiser": 5e-4} for size in sizes)
+        assert all(size == {"optimizer": 5e-4, "local_optimizer": 5e-4} for size in sizes)
     elif name == "fashion_mnist":
-        assert [sizes[i]["local_optimiser"] for i in (39, 40, 41, 80, 81)] == pytest.approx(
+        assert [sizes[i]["local_optimizer"] for i in (39, 40, 41, 80, 81)] == pytest.approx(
             [5e-4, 5e-4, 5e-5, 5e-5, 5e-6]
         )
-        assert all(size["optimiser"] == size["local_optimiser"] for size in sizes)
+        assert all(size["optimizer"] == size["local_optimizer"] for size in sizes)
     else:
-        assert [sizes[i]["optimiser"] for i in (0, 4, 8)] == pytest.approx([0.08, 0.04, 0.0])
-        assert all(size["local_optimiser"] == 5e-4 for size in sizes)
+        assert [sizes[i]["optimizer"] for i in (0, 4, 8)] == pytest.approx([0.08, 0.04, 0.0])
+        assert all(size["local_optimizer"] == 5e-4 for size in sizes)
 
 
 @pytest.mark.parametrize("rule", ["hp", "gp"])
@@ -508,7 +508,7 @@ def test_augmented_images_are_crops_and_mirrored_crops(dtype):
     assert [len({place[i] for place in places}) for i in range(3)] == [9, 9, 2]
 
 
-def test_networks_are_shown_intensities_those_of_cifar10_standardised():
+def test_networks_are_shown_intensities_those_of_cifar10_standardized():
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 3, 2, 2)
     expected = torch.tensor([0.0, 0.2, 1.0]).view(3, 1, 1, 1).expand(3, 3, 2, 2)
     torch.testing.assert_close(MNIST.shown(pixels.device)(pixels[:, :1]), expected[:, :1])
@@ -612,7 +612,7 @@ def test_a_missing_cifar10_is_one_sentence(scripts, tmp_path):
     scripts.assert_refused(done, "error: CIFAR-10 was not found")
 
 
-def coloured(n: int, seed: int) -> datasets.Split:
+def colored(n: int, seed: int) -> datasets.Split:
     rng = np.random.default_rng(seed)
     return datasets.Split(
         rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, n)
@@ -622,7 +622,7 @@ def coloured(n: int, seed: int) -> datasets.Split:
 @pytest.fixture
 def cifar10(monkeypatch, torch_as_before):
     """A set of CIFAR-10's form in the place of CIFAR-10, and a way to run the script on it."""
-    made = datasets.Dataset("cifar10", coloured(30, 0), coloured(0, 1), coloured(20, 2), 10)
+    made = datasets.Dataset("cifar10", colored(30, 0), colored(0, 1), colored(20, 2), 10)
     monkeypatch.setattr(datasets, "load", lambda *_, **__: made)
 
     def start(folder: Path, *words: str, experiment=CIFAR10) -> None:
@@ -673,7 +673,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(cifar10, scripts, tmp_path, monkeypat
 def test_a_beta_below_zero_drives_nothing_where_it_is_clamped():
     """Clamped where it is used: the parameter stays as it is, and has no gradient there."""
     network = Classifier(FASHION_MNIST.wiring.scaled(1 / 16)).eval()
-    randomise(network, 1)
+    randomize(network, 1)
     (layer,) = network.plastic_layers()
     with torch.no_grad():
         layer.beta[:, ::2] = -1e-3

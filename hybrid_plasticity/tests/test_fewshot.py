@@ -22,7 +22,7 @@ from hybrid_plasticity.few_shot_learning.episodes import (
     Episodes,
     resized,
     split_characters,
-    standardised,
+    standardized,
 )
 from hybrid_plasticity.few_shot_learning.meta import Settings, Trainer, gradients
 from hybrid_plasticity.few_shot_learning.network import HybridNet, loss_of
@@ -334,8 +334,8 @@ def test_step_sizes_halve_every_so_many_iterations():
     trainer = Trainer(random_network(), Settings(decay_every=2))
     seen = []
     for seed in range(5):
-        optimisers = (trainer.optimiser, trainer.local_optimiser)
-        seen.append([optimiser.param_groups[0]["lr"] for optimiser in optimisers])
+        optimizers = (trainer.optimizer, trainer.local_optimizer)
+        seen.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
         trainer.iteration(random_episodes(5, seed=seed), random_episodes(1, seed=seed + 9))
     rates = np.array(seen) / [8e-5, 3e-5]
     np.testing.assert_allclose(rates, np.array([[1, 1], [1, 1], [0.5] * 2, [0.5] * 2, [0.25] * 2]))
@@ -379,7 +379,7 @@ def test_a_loss_that_is_no_number_stops_the_run():
 
 
 def patterns(n, seed):
-    """Characters of 4 x 4 fields, slightly brighter or darker than grey, under strong noise."""
+    """Characters of 4 x 4 fields, slightly brighter or darker than gray, under strong noise."""
     generator = torch.Generator().manual_seed(seed)
     fields = (torch.rand(n, 1, 4, 4, generator=generator) < 0.5).float()
     prototypes = torch.nn.functional.interpolate(fields, size=(31, 31))
@@ -421,8 +421,8 @@ def numbered(characters=40, drawings=20):
 
 def shown_in(episodes):
     """Characters and drawings [steps, n] of episodes drawn from `numbered`."""
-    grey = 255 * (episodes.images[:, :, 0, 0].double() * 0.2721 + 0.9195)
-    return grey.round().long().unbind(2)
+    gray = 255 * (episodes.images[:, :, 0, 0].double() * 0.2721 + 0.9195)
+    return gray.round().long().unbind(2)
 
 
 @pytest.mark.parametrize(("ways", "shots"), [(5, 1), (2, 3), (20, 5), (40, 19)])
@@ -482,7 +482,7 @@ def test_a_fifth_of_the_training_images_is_mirrored_and_no_test_image():
         split_characters(pixels, 5, 1, torch.Generator().manual_seed(0)), (MIRRORED, 0), strict=True
     ):
         images = characters.draw(800, torch.Generator().manual_seed(1)).images
-        left, right = (standardised(pixels[0, 0, 0, k]) for k in (0, 2))
+        left, right = (standardized(pixels[0, 0, 0, k]) for k in (0, 2))
         mirrored = images[..., 0, 0, 0] == right
         assert torch.equal(images[..., 0, 0, 2] == left, mirrored)
         spread = 5 * math.sqrt(share * (1 - share) / mirrored.numel())
@@ -529,8 +529,8 @@ def test_too_many_ways_or_shots_are_one_sentence(ways, shots, words):
 
 def triangle(n_in, n_out):
     """Bilinear weights [n_out, n_in] over the area that an output pixel covers."""
-    centre = (np.arange(n_out)[:, None] + 0.5) * n_in / n_out
-    weights = np.maximum(1 - np.abs(np.arange(n_in) + 0.5 - centre) * n_out / n_in, 0)
+    center = (np.arange(n_out)[:, None] + 0.5) * n_in / n_out
+    weights = np.maximum(1 - np.abs(np.arange(n_in) + 0.5 - center) * n_out / n_in, 0)
     return weights / weights.sum(1, keepdims=True)
 
 
@@ -543,7 +543,7 @@ def test_images_shrink_bilinearly_over_areas():
     assert (resized(np.zeros((1, 1, 105, 105), np.uint8), 31) == 255).all()
     weights = triangle(105, 31)
     rows = np.rint(255.0 * (1 - ink) @ weights.T)
-    # Each axis is rounded, and a grey value in the middle of two may become either.
+    # Each axis is rounded, and a gray value in the middle of two may become either.
     assert np.abs(weights @ rows - small).max() < 1
 
 
@@ -557,7 +557,7 @@ def test_accuracies_have_wilsons_interval():
 
 # ------------------------------------------------------------------------------------ the scripts
 
-MADE = Path(__file__).with_name("on_made_characters.py")
+MADE = Path(__file__).with_name("script_on_made_characters.py")
 MAINS = {rule: f"few_shot_learning/main_run_{rule}.py" for rule in ("hp", "gp")}
 ON_MADE = {rule: (MADE, MADE.parents[1] / script) for rule, script in MAINS.items()}
 
@@ -759,9 +759,9 @@ def test_published_episodes_ask_the_same_of_both_halves_and_train_on_no_test_cha
         assert torch.equal(y_spt[:-1, 0][one[:-1] == one[-1]][0], t_spt)
         seen |= set(one.tolist())
         images, labels, target = hp_model.test_data_generation(task_set)
-        grey = (255 * (images[:, 0, 0, 0, 0].double() * 0.2721 + 0.9195)).round().long() // 2
-        assert grey.min() >= 6
-        assert torch.equal(labels[:-1, 0][grey[:-1] == grey[-1]][0], target)
+        gray = (255 * (images[:, 0, 0, 0, 0].double() * 0.2721 + 0.9195)).round().long() // 2
+        assert gray.min() >= 6
+        assert torch.equal(labels[:-1, 0][gray[:-1] == gray[-1]][0], target)
     assert seen == set(range(6))
 
 

@@ -7,12 +7,12 @@ import signal
 import pytest
 import torch
 
+from hybrid_plasticity.distortion_program import check_can_be_written, published, settle_files
 from hybrid_plasticity.distortions import NOISE_KINDS
-from hybrid_plasticity.fully_connected import check_can_be_written, published, settle_files
 from hybrid_plasticity.published import PublishedModel, save
 from hybrid_plasticity.simple_example.shared_parameters import COMPILED, experiment
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS as SIMPLE_SETTINGS
-from hybrid_plasticity.tolerance_learning.checkpoint_test import (
+from hybrid_plasticity.tolerance_learning.saved_network import (
     kinds_chosen,
     load_network,
     run_name,
@@ -42,7 +42,7 @@ def test_a_killed_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path):
     # A quick run has two epochs, so it is killed behind the first.
     scripts.assert_goes_on(undisturbed, tmp_path, signal.SIGKILL, *REPEATED, behind="checkpoint.pt")
     state = scripts.state(tmp_path)
-    assert {"network", "optimiser", "local_optimiser", "generator"} <= state.keys()
+    assert {"network", "optimizer", "local_optimizer", "generator"} <= state.keys()
     assert state["settings"] == SETTINGS.state_dict()
     assert "layers.0.hebb" in state["network"]
 

@@ -31,7 +31,8 @@ from hybrid_plasticity.multitask_learning.shared_parameters import (
 )
 from hybrid_plasticity.multitask_learning.spiking_ewc import spiking_ewc_model
 from hybrid_plasticity.multitask_learning.tasks import Images, Task
-from hybrid_plasticity.plastic import Hebbian, Neuron
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
 from hybrid_plasticity.training import squared_error
 from shared import datasets
 from shared.errors import UserError
@@ -232,14 +233,14 @@ def test_constant_input_has_no_gradient():
 def test_two_steps_lower_the_loss_and_nothing_is_kept(rule):
     model, x = make_network((60, 50, 40, 10), rule), torch.rand(60, 20, dtype=torch.float64)
     labels, masks = torch.randint(10, (20,)), make_masks(model, 0.5)
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses, alive = [], []
     for _ in range(6):
         loss = squared_error(model(x, model.connections(masks)), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         assert all(value.grad.isfinite().all() for value in model.parameters())
-        optimiser.step()
+        optimizer.step()
         losses.append(float(loss.detach()))
         del loss
         gc.collect()

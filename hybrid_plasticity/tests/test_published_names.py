@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from hybrid_plasticity.distortion_program import keep_best
 from hybrid_plasticity.few_shot_learning.published import PublishedNet
-from hybrid_plasticity.fully_connected import keep_best
 from hybrid_plasticity.multitask_learning.published import PublishedTaskModel
 from hybrid_plasticity.multitask_learning.shared_parameters import SETTINGS as MULTITASK
 from hybrid_plasticity.networks import FullyConnected
-from hybrid_plasticity.plastic import Hebbian, Neuron
+from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.published import (
     PublishedFullyConnected,
     PublishedModel,
@@ -30,6 +30,7 @@ from hybrid_plasticity.published import (
 from hybrid_plasticity.simple_example import model_gp, model_hp, model_lp
 from hybrid_plasticity.tolerance_learning import model_gp as tolerance_gp
 from hybrid_plasticity.tolerance_learning import model_hp as tolerance_hp
+from hybrid_plasticity.trace import Hebbian
 from hybrid_plasticity.training import squared_error
 from shared.errors import UserError
 

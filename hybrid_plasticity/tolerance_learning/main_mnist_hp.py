@@ -5,7 +5,7 @@
 51 epochs of a 784-512-10 network on clean images, then its test on cropped and noisy ones.
 """
 
-from hybrid_plasticity.fully_connected import run_experiment
+from hybrid_plasticity.distortion_program import run_experiment
 from hybrid_plasticity.tolerance_learning.shared_parameters import experiment
 from shared.options import script
 

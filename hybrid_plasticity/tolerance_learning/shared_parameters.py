@@ -1,8 +1,10 @@
 """What the programs of fault tolerance share."""
 
+from hybrid_plasticity.distortion_program import Experiment, Settings
 from hybrid_plasticity.distortions import KINDS
-from hybrid_plasticity.fully_connected import Experiment, Settings
-from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from hybrid_plasticity.layer import Rule
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
 
 SETTINGS = Settings(
     epochs=51,

@@ -4,7 +4,7 @@ python hybrid_plasticity/tolerance_learning/test_fashion_noise.py --checkpoint F
 """
 
 from hybrid_plasticity.distortions import NOISE_KINDS
-from hybrid_plasticity.tolerance_learning.checkpoint_test import run_test
+from hybrid_plasticity.tolerance_learning.saved_network import run_test
 from shared.options import script
 
 if __name__ == "__main__":

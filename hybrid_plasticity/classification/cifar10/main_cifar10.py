@@ -8,7 +8,7 @@ tests by all protocols.
 """
 
 from hybrid_plasticity.classification.cifar10.cifar10_model import WIRING
-from hybrid_plasticity.convolutional import Experiment, run_experiment
+from hybrid_plasticity.classification.program import Experiment, run_experiment
 from shared.options import script
 
 EXPERIMENT = Experiment(
@@ -18,7 +18,7 @@ EXPERIMENT = Experiment(
     published=0.911,
     epochs=120,
     batch_size=50,
-    optimiser="sgd",
+    optimizer="sgd",
     lr=0.08,
     schedule="cosine",
     augmented=True,

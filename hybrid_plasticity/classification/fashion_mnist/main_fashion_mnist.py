@@ -8,7 +8,7 @@ protocols.
 """
 
 from hybrid_plasticity.classification.fashion_mnist.fmnist_model import WIRING
-from hybrid_plasticity.convolutional import Experiment, run_experiment
+from hybrid_plasticity.classification.program import Experiment, run_experiment
 from shared.options import script
 
 EXPERIMENT = Experiment(

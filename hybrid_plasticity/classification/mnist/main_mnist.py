@@ -7,7 +7,7 @@
 """
 
 from hybrid_plasticity.classification.mnist.mnist_model import WIRING
-from hybrid_plasticity.convolutional import Experiment, run_experiment
+from hybrid_plasticity.classification.program import Experiment, run_experiment
 from shared.options import script
 
 EXPERIMENT = Experiment(

@@ -7,9 +7,7 @@ from typing import Any
 
 import torch
 
-from hybrid_plasticity.distortions import LEVELS, NOISE_KINDS
-from hybrid_plasticity.figures import draw_levels
-from hybrid_plasticity.fully_connected import (
+from hybrid_plasticity.distortion_program import (
     QUICK_LEVELS,
     QUICK_SAMPLES,
     Images,
@@ -18,8 +16,10 @@ from hybrid_plasticity.fully_connected import (
     levels_tested,
     settle_names,
 )
+from hybrid_plasticity.distortions import LEVELS, NOISE_KINDS
+from hybrid_plasticity.figures import draw_levels
+from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.networks import FullyConnected
-from hybrid_plasticity.plastic import Rule
 from hybrid_plasticity.published import PublishedModel
 from hybrid_plasticity.published import load as load_published
 from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS

@@ -18,11 +18,13 @@ from torch import Tensor
 
 from hybrid_plasticity.distortions import LEVELS, distort
 from hybrid_plasticity.figures import draw_constants, draw_curves, draw_levels
+from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.networks import Encoding, FullyConnected
-from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.published import PublishedModel
 from hybrid_plasticity.published import save as save_published
-from hybrid_plasticity.training import Protocol, evaluate, generators, optimisers, train_epoch
+from hybrid_plasticity.trace import Hebbian
+from hybrid_plasticity.training import Protocol, evaluate, generators, optimizers, train_epoch
 from shared import datasets
 from shared.device import prepare
 from shared.errors import UserError
@@ -179,7 +181,7 @@ def train(
     training, test = Images(data.train, device), Images(data.test, device)
     network = settings.network(experiment.rule, args.encoding).to(device)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    learners = optimisers(network, settings.lr, settings.lr_local)
+    learners = optimizers(network, settings.lr, settings.lr_local)
     drawing = generators(device)
     first = run.restore(network=network, **learners, **drawing)
     followed = distort(test.pixels, *experiment.followed) if experiment.followed else None
