@@ -126,7 +126,7 @@ class Classifier(PlasticNetwork):
         x = self.dropped(x, k) if self.training else x * k
         conv = self.convolutions()[i]
         if self.precision is None:
-            return cast(Tensor, conv(x))
+            return cast(Tensor, conv(x)).to(conv.weight.dtype)  # autocast may have shortened it
         assert conv.bias is not None
         low, weight, bias = (value.to(self.precision) for value in (x, conv.weight, conv.bias))
         return functional.conv2d(low, weight, bias, padding=1).to(x.dtype)
@@ -161,7 +161,8 @@ class Classifier(PlasticNetwork):
         wiring, layers = self.wiring, self.connected()
         images = images.contiguous(memory_format=torch.channels_last)
         # The image does not change, so the first convolution is computed once.
-        first = self.convolutions()[0](images).contiguous(memory_format=torch.channels_last)
+        conv = self.convolutions()[0]
+        first = conv(images).to(conv.weight.dtype).contiguous(memory_format=torch.channels_last)
         membranes: list[Membrane | None] = [None] * len(self.convs)
         states = [layer.start() for layer in layers]
         counts: list[Tensor] = []
