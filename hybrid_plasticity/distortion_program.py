@@ -1,37 +1,36 @@
-"""Training of the 784-512-10 networks, and their tests under distortion.
+"""Training of the 784-512-10 networks on clean images, and their tests on distorted ones.
 
 The program behind `simple_example/` and `tolerance_learning/`: each of their scripts names its
-settings, its data set and its rule.
+constants, its data set and its rule.
 """
 
-import argparse
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from hybrid_plasticity.distortions import LEVELS, distort
-from hybrid_plasticity.figures import draw_constants, draw_curves, draw_levels
+from hybrid_plasticity.figures import draw_constants, draw_levels, draw_training
 from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.networks import Encoding, FullyConnected
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.published import PublishedModel
 from hybrid_plasticity.published import save as save_published
 from hybrid_plasticity.trace import Hebbian
-from hybrid_plasticity.training import Protocol, evaluate, generators, optimizers, train_epoch
-from shared import datasets
-from shared.device import prepare
+from hybrid_plasticity.training import Protocol, evaluate, optimizers, step_of, train_epoch
+from shared import datasets, experiment
 from shared.errors import UserError
-from shared.options import add_common_options, check_positive
-from shared.run import Run, carry_out
+from shared.experiment import UNNAMED, Experiment, Named, Positive, as_published, paper, spelled
+from shared.run import Run
+from shared.tensors import Samples, global_generators
 
 QUICK_SAMPLES = 500
+QUICK_EPOCHS = 2
 QUICK_LEVELS = (0, 6)
 UNSETTLED = 6  # first epochs that the published files are never of
 FILES = "../Checkp-fashion"  # the published default of --f
@@ -92,44 +91,91 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Options(experiment.Settings):
+    """The command line of a script; those of a folder state their epochs."""
+
+    threads: Annotated[Positive[int] | None, UNNAMED] = 1
+    """CPU threads; more would wait for each other longer than they work."""
+    data_root: Annotated[Path | None, UNNAMED, spelled("data-root", "--p")] = None
+    """Folder of the data sets; without it the environment variable SNN_DATA, else datasets/."""
+    encoding: Annotated[Encoding, Named("{}"), paper("intensity")] = "intensity"
+    """Input at every step: the pixel's intensity, or a spike with that probability."""
+    f: Annotated[Path | None, UNNAMED] = None
+    """Folder for <names>.pth, <names>HEBB.t7 and <names>spike.t7: weights, traces and spikes of the
+    best test epoch from the 7th on, as the published programs write them; without it none."""
+    names: Annotated[str | None, UNNAMED] = None
+    """Beginning of these files' names; without it mlp_v1, under gp mlp_v0."""
+    epochs: Positive[int] = 1
+    """Passes over the training set."""
+
+    def check(self) -> None:
+        """Refuse --names without --f, and a folder that cannot be written."""
+        check_names(self.names, self.f)
+        if self.f is not None:
+            check_can_be_written(self.f)
+
+
+@dataclass(frozen=True)
+class Program:
     """One script: what it trains, on what, and what it tests afterwards.
 
     Attributes:
-        session: name of the runs, before the rule.
+        session: how its runs' names begin, "{}" for the data set.
         dataset: "mnist" or "fashion_mnist".
         rule: the learning rule.
-        settings: of the program.
+        options: class of its command line.
+        settings: the paper's constants, by the options.
         kinds: distortions that the trained network is tested under.
         published: the paper's numbers by metric.
-        variants: other settings that --constants offers, by name.
         followed: kind and level of a distortion that every epoch is tested under.
     """
 
     session: str
     dataset: str
     rule: Rule
-    settings: Settings
+    options: type[Options]
+    settings: Callable[[Options], Settings]
     kinds: Sequence[str]
     published: Mapping[str, float] | None = None
-    variants: Mapping[str, Settings] = field(default_factory=dict)
     followed: tuple[str, int] | None = None
 
+    def defaults(self, asked: Options) -> Options:
+        """What options that are not given take."""
+        epochs = QUICK_EPOCHS if asked.quick else self.settings(asked).epochs
+        return replace(self.options(), epochs=epochs)
 
-class Images:
-    """A split on the device.
+    def load(self, options: Options, device: torch.device) -> datasets.Dataset:
+        """The data set, with MNIST's stand-in where it cannot be had.
 
-    Attributes:
-        pixels: intensities [n, 28, 28] in [0, 1], float32.
-        labels: classes [n], int64.
-    """
+        Nothing is chosen by validation: the settings are the paper's, the epoch is the last.
+        """
+        data = datasets.load(self.dataset, options.data_root, validation=0, fallback=True)
+        return data.first(QUICK_SAMPLES) if options.quick else data
 
-    pixels: Float[Tensor, "n height width"]
-    labels: Int[Tensor, " n"]
+    def numbers(self, options: Options, data: str) -> Mapping[str, float] | None:
+        """The paper's numbers of a run in its configuration and length, else None."""
+        is_the_papers = data == self.dataset and as_published(options) == options
+        return self.published if is_the_papers else None
 
-    def __init__(self, split: datasets.Split, device: torch.device) -> None:
-        self.pixels = torch.from_numpy(split.inputs[:, 0]).to(device).float() / 255
-        self.labels = torch.from_numpy(split.labels).to(device)
+    def experiment(self, description: str | None) -> Experiment[Options, datasets.Dataset]:
+        """The script.
+
+        Args:
+            description: its docstring, for --help.
+        """
+        return Experiment(
+            paper="hybrid_plasticity",
+            description=description,
+            settings=self.options,
+            load=self.load,
+            session=lambda options, data: f"{self.session.format(data)}_{self.rule}",
+            defaults=self.defaults,
+            published=self.numbers,
+        )
+
+    def main(self, description: str | None) -> None:
+        """Read the command line, train and test."""
+        self.experiment(description).main(partial(train, self))
 
 
 def level_metric(kind: str, level: int, protocol: Protocol = "published") -> str:
@@ -140,7 +186,7 @@ def level_metric(kind: str, level: int, protocol: Protocol = "published") -> str
 
 def levels_tested(
     network: FullyConnected,
-    test: Images,
+    test: Samples,
     kinds: Sequence[str],
     levels: Sequence[int],
     batch_size: int,
@@ -155,13 +201,13 @@ def levels_tested(
         protocols += ("frozen", "carried")
 
     def accuracy(pixels: Tensor, protocol: Protocol) -> float:
-        return evaluate(network, pixels, test.labels, batch_size, protocol)["accuracy"]
+        return evaluate(network, Samples(pixels, test.labels), batch_size, protocol)["accuracy"]
 
-    clean = {protocol: accuracy(test.pixels, protocol) for protocol in protocols}
+    clean = {protocol: accuracy(test.inputs, protocol) for protocol in protocols}
     found = {}
     for kind in kinds:
         for level in levels:
-            pixels = distort(test.pixels, kind, level)
+            pixels = distort(test.inputs, kind, level)
             for protocol in protocols:  # level 0 of every kind is the clean image
                 value = accuracy(pixels, protocol) if level else clean[protocol]
                 found[level_metric(kind, level, protocol)] = value
@@ -169,135 +215,103 @@ def levels_tested(
 
 
 def train(
-    args: argparse.Namespace,
-    experiment: Experiment,
-    name: str,
-    run: Run,
-    data: datasets.Dataset,
-    device: torch.device,
+    program: Program, options: Options, data: datasets.Dataset, device: torch.device, run: Run
 ) -> None:
     """Train and test the network, write figures and result."""
-    settings = experiment.settings
-    training, test = Images(data.train, device), Images(data.test, device)
-    network = settings.network(experiment.rule, args.encoding).to(device)
+    settings, rule = program.settings(options), program.rule
+    training, test = (Samples.of(x, device).map(intensities) for x in (data.train, data.test))
+    network = settings.network(rule, options.encoding).to(device)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     learners = optimizers(network, settings.lr, settings.lr_local)
-    drawing = generators(device)
+    drawing = global_generators(device)
     first = run.restore(network=network, **learners, **drawing)
-    followed = distort(test.pixels, *experiment.followed) if experiment.followed else None
+    followed = None
+    if program.followed:
+        followed = Samples(distort(test.inputs, *program.followed), test.labels)
+    tell_what_is_kept(options)
 
-    def step() -> None:
-        for learner in learners.values():
-            learner.step()
-
-    for epoch in range(first, args.epochs):
-        row = train_epoch(
-            network, training.pixels, training.labels, settings.batch_size, step, experiment.rule
-        )
-        seen = evaluate(network, test.pixels, test.labels, settings.batch_size)
+    for epoch in range(first, options.epochs):
+        row = train_epoch(network, training, settings.batch_size, step_of(learners), rule)
+        seen = evaluate(network, test, settings.batch_size)
         row |= {"test_accuracy": seen["accuracy"], "test_spikes": seen["spikes"]}
-        if experiment.followed and followed is not None:
-            noisy = evaluate(network, followed, test.labels, settings.batch_size)
-            row[level_metric(*experiment.followed)] = noisy["accuracy"]
+        if program.followed and followed is not None:
+            noisy = evaluate(network, followed, settings.batch_size)
+            row[level_metric(*program.followed)] = noisy["accuracy"]
         run.log(epoch + 1, row)
-        keep_best(args, network, run.metrics())
-        parts = {"network": network, "settings": settings, **learners, **drawing}
-        run.checkpoint(epoch + 1, **parts)
+        keep_best(options, network, run.metrics())
+        run.checkpoint(epoch + 1, network=network, settings=settings, **learners, **drawing)
 
-    report(args, experiment, name, run, data, network, before, test)
+    report(program, options, run, network, before, test)
+
+
+def intensities(pixels: Tensor) -> Tensor:
+    """Pixels [n, 1, height, width], uint8, as intensities [n, height, width] in [0, 1]."""
+    return pixels[:, 0].float() / 255
 
 
 def keep_best(
-    args: argparse.Namespace, network: FullyConnected, rows: Sequence[Mapping[str, float]]
+    options: Options, network: FullyConnected, rows: Sequence[Mapping[str, float]]
 ) -> None:
     """Write the published files that --f asks for where the last epoch is the best from the 7th on.
 
     Args:
-        args: the options f, a folder or None, and names.
+        options: of the run.
         network: as the last epoch left it.
         rows: metrics of all epochs so far.
     """
     settled = [row["test_accuracy"] for row in rows[UNSETTLED:]]
-    if args.f and settled and settled[-1] > max(settled[:-1], default=0):
-        save_published(PublishedModel(network), args.f, args.names, rows[-1]["test_spikes"])
+    if options.f and settled and settled[-1] > max(settled[:-1], default=0):
+        names = options.names or default_names(network.rule)
+        save_published(PublishedModel(network), options.f, names, rows[-1]["test_spikes"])
 
 
 def report(
-    args: argparse.Namespace,
-    experiment: Experiment,
-    name: str,
+    program: Program,
+    options: Options,
     run: Run,
-    data: datasets.Dataset,
     network: FullyConnected,
     before: Mapping[str, Tensor],
-    test: Images,
+    test: Samples,
 ) -> None:
     """Test under all protocols and distortions, draw the figures and write the result."""
-    rows = run.metrics()
-    last, size = rows[-1], experiment.settings.batch_size
+    rows, title = run.metrics(), run.experiment
+    last, size = rows[-1], program.settings(options).batch_size
     metrics: dict[str, float | None] = {
         "test_accuracy_last": last["test_accuracy"],
         "test_accuracy_best": max(row["test_accuracy"] for row in rows),
     }
     if network.plastic_layers():
         for protocol in OTHER_PROTOCOLS:
-            seen = evaluate(network, test.pixels, test.labels, size, protocol)
+            seen = evaluate(network, test, size, protocol)
             metrics[f"test_accuracy_last_{protocol}"] = seen["accuracy"]
-        run.save_figure(draw_constants(before, network.state_dict(), name), "constants")
+        run.save_figure(draw_constants(before, network.state_dict(), title), "constants")
     metrics |= {
         "train_accuracy_last": last["train_accuracy"],
         "train_loss_last": last["train_loss"],
         "test_spikes_last": last["test_spikes"],
     }
-    levels = QUICK_LEVELS if args.quick else LEVELS
-    metrics |= levels_tested(network, test, experiment.kinds, levels, size)
-    run.save_figure(draw_levels(metrics, experiment.kinds, name), "distortions")
+    levels = QUICK_LEVELS if options.quick else LEVELS
+    metrics |= levels_tested(network, test, program.kinds, levels, size)
+    figure = draw_levels(metrics, program.kinds, program.rule, title)
+    run.save_figure(figure, "distortions")
     run.finish(
-        experiment=name,
-        paper="hybrid_plasticity",
-        dataset=data.name,
         epochs=int(last["epoch"]),
         metrics=metrics,
-        published=published(args, experiment, name),
-        figure=run.save_figure(draw_curves(rows, name), "curves"),
+        figure=run.save_figure(draw_training(rows, program.rule, title), "curves"),
     )
 
 
-def published(
-    args: argparse.Namespace, experiment: Experiment, name: str
-) -> Mapping[str, float] | None:
-    """The published numbers of a run in the paper's configuration and length, else None.
-
-    Args:
-        args: the options.
-        experiment: what the script is about.
-        name: of the run, which tells where it differs from the paper, but for its length.
-    """
-    paper = (f"{experiment.session}_{experiment.rule}", experiment.settings.epochs)
-    return experiment.published if (name, args.epochs) == paper else None
-
-
-def add_published_options(parser: argparse.ArgumentParser) -> None:
-    """Add the published names of options."""
-    parser.add_argument("--p", type=Path, dest="data_root", help="the same as --data-root")
-
-
-def settle_names(args: argparse.Namespace, default: str) -> None:
-    """Fill in --names, which begins the names of the files in --f.
-
-    Args:
-        args: the options f and names; None where they were not given.
-        default: for --names.
+def check_names(names: str | None, folder: Path | None) -> None:
+    """Refuse --names, which begins the names of the files in --f, without a folder.
 
     Raises:
-        UserError: --names stands without --f.
+        UserError: it stands alone.
     """
-    if args.names is not None and args.f is None:
+    if names is not None and folder is None:
         raise UserError(
-            f"--names {args.names} begins the names of files in a folder: pass --f FOLDER, too "
+            f"--names {names} begins the names of files in a folder: pass --f FOLDER, too "
             f"(the published default is {FILES})"
         )
-    args.names = default if args.names is None else args.names
 
 
 def check_can_be_written(folder: Path) -> None:
@@ -313,20 +327,12 @@ def check_can_be_written(folder: Path) -> None:
         raise UserError(f"--f {folder} cannot be written, as {there} may not be: name another one")
 
 
-def settle_files(args: argparse.Namespace, rule: Rule) -> None:
-    """Check --f and --names of a training, and say where no epoch will be kept.
-
-    Raises:
-        UserError: --names stands alone, or the folder of --f cannot be written.
-    """
-    settle_names(args, default_names(rule))
-    if args.f is None:
-        return
-    check_can_be_written(args.f)
-    if args.epochs <= UNSETTLED:
+def tell_what_is_kept(options: Options) -> None:
+    """Say where --f asks for files and no epoch will be kept."""
+    if options.f is not None and options.epochs <= UNSETTLED:
         print(
-            f"--f {args.f} will get no files: the published best epoch is sought from epoch "
-            f"{UNSETTLED + 1} on, and this run has {args.epochs}",
+            f"--f {options.f} will get no files: the published best epoch is sought from epoch "
+            f"{UNSETTLED + 1} on, and this run has {options.epochs}",
             flush=True,
         )
 
@@ -334,66 +340,3 @@ def settle_files(args: argparse.Namespace, rule: Rule) -> None:
 def default_names(rule: Rule) -> str:
     """How the names of a rule's published files begin."""
     return f"mlp_v{int(rule != 'gp')}"
-
-
-def run_experiment(experiment: Experiment, description: str | None) -> None:
-    """Read the options of a script, load its data and run it.
-
-    Args:
-        experiment: what the script is about.
-        description: the script's docstring, for --help.
-    """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--encoding",
-        choices=("intensity", "bernoulli"),
-        default="intensity",
-        help="input at every step: the pixel's intensity, or a spike with that probability "
-        "(default and paper: intensity)",
-    )
-    if experiment.variants:
-        parser.add_argument(
-            "--constants",
-            choices=("source", *experiment.variants),
-            default="source",
-            help="whose constants: the published source's, or those of the compiled file that is "
-            "shipped with it (default: source)",
-        )
-    add_published_options(parser)
-    parser.add_argument(
-        "--f",
-        type=Path,
-        help="folder for <names>.pth, <names>HEBB.t7 and <names>spike.t7: weights, traces and "
-        "spikes of the best test epoch from the 7th on, as the published programs write them "
-        "(default: they are not written)",
-    )
-    parser.add_argument(
-        "--names", help=f"only with --f (default: {default_names(experiment.rule)})"
-    )
-    name = f"{experiment.session}_{experiment.rule}"
-    add_common_options(parser, name, experiment.settings.epochs, threads=1)
-    parser.set_defaults(epochs=None)
-    args = parser.parse_args()
-    constants = getattr(args, "constants", "source")
-    if constants != "source":
-        experiment = replace(experiment, settings=experiment.variants[constants])
-    args.epochs = experiment.settings.epochs if args.epochs is None else args.epochs
-    check_positive(epochs=args.epochs)
-    if args.quick:
-        args.epochs = min(args.epochs, 2)
-    settle_files(args, experiment.rule)
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    data = datasets.load(
-        experiment.dataset, args.data_root, validation=0, fallback=True
-    )  # nothing is chosen by validation: the settings are the paper's, the epoch is the last
-    if args.quick:
-        data = data.first(QUICK_SAMPLES)
-    if data.name != experiment.dataset:
-        name = name.replace(experiment.dataset, data.name)
-    words = [name, *(["bernoulli"] if args.encoding == "bernoulli" else [])]
-    words += [constants] if constants != "source" else []
-    name = "_".join([*words, *(["quick"] if args.quick else [])])
-    do = partial(train, args, experiment, name, data=data, device=device)
-    carry_out(args, name, device, do, data.fingerprint)

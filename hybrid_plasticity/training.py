@@ -1,11 +1,11 @@
 """Training and testing, the same for every program of the paper."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,6 +14,7 @@ from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.networks import PlasticNetwork, Response
 from shared.errors import UserError
 from shared.run import progress
+from shared.tensors import Samples, one_hot_like, random_order
 
 Protocol = Literal["published", "frozen", "single", "carried"]
 
@@ -87,7 +88,7 @@ def squared_error(
     output: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
     """Mean squared difference of outputs and one-hot labels."""
-    return functional.mse_loss(output, functional.one_hot(labels, output.shape[1]).to(output))
+    return functional.mse_loss(output, one_hot_like(labels, output))
 
 
 def adam(parameters: Iterable[Tensor], lr: float, eps: float = 1e-8) -> torch.optim.Adam:
@@ -127,12 +128,14 @@ def optimizers(
     return made
 
 
-def generators(device: torch.device) -> dict[str, torch.Generator]:
-    """The random generators that a run draws from, for its checkpoints."""
-    found = {"generator": torch.default_generator}
-    if device.type == "cuda":
-        found["cuda_generator"] = torch.cuda.default_generators[device.index or 0]
-    return found
+def step_of(learners: Mapping[str, torch.optim.Optimizer]) -> Callable[[], None]:
+    """A step of all optimizers, one after the other."""
+
+    def step() -> None:
+        for learner in learners.values():
+            learner.step()
+
+    return step
 
 
 def _unchanged(images: Tensor) -> Tensor:
@@ -141,8 +144,7 @@ def _unchanged(images: Tensor) -> Tensor:
 
 def train_epoch(
     model: PlasticNetwork,
-    images: Shaped[Tensor, "n *pixels"],
-    labels: Int[Tensor, " n"],
+    samples: Samples,
     batch_size: int,
     step: Callable[[], None],
     rule: Rule,
@@ -152,8 +154,7 @@ def train_epoch(
 
     Args:
         model: the network.
-        images: inputs, in [0, 1] once `shown` has seen them.
-        labels: their classes.
+        samples: inputs, in [0, 1] once `shown` has seen them, and classes.
         batch_size: samples a step; an incomplete last batch is left out, since the trace is a mean
             over the batch.
         step: what the optimizers do once the gradients are there; the gradients are new each time.
@@ -168,20 +169,20 @@ def train_epoch(
         UserError: the loss is no number any more; a sample, a parameter or a trace holds NaN or an
             infinite number.
     """
-    check_inputs(images)
+    check_inputs(samples.inputs)
     model.train()
-    order = torch.randperm(len(labels)).to(labels.device)
-    batches = [batch for batch in torch.split(order, batch_size) if len(batch) == batch_size]
+    order = random_order(len(samples), samples.device)
+    batches = samples.batches(batch_size, order, drop_last=True)
     watch = LossWatch(rule)
-    seen = torch.zeros(2, dtype=torch.float64, device=labels.device)
-    for batch in progress(batches, len(batches), "train"):
-        response: Response = model(shown(images[batch]))
-        loss = squared_error(response.output, labels[batch])
+    seen = torch.zeros(2, dtype=torch.float64, device=samples.device)
+    for x, labels in progress(batches, len(batches), "train"):
+        response: Response = model(shown(x))
+        loss = squared_error(response.output, labels)
         model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         step()
         watch.add(loss)
-        right = (response.output.argmax(1) == labels[batch]).double().mean()
+        right = (response.output.argmax(1) == labels).double().mean()
         seen += torch.stack([right, response.spike_counts[-2].mean().double()])
     right, spikes = (seen / len(batches)).tolist()
     loss_mean = watch.mean()  # a loss that is no number says more of the cause
@@ -192,8 +193,7 @@ def train_epoch(
 @torch.no_grad()
 def evaluate(
     model: PlasticNetwork,
-    images: Shaped[Tensor, "n *pixels"],
-    labels: Int[Tensor, " n"],
+    samples: Samples,
     batch_size: int,
     protocol: Protocol = "published",
     shown: Callable[[Tensor], Tensor] = _unchanged,
@@ -202,8 +202,7 @@ def evaluate(
 
     Args:
         model: the network.
-        images: inputs.
-        labels: their classes.
+        samples: inputs and classes.
         batch_size: samples a batch, which the trace is a mean over; "single" takes one.
         protocol: what the trace does. "published": every batch, as large as in training, starts
             from the trace that training left, which then moves in its presentation; "single": the
@@ -220,14 +219,13 @@ def evaluate(
         NotFiniteError: a sample, a parameter or a trace holds NaN or an infinite number.
     """
     check_word("protocol", protocol, Protocol)
-    check_inputs(images)
+    check_inputs(samples.inputs)
     check_network(model)
     model.eval()
-    size = 1 if protocol == "single" else batch_size
-    seen = torch.zeros(3, dtype=torch.float64, device=labels.device)
+    batches = samples.batches(1 if protocol == "single" else batch_size)
+    seen = torch.zeros(3, dtype=torch.float64, device=samples.device)
     with model.traces(frozen=protocol == "frozen") as start_again:
-        pairs = zip(torch.split(images, size), torch.split(labels, size), strict=True)
-        for x, y in progress(pairs, -(-len(labels) // size), protocol):
+        for x, y in progress(batches, len(batches), protocol):
             if protocol != "carried":
                 start_again()
             response: Response = model(shown(x))
@@ -235,5 +233,5 @@ def evaluate(
             spikes = response.spike_counts[-2].mean() * len(y)
             steps = torch.full_like(spikes, response.steps * len(y))
             seen += torch.stack([right.double(), spikes.double(), steps.double()])
-    accuracy, spikes_, steps_ = (seen / len(labels)).tolist()
+    accuracy, spikes_, steps_ = (seen / len(samples)).tolist()
     return {"accuracy": accuracy, "spikes": spikes_, "steps": steps_}

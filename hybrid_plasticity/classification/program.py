@@ -1,51 +1,84 @@
-"""The program of the convolutional classifiers: their training, tests and command line.
+"""The program of the convolutional classifiers: their command line, training and tests.
 
 Each script of `classification/` names a network and how it is trained.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
+from hybrid_plasticity.checks import check_word
+from hybrid_plasticity.classification.augmentation import cropped_and_flipped
 from hybrid_plasticity.classification.figures import draw_steps
-from hybrid_plasticity.classification.images import Images, cropped_and_flipped, on_device
-from hybrid_plasticity.classification.network import Classifier
+from hybrid_plasticity.classification.network import Classifier, Rule
 from hybrid_plasticity.classification.wiring import Coding, Wiring
-from hybrid_plasticity.figures import draw_constants, draw_curves
-from hybrid_plasticity.training import (
-    Protocol,
-    evaluate,
-    generators,
-    optimizers,
-    train_epoch,
-)
-from shared import datasets
-from shared.device import prepare
+from hybrid_plasticity.figures import draw_constants, draw_training
+from hybrid_plasticity.training import Protocol, evaluate, optimizers, step_of, train_epoch
+from shared import datasets, experiment
 from shared.errors import UserError
-from shared.options import add_common_options, check_positive
-from shared.run import Run, carry_out
+from shared.experiment import UNNAMED, Experiment, Named, Positive, as_published, paper
+from shared.run import Run
+from shared.tensors import Samples, global_generators
 
 Shown = Callable[[Tensor], Tensor]
+DataSet = Literal["mnist", "fashion_mnist", "cifar10"]
+Learner = Literal["adam", "sgd"]
+Schedule = Literal["constant", "step", "cosine"]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+QUICK_SAMPLES = 200
+QUICK_SINGLE_SAMPLES = 20
+QUICK_EPOCHS = 2
+MOMENTUM, WEIGHT_DECAY = 0.9, 1e-8
+LOWERED = (41, 81)  # epochs, counted from 0, whose step sizes are lowered first
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Options(experiment.Settings):
+    """The command line of a script; each states its epochs, codings and layers."""
+
+    rule: Annotated[Rule, Named("{}"), paper("hp")] = "hp"
+    """hp: weights by gradient beside a Hebbian trace; gp: weights alone."""
+    coding: Annotated[Coding, Named("{}"), paper("rank")] = "rank"
+    """Output: rank, the last potential / threshold; rate, spikes / steps."""
+    plastic: tuple[int, ...] = (1,)
+    """Fully connected layers, from 1, that have a trace."""
+    width: Annotated[Positive[float], paper(1.0)] = 1.0
+    """Factor of all channels and hidden neurons."""
+    precision: Annotated[Literal["float32", "bfloat16"], Named("{}"), paper("float32")] = "float32"
+    """Number format of the convolutions after the first one; bfloat16 is several times faster where
+    the hardware has it."""
+    single_samples: Annotated[Positive[int], UNNAMED] = 10_000
+    """First samples of the test set that are tested one by one; their number stands in the
+    result."""
+    epochs: Positive[int] = 1
+    """Passes over the training set."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plastic", tuple(sorted(self.plastic)))
+
+    def check(self) -> None:
+        """Refuse a layer that is named twice."""
+        if len({*self.plastic}) < len(self.plastic):
+            raise UserError(
+                f"--plastic {' '.join(map(str, self.plastic))} names a layer twice: name each once"
+            )
+
+
+@dataclass(frozen=True)
+class Program:
     """One script: the network that it trains, on what and how.
 
     Attributes:
-        session: name of the runs.
         dataset: "mnist", "fashion_mnist" or "cifar10".
+        options: class of its command line.
         wiring: of the network.
         published: the paper's test accuracy, of the best test epoch.
-        epochs: passes over the training set.
         batch_size: samples a step; the trace is a mean over them.
         optimizer: of the weights: Adam, or SGD with momentum and weight decay; alpha, beta and eta
             have Adam.
@@ -55,25 +88,30 @@ class Experiment:
         augmented: training images are cropped at random and flipped at random.
         means, spreads: of the channels' intensities, which the network is shown less the mean and
             divided by the spread.
-        codings: what the script offers as output, the default first.
         quick_width: width of the network with --quick.
+
+    Raises:
+        ValueError: a word is none of the above.
     """
 
-    session: str
-    dataset: str
+    dataset: DataSet
+    options: type[Options]
     wiring: Wiring
     published: float
-    epochs: int
     batch_size: int
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Learner = "adam"
     lr: float = 5e-4
     lr_local: float = 5e-4
-    schedule: Literal["constant", "step", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     augmented: bool = False
     means: tuple[float, ...] = (0.0,)
     spreads: tuple[float, ...] = (1.0,)
-    codings: tuple[Coding, ...] = ("rank",)
     quick_width: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_word("dataset", self.dataset, DataSet)
+        check_word("optimizer", self.optimizer, Learner)
+        check_word("schedule", self.schedule, Schedule)
 
     def shown(self, device: torch.device) -> Shown:
         """Makes of a batch of uint8 pixels on a device what the network is given, float32."""
@@ -84,37 +122,75 @@ class Experiment:
         )
         return lambda pixels: (pixels.float() / 255 - means) / spreads
 
+    def defaults(self, asked: Options) -> Options:
+        """What options that are not given take."""
+        if not asked.quick:
+            return self.options()
+        return dataclasses.replace(
+            self.options(),
+            epochs=QUICK_EPOCHS,
+            width=self.quick_width,
+            single_samples=QUICK_SINGLE_SAMPLES,
+        )
 
-QUICK_SAMPLES = 200
-QUICK_SINGLE_SAMPLES = 20
-MOMENTUM, WEIGHT_DECAY = 0.9, 1e-8
-LOWERED = (41, 81)  # epochs, counted from 0, whose step sizes are lowered first
+    def load(self, options: Options, device: torch.device) -> datasets.Dataset:
+        """The data set, with MNIST's stand-in where it cannot be had.
+
+        Nothing is chosen by validation: the settings are the paper's, the epoch is the last.
+        """
+        data = datasets.load(self.dataset, options.data_root, validation=0, fallback=True)
+        return data.first(QUICK_SAMPLES) if options.quick else data
+
+    def numbers(self, options: Options, data: str) -> Mapping[str, float] | None:
+        """The paper's accuracy of a run in its configuration and length, else None."""
+        is_the_papers = data == self.dataset and as_published(options) == options
+        return {"test_accuracy_best": self.published} if is_the_papers else None
+
+    def experiment(self, description: str | None) -> Experiment[Options, datasets.Dataset]:
+        """The script.
+
+        Args:
+            description: its docstring, for --help.
+        """
+        return Experiment(
+            paper="hybrid_plasticity",
+            description=description,
+            settings=self.options,
+            load=self.load,
+            session=lambda options, data: f"hp_classification_{data}",
+            defaults=self.defaults,
+            published=self.numbers,
+            grows=lambda options: self.schedule != "cosine",
+        )
+
+    def main(self, description: str | None) -> None:
+        """Read the command line, train and test."""
+        self.experiment(description).main(partial(train, self))
 
 
-def build(args: argparse.Namespace, experiment: Experiment) -> Classifier:
+def build(options: Options, program: Program) -> Classifier:
     """The network that the options ask for, with its initial weights, on the CPU."""
-    wiring = experiment.wiring.scaled(args.width)
-    plastic = tuple(args.plastic or wiring.plastic)
-    wiring = dataclasses.replace(wiring, coding=args.coding, plastic=plastic)
-    network = Classifier(wiring, args.rule)
-    network.precision = PRECISIONS[args.precision]
+    wiring = program.wiring.scaled(options.width)
+    wiring = dataclasses.replace(wiring, coding=options.coding, plastic=options.plastic)
+    network = Classifier(wiring, options.rule)
+    network.precision = PRECISIONS[options.precision]
     return network
 
 
 def learners(
-    network: Classifier, experiment: Experiment, epochs: int
+    network: Classifier, program: Program, epochs: int
 ) -> tuple[dict[str, torch.optim.Optimizer], dict[str, torch.optim.lr_scheduler.LRScheduler]]:
     """Optimizers, grouped by role, and the schedules of their step sizes, which step by epoch."""
-    made = optimizers(network, experiment.lr, experiment.lr_local)
-    if experiment.optimizer == "sgd":
+    made = optimizers(network, program.lr, program.lr_local)
+    if program.optimizer == "sgd":
         made["optimizer"] = torch.optim.SGD(
-            network.global_parameters(), experiment.lr, MOMENTUM, weight_decay=WEIGHT_DECAY
+            network.global_parameters(), program.lr, MOMENTUM, weight_decay=WEIGHT_DECAY
         )
     schedules: dict[str, torch.optim.lr_scheduler.LRScheduler] = {}
-    if experiment.schedule == "step":
+    if program.schedule == "step":
         for name, learner in made.items():
             schedules[f"{name}_schedule"] = torch.optim.lr_scheduler.MultiStepLR(learner, LOWERED)
-    elif experiment.schedule == "cosine":
+    elif program.schedule == "cosine":
         schedules["optimizer_schedule"] = torch.optim.lr_scheduler.CosineAnnealingLR(
             made["optimizer"], epochs
         )
@@ -122,49 +198,38 @@ def learners(
 
 
 def scored(
-    network: Classifier, test: Images, experiment: Experiment, protocol: Protocol = "published"
+    network: Classifier, test: Samples, program: Program, protocol: Protocol = "published"
 ) -> dict[str, float]:
     """`evaluate` on a test set."""
-    size, shown = experiment.batch_size, experiment.shown(test.pixels.device)
-    return evaluate(network, test.pixels, test.labels, size, protocol, shown)
+    return evaluate(network, test, program.batch_size, protocol, program.shown(test.device))
 
 
 def train(
-    args: argparse.Namespace,
-    experiment: Experiment,
-    name: str,
-    run: Run,
-    data: datasets.Dataset,
-    device: torch.device,
+    program: Program, options: Options, data: datasets.Dataset, device: torch.device, run: Run
 ) -> None:
     """Train and test the network, write figures and result."""
-    training, test = on_device(data.train, device), on_device(data.test, device)
-    network = build(args, experiment).to(device)
+    training, test = Samples.of(data.train, device), Samples.of(data.test, device)
+    network = build(options, program).to(device)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    learning, schedules = learners(network, experiment, args.epochs)
-    state = {"network": network, **learning, **schedules, **generators(device)}
+    learning, schedules = learners(network, program, options.epochs)
+    state = {"network": network, **learning, **schedules, **global_generators(device)}
     first = run.restore(**state)
-
-    def step() -> None:
-        for learner in learning.values():
-            learner.step()
-
-    as_shown = experiment.shown(device)
+    as_shown = program.shown(device)
 
     def shown(pixels: Tensor) -> Tensor:
-        return as_shown(cropped_and_flipped(pixels) if experiment.augmented else pixels)
+        return as_shown(cropped_and_flipped(pixels) if program.augmented else pixels)
 
-    for epoch in range(first, args.epochs):
+    for epoch in range(first, options.epochs):
         row = train_epoch(
-            network, training.pixels, training.labels, experiment.batch_size, step, args.rule, shown
+            network, training, program.batch_size, step_of(learning), options.rule, shown
         )
         for schedule in schedules.values():
             schedule.step()
-        seen = scored(network, test, experiment)
+        seen = scored(network, test, program)
         run.log(epoch + 1, row | {f"test_{key}": value for key, value in seen.items()})
         run.checkpoint(epoch + 1, **state)
 
-    report(args, experiment, name, run, data, network, before, test)
+    report(program, options, run, network, before, test)
 
 
 def saved_steps(steps: float, network: Classifier) -> float:
@@ -173,17 +238,15 @@ def saved_steps(steps: float, network: Classifier) -> float:
 
 
 def report(
-    args: argparse.Namespace,
-    experiment: Experiment,
-    name: str,
+    program: Program,
+    options: Options,
     run: Run,
-    data: datasets.Dataset,
     network: Classifier,
     before: Mapping[str, Tensor],
-    test: Images,
+    test: Samples,
 ) -> None:
     """Test under all protocols and without early exit, draw the figures and write the result."""
-    rows = run.metrics()
+    rows, title = run.metrics(), run.experiment
     last = rows[-1]
     metrics: dict[str, float | None] = {
         "test_accuracy_last": last["test_accuracy"],
@@ -192,153 +255,26 @@ def report(
         "steps_saved_last": saved_steps(last["test_steps"], network),
     }
     with network.all_steps():
-        metrics["test_accuracy_last_all_steps"] = scored(network, test, experiment)["accuracy"]
+        metrics["test_accuracy_last_all_steps"] = scored(network, test, program)["accuracy"]
     if network.plastic_layers():
-        frozen = scored(network, test, experiment, "frozen")
+        frozen = scored(network, test, program, "frozen")
         metrics["test_accuracy_last_frozen"] = frozen["accuracy"]
-        carried = scored(network, test, experiment, "carried")
+        carried = scored(network, test, program, "carried")
         metrics["test_accuracy_last_carried"] = carried["accuracy"]
-        few = test.first(args.single_samples)
-        single = scored(network, few, experiment, "single")
+        few = test.first(options.single_samples)
+        single = scored(network, few, program, "single")
         metrics["test_accuracy_last_single"] = single["accuracy"]
-        metrics["samples_single"] = float(len(few.labels))
-        run.save_figure(draw_constants(before, network.state_dict(), name), "constants")
+        metrics["samples_single"] = float(len(few))
+        run.save_figure(draw_constants(before, network.state_dict(), title), "constants")
     metrics |= {
         "train_accuracy_last": last["train_accuracy"],
         "train_loss_last": last["train_loss"],
         "test_spikes_last": last["test_spikes"],
     }
-    run.save_figure(draw_steps(rows, network.wiring.steps, name), "steps")
+    steps = draw_steps(rows, network.wiring.steps, options.rule, title)
+    run.save_figure(steps, "steps")
     run.finish(
-        experiment=name,
-        paper="hybrid_plasticity",
-        dataset=data.name,
         epochs=int(last["epoch"]),
         metrics=metrics,
-        published=published(args, experiment, name),
-        figure=run.save_figure(draw_curves(rows, name), "curves"),
+        figure=run.save_figure(draw_training(rows, options.rule, title), "curves"),
     )
-
-
-def published(
-    args: argparse.Namespace, experiment: Experiment, name: str
-) -> dict[str, float] | None:
-    """The published accuracy of a run in the paper's configuration and length, else None.
-
-    Args:
-        args: the options.
-        experiment: what the script is about.
-        name: of the run, which tells where it differs from the paper, but for its length.
-    """
-    as_published = (name, args.epochs) == (experiment.session, experiment.epochs)
-    return {"test_accuracy_best": experiment.published} if as_published else None
-
-
-def options(experiment: Experiment, description: str | None) -> argparse.ArgumentParser:
-    """The parser of a script."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--rule",
-        choices=("hp", "gp"),
-        default="hp",
-        help="hp: weights by gradient beside a Hebbian trace; gp: weights alone (default: hp)",
-    )
-    parser.add_argument(
-        "--coding",
-        choices=experiment.codings,
-        default=experiment.codings[0],
-        help="output: rank, the last potential / threshold; rate, spikes / steps (default and "
-        f"paper: {experiment.codings[0]})",
-    )
-    layers = range(1, len(experiment.wiring.hidden) + 2)
-    paper = " ".join(map(str, experiment.wiring.plastic))
-    parser.add_argument(
-        "--plastic",
-        type=int,
-        nargs="+",
-        choices=layers,
-        help=f"fully connected layers, from 1, that have a trace (default and paper: {paper})",
-    )
-    parser.add_argument(
-        "--width",
-        type=float,
-        help=f"factor of all channels and hidden neurons (default and paper: 1; with --quick "
-        f"{experiment.quick_width:g})",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=tuple(PRECISIONS),
-        default="float32",
-        help="number format of the convolutions behind the first one; bfloat16 is several times "
-        "faster where the hardware has it (default and paper: float32)",
-    )
-    parser.add_argument(
-        "--single-samples",
-        type=int,
-        default=10_000,
-        help="first samples of the test set that are tested one by one; their number stands in the "
-        "result (default: 10000)",
-    )
-    add_common_options(parser, experiment.session, experiment.epochs)
-    return parser
-
-
-def read(parser: argparse.ArgumentParser, experiment: Experiment) -> argparse.Namespace:
-    """The options, checked, and with what --quick makes of them.
-
-    Raises:
-        UserError: a number is not above 0, or --plastic names a layer twice.
-    """
-    args = parser.parse_args()
-    check_positive(epochs=args.epochs, width=args.width, single_samples=args.single_samples)
-    if args.plastic is not None:
-        if len({*args.plastic}) < len(args.plastic):
-            raise UserError(
-                f"--plastic {' '.join(map(str, args.plastic))} names a layer twice: name each once"
-            )
-        args.plastic.sort()
-    if args.width is None:
-        args.width = experiment.quick_width if args.quick else 1.0
-    if args.quick:
-        args.epochs = min(args.epochs, 2)
-        args.single_samples = min(args.single_samples, QUICK_SINGLE_SAMPLES)
-    return args
-
-
-def run_name(args: argparse.Namespace, experiment: Experiment, dataset: str) -> str:
-    """Name of a run: the session's, with what differs from the paper's hybrid network behind it."""
-    words = [experiment.session.replace(experiment.dataset, dataset)]
-    if args.rule != "hp":
-        words.append(args.rule)
-    if args.coding != experiment.codings[0]:
-        words.append(args.coding)
-    if args.plastic and tuple(args.plastic) != experiment.wiring.plastic:
-        words.append("plastic-" + "-".join(map(str, args.plastic)))
-    if args.width != 1:
-        words.append(f"width-{args.width:g}")
-    if args.precision != "float32":
-        words.append(args.precision)
-    if args.quick:
-        words.append("quick")
-    return "_".join(words)
-
-
-def run_experiment(experiment: Experiment, description: str | None) -> None:
-    """Read the options of a script, load its data and run it.
-
-    Args:
-        experiment: what the script is about.
-        description: the script's docstring, for --help.
-    """
-    args = read(options(experiment, description), experiment)
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    data = datasets.load(
-        experiment.dataset, args.data_root, validation=0, fallback=True
-    )  # nothing is chosen by validation: the settings are the paper's, the epoch is the last
-    if args.quick:
-        data = data.first(QUICK_SAMPLES)
-    name = run_name(args, experiment, data.name)
-    do = partial(train, args, experiment, name, data=data, device=device)
-    carry_out(args, name, device, do, data.fingerprint)

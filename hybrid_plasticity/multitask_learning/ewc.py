@@ -19,7 +19,8 @@ from torch.nn import functional
 from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.multitask_learning.masks import Mask
 from hybrid_plasticity.multitask_learning.network import Connection, TaskNetwork
-from hybrid_plasticity.multitask_learning.tasks import Images, Task
+from hybrid_plasticity.multitask_learning.tasks import Task
+from shared.tensors import Samples
 
 Kind = Literal["sample", "batch"]
 
@@ -84,7 +85,7 @@ def fisher_diagonal(
     network: TaskNetwork,
     task: Task,
     masked: bool,
-    images: Images,
+    samples: Samples,
     batch_size: int,
     kind: Kind,
 ) -> list[Tensor]:
@@ -94,7 +95,7 @@ def fisher_diagonal(
         network: without traces.
         task: whose permutation and masks count.
         masked: the network sees its weights through the masks; elsewhere F is then 0.
-        images: all of them are used, in order.
+        samples: pixels and classes; all of them are used, in order.
         batch_size: samples at a time.
         kind: "sample" takes the mean of the samples' squared gradients; "batch" squares the
             gradient of each batch's mean and divides their sum by the number of batches less one,
@@ -107,11 +108,11 @@ def fisher_diagonal(
     totals = [torch.zeros_like(w, requires_grad=False) for w in network.weights()]
     masks = task.masks if masked else None
     take = _sample_squares if kind == "sample" else _batch_squares
-    for pixels, _ in images.batches(batch_size):
+    batches = samples.batches(batch_size)
+    for pixels, _ in batches:
         for total, squares in zip(totals, take(network, task.inputs(pixels), masks), strict=True):
             total += squares
-    n_batches = -(-len(images.labels) // batch_size)
-    divisor = len(images.labels) if kind == "sample" else max(n_batches - 1, 1)
+    divisor = len(samples) if kind == "sample" else max(len(batches) - 1, 1)
     return [total / divisor for total in totals]
 
 

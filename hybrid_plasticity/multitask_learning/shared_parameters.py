@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from hybrid_plasticity.checks import check_word
+from hybrid_plasticity.multitask_learning.ewc import Kind
 from hybrid_plasticity.multitask_learning.network import Rule, TaskNetwork
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.trace import Hebbian
@@ -69,10 +70,13 @@ class Method:
         name: of the row.
         masks: each task sees the weights through masks of its own.
         rule: "hp" for a trace beside the weights; its alpha, beta and eta learn in meta training,
-            behind each of the first tasks and there only.
+            after each of the first tasks and there only.
         replay: meta training shows batches of the tasks before the one just learned, but for the
             first, which shows its own; else it shows those of the task just learned.
         ewc: the penalty of elastic weight consolidation.
+        meta_tasks: so many tasks are followed by an epoch of meta training.
+        ewc_lambda: strength of the penalty.
+        fisher: Fisher information from the gradient of each sample, or from those of batches.
         attenuated: the layers' inputs fade, k(t) = exp(-t / tau_w); the published network of
             elastic weight consolidation has no such factor.
     """
@@ -83,9 +87,13 @@ class Method:
     replay: bool = False
     ewc: bool = False
     attenuated: bool = True
+    meta_tasks: int = META_TASKS
+    ewc_lambda: float = EWC_LAMBDA
+    fisher: Kind = "sample"
 
     def __post_init__(self) -> None:
         check_word("rule", self.rule, Rule)
+        check_word("fisher", self.fisher, Kind)
 
 
 HP = Method("hp", rule="hp", replay=True)

@@ -25,8 +25,9 @@ from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS
 from hybrid_plasticity.trace import Hebbian
-from hybrid_plasticity.training import evaluate, optimizers, squared_error, train_epoch
+from hybrid_plasticity.training import evaluate, optimizers, squared_error, step_of, train_epoch
 from shared.errors import UserError
+from shared.tensors import Samples
 
 NEURON, HEBBIAN = Neuron(0.35, 0.4), Hebbian(0.95, limit=4.0)
 PIXELS = torch.zeros(3, 2, 4, 4, dtype=torch.uint8)
@@ -43,7 +44,7 @@ def tasks_network(rule="hp"):
 
 
 def evaluated(protocol):
-    return evaluate(connected(), torch.rand(4, 12), torch.zeros(4).long(), 2, protocol)
+    return evaluate(connected(), Samples(torch.rand(4, 12), torch.zeros(4).long()), 2, protocol)
 
 
 def task_protocol(protocol):
@@ -100,12 +101,7 @@ def data(n=40, bad=None, value=math.nan):
     images = torch.rand(n, 12, generator=torch.Generator().manual_seed(0))
     if bad is not None:
         images[bad, 5] = value
-    return images, torch.arange(n) % 4
-
-
-def step_of(model):
-    learners = optimizers(model, 1e-3, 1e-3).values()
-    return lambda: [learner.step() for learner in learners]
+    return Samples(images, torch.arange(n) % 4)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -113,11 +109,11 @@ def step_of(model):
 def test_a_sample_that_is_no_number_is_named_before_it_is_learned(rule, value):
     model = connected(rule)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    images, labels = data(bad=17, value=value)
+    samples = data(bad=17, value=value)
     with pytest.raises(UserError, match=r"^sample 17 of the inputs .* mend or leave out"):
-        train_epoch(model, images, labels, 10, step_of(model), rule)
+        train_epoch(model, samples, 10, step_of(optimizers(model, 1e-3, 1e-3)), rule)
     with pytest.raises(UserError, match=r"^sample 17 of the inputs"):
-        evaluate(model, images, labels, 10)
+        evaluate(model, samples, 10)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name]), name
 
@@ -130,7 +126,8 @@ def test_a_layer_refuses_an_input_that_its_trace_would_keep():
     """Where a program shows batches itself: the loss stays finite, the trace would not."""
     model = connected()
     trace = model.layers[0].hebb
-    images, labels = data(10, bad=3)
+    samples = data(10, bad=3)
+    images, labels = samples.inputs, samples.labels
     with torch.no_grad():
         plain, _ = reference.fully_connected(model, images)
         loss = squared_error(plain.output.nan_to_num(), labels)
@@ -149,19 +146,19 @@ def test_parameters_and_traces_are_looked_at_once_an_epoch(name):
         with torch.no_grad():
             model.state_dict()[name].flatten()[0] = math.nan
 
-    images, labels = data()
+    samples = data()
     if name.endswith("hebb"):
         # Nothing reads the trace where alpha is 0: the loss stays finite.
         with torch.no_grad():
             for layer in model.plastic_layers():
                 layer.alpha.zero_()
         with pytest.raises(UserError, match=f"^{name} holds a number that is not finite"):
-            train_epoch(model, images, labels, 40, break_it, "hp")
+            train_epoch(model, samples, 40, break_it, "hp")
     break_it()
     with pytest.raises(NotFiniteError, match=f"^{name} holds .* lower the step sizes"):
         model.check_finite()
     with pytest.raises(NotFiniteError, match=name):
-        evaluate(model, images, labels, 10)
+        evaluate(model, samples, 10)
 
 
 def test_the_check_is_one_sentence_and_a_value_error():

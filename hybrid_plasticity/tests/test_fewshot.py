@@ -1,6 +1,5 @@
 """Few-shot learning: the fast formulation against the plain one, meta-learning, the programs."""
 
-import argparse
 import gc
 import math
 import os
@@ -316,9 +315,8 @@ def test_a_validation_task_asks_what_the_first_training_task_asked_with_other_dr
         return {kind: torch.zeros(()) for kind in self.kinds()}
 
     monkeypatch.setattr(Trainer, "iteration", recorded)
-    args = argparse.Namespace(episodes_per_batch=2)
     trainer = Trainer(random_network().float(), Settings())
-    program.train_epoch(args, trainer, Characters(numbered(), 5, 1), 3)
+    program.train_epoch(trainer, Characters(numbered(), 5, 1), 3, 2)
     assert len(seen) == 3
     for training, validation in seen:
         first = training.part(0, 2)
@@ -612,11 +610,8 @@ def test_quick(rule, options, name, chance, call, scripts, tmp_path):
     ],
 )
 def test_only_the_paper_s_run_has_its_number(options, as_published):
-    parser = argparse.ArgumentParser()
-    program.add_options(parser, "hp")
-    args = parser.parse_args([str(option) for option in options])
-    program.settle_length(args)
-    assert program.published(args, "hp") == (
+    settings = program.experiment_of("hp", None).parse([str(option) for option in options])
+    assert program.published("hp", settings, "omniglot") == (
         {"test_accuracy_best_of_tests": 0.988} if as_published else None
     )
 
@@ -646,21 +641,20 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(scripts, undis
 
 
 def test_iterations_and_epochs_say_the_same():
-    for options, iterations, epochs, name in (
-        ({}, 1_000_000, 1000, "hp_fewshot_hp"),
-        ({"epochs": 2}, 2000, 2, "hp_fewshot_hp_2000it"),
-        ({"iterations": 1500}, 1500, 2, "hp_fewshot_hp_1500it"),
-        ({"iterations": 1500, "ways": 20}, 1500, 2, "hp_fewshot_hp_20way_1500it"),
-        ({"quick": True, "iterations": 15}, 15, 2, "hp_fewshot_hp_quick"),
+    experiment = program.experiment_of("hp", None)
+    for words, iterations, epochs, name in (
+        ("", 1_000_000, 1000, "hp_fewshot_hp"),
+        ("--epochs 2", 2000, 2, "hp_fewshot_hp_2-epochs"),
+        ("--iterations 2000", 2000, 2, "hp_fewshot_hp_2-epochs"),
+        ("--iterations 1500", 1500, 2, "hp_fewshot_hp_1500it_2-epochs"),
+        ("--iterations 1500 --ways 20", 1500, 2, "hp_fewshot_hp_20way_1500it_2-epochs"),
+        ("--quick", 30, 3, "hp_fewshot_hp_quick"),
+        ("--quick --iterations 15", 15, 2, "hp_fewshot_hp_15it_2-epochs_quick"),
+        ("--quick --epochs 5", 50, 5, "hp_fewshot_hp_5-epochs_quick"),
     ):
-        defaults = {
-            "ways": 5, "shots": 1, "episodes_per_batch": 1, "iterations": None, "epochs": 1000,
-            "quick": False, "test_episodes": 1000, "draw": "independent",
-        }  # fmt: skip
-        args = program.argparse.Namespace(**(defaults | options))
-        program.settle_length(args)
-        assert (args.iterations, args.epochs) == (iterations, epochs)
-        assert program.run_name(args, "hp") == name
+        options = experiment.parse(words.split())
+        assert (options.all_iterations, options.epochs) == (iterations, epochs)
+        assert experiment.name(options, "omniglot") == name
 
 
 @pytest.mark.parametrize(

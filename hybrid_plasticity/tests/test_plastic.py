@@ -18,6 +18,7 @@ from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS as T
 from hybrid_plasticity.trace import Hebbian
 from hybrid_plasticity.training import LossWatch, Protocol, evaluate, optimizers, squared_error
 from shared.errors import UserError
+from shared.tensors import Samples
 
 RESETS = ("soft", "hard", "none")
 
@@ -367,7 +368,7 @@ def test_evaluation_gives_the_traces_back():
     images, labels = batch(0, 30)
     before = [layer.hebb.clone() for layer in model.plastic_layers()]
     for protocol in get_args(Protocol):
-        seen = evaluate(model, images, labels, 10, protocol)
+        seen = evaluate(model, Samples(images, labels), 10, protocol)
         assert 0 <= seen["accuracy"] <= 1
         assert seen["steps"] == model.steps
         for layer, trace in zip(model.plastic_layers(), before, strict=True):
@@ -391,7 +392,7 @@ def test_what_the_trace_does_in_a_test(protocol):
     labels = answers.argmax(1)
     seen = []
     model.register_forward_hook(lambda _module, _given, response: seen.append(response.output))
-    assert evaluate(model, images, labels, 10, protocol)["accuracy"] == 1
+    assert evaluate(model, Samples(images, labels), 10, protocol)["accuracy"] == 1
     assert torch.equal(torch.cat(seen), answers)
 
 

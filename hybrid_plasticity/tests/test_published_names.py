@@ -1,6 +1,5 @@
 """The published programs' files, classes, functions and options, over this package."""
 
-import argparse
 import dataclasses
 import importlib
 import math
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from hybrid_plasticity.distortion_program import keep_best
+from hybrid_plasticity.distortion_program import Options, keep_best
 from hybrid_plasticity.few_shot_learning.published import PublishedNet
 from hybrid_plasticity.multitask_learning.published import PublishedTaskModel
 from hybrid_plasticity.multitask_learning.shared_parameters import SETTINGS as MULTITASK
@@ -303,16 +302,16 @@ def test_files_that_cannot_be_used(tmp_path):
 
 def test_the_best_epoch_from_the_seventh_on_is_kept(tmp_path):
     network = fully_connected(golden_of("tolerance_hp"), "hp")
-    args = argparse.Namespace(f=tmp_path / "kept", names="mlp_v1")
+    options = Options(f=tmp_path / "kept", names="mlp_v1")
     accuracies = (0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.5, 0.4, 0.6)
     rows = [{"test_accuracy": value, "test_spikes": float(i)} for i, value in enumerate(accuracies)]
     kept = []
     for n in range(1, len(rows) + 1):
-        keep_best(args, network, rows[:n])
-        spikes = paths(args.f, "mlp_v1")[2]
+        keep_best(options, network, rows[:n])
+        spikes = paths(options.f, "mlp_v1")[2]
         kept.append(float(torch.load(spikes, weights_only=True)) if spikes.exists() else None)
     assert kept == [None] * 6 + [6.0, 6.0, 8.0]
-    keep_best(argparse.Namespace(f=None), network, rows)
+    keep_best(Options(), network, rows)
 
 
 # ------------------------------------------------------------------------------------ functions

@@ -1,40 +1,164 @@
 """Test of a saved network under distortion: the program behind the two test scripts."""
 
-import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 
 from hybrid_plasticity.distortion_program import (
     QUICK_LEVELS,
     QUICK_SAMPLES,
-    Images,
-    add_published_options,
+    check_names,
     default_names,
+    intensities,
     levels_tested,
-    settle_names,
 )
 from hybrid_plasticity.distortions import LEVELS, NOISE_KINDS
 from hybrid_plasticity.figures import draw_levels
-from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.published import PublishedModel
 from hybrid_plasticity.published import load as load_published
-from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS
-from shared import datasets
-from shared.device import prepare
+from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS, Compared
+from shared import datasets, experiment
 from shared.errors import UserError
-from shared.options import add_common_options
-from shared.run import Run, carry_out, read_checkpoint
+from shared.experiment import UNNAMED, Experiment, Positive, spelled
+from shared.run import RUNS, Run, read_checkpoint
+from shared.tensors import Samples
 
-MODELS: dict[str, Rule] = {"mask_model_0": "hp", "mask_model_1": "gp"}
+PAPER = "hybrid_plasticity"
+MODELS: dict[str, Compared] = {"mask_model_0": "hp", "mask_model_1": "gp"}
 PUBLISHED_KINDS = {"s&p": "sp"}
 NOISES = {PUBLISHED_KINDS.get(kind, kind): kind for kind in NOISE_KINDS}
 
 
-def load_network(path: Path, rule: Rule) -> tuple[FullyConnected, int]:
+@dataclass(frozen=True)
+class Options(experiment.Settings):
+    """The command line of a test script."""
+
+    threads: Annotated[Positive[int] | None, UNNAMED] = 1
+    """CPU threads; more would wait for each other longer than they work."""
+    data_root: Annotated[Path | None, UNNAMED, spelled("data-root", "--p")] = None
+    """Folder of the data sets; without it the environment variable SNN_DATA, else datasets/."""
+    checkpoint: Annotated[Path | None, UNNAMED] = None
+    """checkpoint.pt of a run of main_fashion_<rule>.py; without it that of the seed in its default
+    folder."""
+    rule: Annotated[Compared | None, UNNAMED] = None
+    """Rule of the network; without it hp."""
+    model: Annotated[Literal["mask_model_0", "mask_model_1"] | None, UNNAMED] = None
+    """The rule by its published name."""
+    f: Annotated[Path | None, UNNAMED] = None
+    """Folder of <names>.pth and <names>HEBB.t7, in place of --checkpoint; they do not say with
+    which constants they were trained: this folder's programs write the right ones."""
+    names: Annotated[str | None, UNNAMED] = None
+    """Only with --f; without it mlp_v1 for hp, mlp_v0 for gp."""
+
+    @property
+    def chosen_rule(self) -> Compared:
+        """The rule by either option."""
+        return MODELS[self.model] if self.model else self.rule or "hp"
+
+    @property
+    def chosen_names(self) -> str:
+        """How the names of the files begin."""
+        return self.names or default_names(self.chosen_rule)
+
+    @property
+    def chosen_checkpoint(self) -> Path:
+        """The checkpoint, named or by default."""
+        run = f"hp_tolerance_fashion_mnist_{self.chosen_rule}/seed{self.seed}"
+        return self.checkpoint or RUNS / PAPER / run / "checkpoint.pt"
+
+    def kinds(self) -> list[str]:
+        """The distortions that are tested."""
+        return ["crop"]
+
+    def check(self) -> None:
+        """Refuse two names of one thing, and files that are not there."""
+        _give_one(f=self.f, checkpoint=self.checkpoint)
+        _give_one(model=self.model, rule=self.rule)
+        check_names(self.names, self.f)
+        if self.f is not None and not self.f.is_dir():
+            raise UserError(f"--f {self.f} is no folder: name that of {self.chosen_names}.pth")
+
+
+@dataclass(frozen=True)
+class NoiseOptions(Options):
+    """The command line of the test on noisy images."""
+
+    noise: Annotated[Literal["gaussian", "salt", "pepper", "sp", "speckle"] | None, UNNAMED] = None
+    """A kind of noise by its published name."""
+    kind: Annotated[
+        tuple[Literal["gaussian", "salt", "pepper", "s&p", "speckle"], ...],
+        UNNAMED,
+        tyro.conf.UseAppendAction,
+    ] = ()
+    """A kind of noise, may be given several times; without it all."""
+
+    def kinds(self) -> list[str]:
+        """The kinds of noise that --kind or --noise names, each once; all where neither does."""
+        named = [NOISES[self.noise]] if self.noise else self.kind or NOISE_KINDS
+        return [kind for kind in NOISE_KINDS if kind in named]
+
+    def check(self) -> None:
+        """Refuse two names of one thing, too."""
+        super().check()
+        _give_one(noise=self.noise, kind=self.kind or None)
+
+
+def _give_one(**values: object) -> None:
+    first, second = values
+    if all(value is not None for value in values.values()):
+        raise UserError(f"--{first} contradicts --{second}: give one of them")
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A saved network and what it is tested on.
+
+    Attributes:
+        network: with the traces that training left.
+        epochs: that it was trained; 0 where its files do not say.
+        data: the data set.
+    """
+
+    network: FullyConnected
+    epochs: int
+    data: datasets.Dataset
+
+    @property
+    def name(self) -> str:
+        """Of the data set."""
+        return self.data.name
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Of the test set and of the network: another checkpoint in the same place has another."""
+        test, state = self.data.test, self.network.state_dict().values()
+        arrays = (value.cpu().numpy() for value in state)
+        return datasets.fingerprint(self.name, len(test), test.inputs, test.labels, *arrays)
+
+
+def load(options: Options, device: torch.device) -> Tested:
+    """The network that the options name, then the data.
+
+    Raises:
+        UserError: either is not there.
+    """
+    if options.f:
+        network, epochs = SETTINGS.network(options.chosen_rule), 0
+        load_published(PublishedModel(network), options.f, options.chosen_names)
+    else:
+        network, epochs = load_network(options.chosen_checkpoint, options.chosen_rule)
+    data = datasets.load("fashion_mnist", options.data_root, validation=0)
+    data = data.first(QUICK_SAMPLES) if options.quick else data
+    return Tested(network.to(device), epochs, data)
+
+
+def load_network(path: Path, rule: Compared) -> tuple[FullyConnected, int]:
     """The network of a checkpoint of `main_*_<rule>.py`.
 
     Args:
@@ -96,104 +220,41 @@ def check_settings(path: Path, found: Mapping[str, Any] | None) -> None:
             )
 
 
-def test_checkpoint(
-    args: argparse.Namespace, name: str, kinds: Sequence[str], run: Run, device: torch.device
-) -> None:
+def test_network(options: Options, tested: Tested, device: torch.device, run: Run) -> None:
     """Test the network at every level of every kind; figure and result go to the run's folder."""
-    if args.f:
-        network, epochs = SETTINGS.network(args.rule), 0  # the files do not say how many
-        load_published(PublishedModel(network), args.f, args.names)
-    else:
-        network, epochs = load_network(args.checkpoint, args.rule)
-    network.to(device)
-    data = datasets.load("fashion_mnist", args.data_root, validation=0)
-    if args.quick:
-        data = data.first(QUICK_SAMPLES)
-    levels = QUICK_LEVELS if args.quick else LEVELS
+    test = Samples.of(tested.data.test, device).map(intensities)
+    levels, kinds = QUICK_LEVELS if options.quick else LEVELS, options.kinds()
     metrics: dict[str, float | None] = {
-        **levels_tested(network, Images(data.test, device), kinds, levels, SETTINGS.batch_size)
+        **levels_tested(tested.network, test, kinds, levels, SETTINGS.batch_size)
     }
+    figure = draw_levels(metrics, kinds, options.chosen_rule, run.experiment)
     run.finish(
-        experiment=name,
-        paper="hybrid_plasticity",
-        dataset=data.name,
-        epochs=epochs,
+        epochs=tested.epochs,
         metrics=metrics,
-        figure=run.save_figure(draw_levels(metrics, kinds, name), "distortions"),
+        figure=run.save_figure(figure, "distortions"),
     )
 
 
-def kinds_chosen(args: argparse.Namespace, kinds: Sequence[str]) -> list[str]:
-    """The distortions that --kind or --noise names, each once; all where neither is given.
-
-    Raises:
-        UserError: --kind names none of them.
-    """
-    if noise := getattr(args, "noise", None):
-        return [NOISES[noise]]
-    named = getattr(args, "kind", None) or kinds
-    for kind in named:
-        if kind not in kinds:
-            raise UserError(f"--kind {kind} is not one of {', '.join(kinds)}")
-    return [kind for kind in kinds if kind in named]
+def session_of(options: Options, data: str, session: str, kinds: Sequence[str]) -> str:
+    """How a test's name begins: session and rule, and the kinds of noise where they are not all."""
+    words = [session, options.chosen_rule]
+    if len(options.kinds()) < len(kinds):
+        words.append("-".join(PUBLISHED_KINDS.get(kind, kind) for kind in options.kinds()))
+    return "_".join(words)
 
 
-def run_name(
-    args: argparse.Namespace, session: str, kinds: Sequence[str], chosen: Sequence[str]
-) -> str:
-    """Name of a test: session and rule, and the kinds of noise where they are not all."""
-    words = [session, args.rule]
-    if len(chosen) < len(kinds):
-        words.append("-".join(PUBLISHED_KINDS.get(kind, kind) for kind in chosen))
-    return "_".join([*words, *(["quick"] if args.quick else [])])
-
-
-def run_test(session: str, kinds: Sequence[str], description: str | None) -> None:
+def run_test(session: str, options: type[Options], description: str | None) -> None:
     """Read the options of a test script and run it.
 
     Args:
         session: name of the runs, before the rule.
-        kinds: the distortions that it tests; --kind chooses among them where there are several.
+        options: class of its command line.
         description: the script's docstring, for --help.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    trained, rules = (parser.add_mutually_exclusive_group() for _ in range(2))
-    trained.add_argument(
-        "--checkpoint",
-        type=Path,
-        help="checkpoint.pt of a run of main_fashion_<rule>.py (default: that of seed --seed in "
-        "its default folder)",
-    )
-    rules.add_argument("--rule", choices=("hp", "gp"), help="(default: hp)")
-    rules.add_argument("--model", choices=tuple(MODELS), help="--rule by its published name")
-    add_published_options(parser)
-    trained.add_argument(
-        "--f",
-        type=Path,
-        help="folder of <names>.pth and <names>HEBB.t7, in place of --checkpoint; they do not say "
-        "with which constants they were trained: this folder's programs write the right ones",
-    )
-    parser.add_argument("--names", help="only with --f (default: mlp_v1 for hp, mlp_v0 for gp)")
-    if len(kinds) > 1:
-        noises = parser.add_mutually_exclusive_group()
-        noises.add_argument("--noise", choices=tuple(NOISES), help="--kind by its published name")
-        noises.add_argument(
-            "--kind",
-            action="append",
-            help=f"a kind of noise, may be given several times: {', '.join(kinds)} (default: all)",
-        )
-    add_common_options(parser, session, epochs=None, threads=1)
-    args = parser.parse_args()
-    args.rule = MODELS[args.model] if args.model else args.rule or "hp"
-    settle_names(args, default_names(args.rule))
-    if args.f is not None and not args.f.is_dir():
-        raise UserError(f"--f {args.f} is no folder: name that of {args.names}.pth")
-    if args.checkpoint is None:
-        folder = f"hp_tolerance_fashion_mnist_{args.rule}"
-        args.checkpoint = Path("runs") / folder / f"seed{args.seed}" / "checkpoint.pt"
-    chosen = kinds_chosen(args, kinds)
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    name = run_name(args, session, kinds, chosen)
-    carry_out(args, name, device, lambda run: test_checkpoint(args, name, chosen, run, device))
+    Experiment(
+        paper=PAPER,
+        description=description,
+        settings=options,
+        load=load,
+        session=partial(session_of, session=session, kinds=options().kinds()),
+    ).main(test_network)

@@ -1,37 +1,10 @@
-"""Images of a classifier on their device, and what training makes of them."""
-
-from typing import NamedTuple
+"""What training makes of the images of CIFAR-10."""
 
 import torch
-from jaxtyping import Int, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from shared import datasets
-
 PADDING = 4  # pixels around an image that a random crop may move into
-
-
-class Images(NamedTuple):
-    """Images and their classes.
-
-    Attributes:
-        pixels: intensities [n, channels, side, side], uint8.
-        labels: classes [n], int64.
-    """
-
-    pixels: UInt8[Tensor, "n channels side side"]
-    labels: Int[Tensor, " n"]
-
-    def first(self, n: int) -> "Images":
-        """The first n of them."""
-        return Images(self.pixels[:n], self.labels[:n])
-
-
-def on_device(split: datasets.Split, device: torch.device) -> Images:
-    """A split of a data set as tensors."""
-    arrays = (split.inputs, split.labels)
-    return Images(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def cropped_and_flipped(pixels: Tensor, generator: torch.Generator | None = None) -> Tensor:
