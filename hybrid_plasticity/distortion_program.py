@@ -1,6 +1,6 @@
 """Training of the 784-512-10 networks on clean images, and their tests on distorted ones.
 
-The program behind `simple_example/` and `tolerance_learning/`: each of their scripts names its
+The program of `simple_example/` and `tolerance_learning/`: each of their scripts names its
 constants, its data set and its rule.
 """
 
@@ -29,7 +29,7 @@ from shared.experiment import UNNAMED, Experiment, Named, Positive, as_published
 from shared.run import Run
 from shared.tensors import Samples, global_generators
 
-QUICK_SAMPLES = 500
+QUICK_SAMPLES = 200
 QUICK_EPOCHS = 2
 QUICK_LEVELS = (0, 6)
 UNSETTLED = 6  # first epochs that the published files are never of

@@ -311,7 +311,7 @@ class PublishedFullyConnected(PublishedModel):
     def draw_constants(self, spread: float) -> None:
         """Initial alpha, beta and eta uniform in [0, spread), gamma in [0, 1), of both layers.
 
-        In the published order from torch's global generator: behind the weights' draws, a seed
+        In the published order from torch's global generator: after the weights' draws, a seed
         gives the published initial values.
         """
         for name in ("alpha", "eta", "gamma", "beta"):

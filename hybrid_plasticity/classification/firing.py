@@ -1,4 +1,4 @@
-"""A step of the neurons behind a convolution, as one operation with its gradient."""
+"""A step of the neurons after a convolution, as one operation with its gradient."""
 
 from typing import Any, NamedTuple
 

@@ -51,7 +51,7 @@ class Classifier(PlasticNetwork):
         layers: the fully connected layers, `PlasticLayer` all of them; those without a trace have
             the rule "gp".
         precision: number format of all convolutions but the first, None for that of the weights;
-            membranes and everything behind the convolutions keep the format of the weights.
+            membranes and everything after the convolutions keep the format of the weights.
         exit_share: see `Wiring`; None shows every batch for all steps.
 
     Raises:
@@ -66,10 +66,10 @@ class Classifier(PlasticNetwork):
         super().__init__()
         check_word("rule", rule, Rule)
         if wiring.neuron.reset == "none":
-            raise ValueError("neurons behind a convolution have a soft or a hard reset")
+            raise ValueError("neurons after a convolution have a soft or a hard reset")
         if type(wiring.neuron) is not Neuron:
             raise ValueError(
-                "neurons behind a convolution are Neuron itself, whose equations alone their fast "
+                "neurons after a convolution are Neuron itself, whose equations alone their fast "
                 f"form knows, not {type(wiring.neuron).__name__}"
             )
         self.wiring, self.rule = wiring, rule

@@ -31,7 +31,7 @@ Learner = Literal["adam", "sgd"]
 Schedule = Literal["constant", "step", "cosine"]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-QUICK_SAMPLES = 200
+QUICK_SAMPLES = 100
 QUICK_SINGLE_SAMPLES = 20
 QUICK_EPOCHS = 2
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-8
@@ -106,7 +106,7 @@ class Program:
     augmented: bool = False
     means: tuple[float, ...] = (0.0,)
     spreads: tuple[float, ...] = (1.0,)
-    quick_width: float = 0.25
+    quick_width: float = 0.125
 
     def __post_init__(self) -> None:
         check_word("dataset", self.dataset, DataSet)

@@ -30,7 +30,8 @@ def draw_learning(
         title: of the figure.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
-    x, over = "iterations", "training iterations"
+    rows = [{**row, "iterations": row["iterations"] / 1000} for row in rows]
+    x, over = "iterations", "thousand training iterations"
     seen = {"test_accuracy": "test"}
     plot_columns(left, rows, seen, "accuracy (%)", factor=100, x=x, over=over)
     if len(rows) > 1:

@@ -160,7 +160,7 @@ class Trainer:
 
         def loss() -> Tensor:
             with torch.no_grad():
-                # The meta parameters act behind the convolutions: no gradient goes through these.
+                # The meta parameters act after the convolutions: no gradient goes through these.
                 z = self.network.features(train.images)
             return loss_of(self.network.classify(z, train.labels).output, train.target)
 

@@ -46,6 +46,7 @@ class Penalty:
             fisher: diagonal of the Fisher information, a tensor for each weight matrix.
             weights: the matrices.
         """
+        self._follow(weights)
         for total, pull, own, weight in zip(self._fisher, self._pull, fisher, weights, strict=True):
             total += own
             pull += own * weight
@@ -53,10 +54,16 @@ class Penalty:
     @torch.no_grad()
     def add_gradient(self, weights: Sequence[nn.Parameter]) -> None:
         """Add the penalty's gradient to the weights' gradients."""
+        self._follow(weights)
         for weight, fisher, pull in zip(weights, self._fisher, self._pull, strict=True):
             assert weight.grad is not None
             weight.grad.addcmul_(fisher, weight, value=self._strength)
             weight.grad.sub_(pull, alpha=self._strength)
+
+    def _follow(self, weights: Sequence[Tensor]) -> None:
+        """Bring the sums to where the weights are, which may have been moved or converted."""
+        for sums in (self._fisher, self._pull):
+            sums[:] = [value.to(weight) for value, weight in zip(sums, weights, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
         """Both sums."""

@@ -13,7 +13,7 @@ from hybrid_plasticity.multitask_learning.tasks import Task
 from hybrid_plasticity.training import adam
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # Adam's
-# So many steps behind its last gradient a weight has stopped: 0.9^400 of a step is below what
+# So many steps after its last gradient a weight has stopped: 0.9^400 of a step is below what
 # changes it, in float64 too.
 _SETTLED = 400
 
@@ -151,7 +151,7 @@ class DenseLearner:
         self._adam.step()
 
     def end(self) -> None:
-        """Nothing is left to do behind a task."""
+        """Nothing is left to do after a task."""
 
     def state_dict(self) -> dict[str, Any]:
         """Adam's state."""

@@ -37,7 +37,7 @@ from shared.experiment import UNNAMED, Experiment, Named, Positive, paper
 from shared.run import Run, progress
 from shared.tensors import Samples, global_generators, random_order
 
-QUICK_SAMPLES, QUICK_TASKS, QUICK_EPOCHS = 1000, 3, 1
+QUICK_SAMPLES, QUICK_TASKS, QUICK_EPOCHS = 500, 3, 1
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,3 +168,12 @@ def test_the_check_is_one_sentence_and_a_value_error():
         check_inputs(torch.tensor([[np.nan]]))
     assert isinstance(refusal.value, UserError)
     assert "\n" not in str(refusal.value)
+
+
+def test_shapes_are_annotated_on_plain_arrays():
+    """`Float[NDArray[...], "..."]` fails at import with newer numpy: NDArray[...] is no class."""
+    folder = Path(reference.__file__).parent
+    annotated = re.compile(r"\b(?:Float|Int|UInt8|Bool|Shaped)\[NDArray")
+    files = [path for path in folder.rglob("*.py") if path != Path(__file__)]
+    assert len(files) > 50
+    assert [path for path in files if annotated.search(path.read_text())] == []

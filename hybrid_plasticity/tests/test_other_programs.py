@@ -11,6 +11,7 @@ from hybrid_plasticity.classification.network import Classifier
 from hybrid_plasticity.few_shot_learning.episodes import Characters
 from hybrid_plasticity.few_shot_learning.meta import Settings, Trainer
 from hybrid_plasticity.few_shot_learning.network import HybridNet, loss_of
+from hybrid_plasticity.multitask_learning.ewc import Penalty
 from hybrid_plasticity.multitask_learning.learners import DenseLearner, MaskedLearner
 from hybrid_plasticity.multitask_learning.network import TaskNetwork
 from hybrid_plasticity.multitask_learning.tasks import Task
@@ -187,19 +188,23 @@ def test_a_network_learns_on_after_it_was_moved(kind):
     network.check_finite()
 
 
-@pytest.mark.parametrize("masked", [True, False])
-def test_learners_of_tasks_go_on_after_a_conversion(masked):
+@pytest.mark.parametrize("kind", ["masked", "dense", "penalty"])
+def test_learners_of_tasks_go_on_after_a_conversion(kind):
     network, tasks = multitask()
+    weights = network.weights()
+    penalty = Penalty(weights, 1.0) if kind == "penalty" else None
+    if penalty is not None:
+        penalty.add_task([torch.ones_like(weight) for weight in weights], weights)
     learner = (
-        MaskedLearner(network.weights(), 1e-3)
-        if masked
-        else DenseLearner(network, 1e-3, masked=True, penalty=None)
+        MaskedLearner(weights, 1e-3)
+        if kind == "masked"
+        else DenseLearner(network, 1e-3, masked=True, penalty=penalty)
     )
     for task in tasks:
         learner.begin(task)
-        kind = network.readout.dtype
+        dtype = network.readout.dtype
         for _ in range(2):
-            output = network(torch.rand(12, 6, dtype=kind), learner.connections())
+            output = network(torch.rand(12, 6, dtype=dtype), learner.connections())
             learner.step(squared_error(output, LABELS))
         learner.end()
         network.double()

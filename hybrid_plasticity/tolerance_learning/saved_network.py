@@ -1,4 +1,4 @@
-"""Test of a saved network under distortion: the program behind the two test scripts."""
+"""Test of a saved network under distortion: the program of the two test scripts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -41,7 +41,6 @@ PROGRAM = Program(
     augmented=True,
     means=(0.4914, 0.4822, 0.4465),  # of the training set
     spreads=(0.2023, 0.1994, 0.2010),  # as published; the training set's are .2470, .2435, .2616
-    quick_width=0.125,
 )
 
 if __name__ == "__main__":
