@@ -45,9 +45,9 @@ class Settings:
         epochs: passes over the training set.
         neuron, hebbian: constants of neurons and traces.
         tau_w: time constant of the input's attenuation, in steps.
-        steps: time steps a presentation.
+        steps: time steps per presentation.
         hidden: hidden neurons.
-        batch_size: samples a step; the trace is a mean over them.
+        batch_size: samples per step; the trace is a mean over them.
         lr: step size of the weights (Adam).
         lr_local: step size of alpha, beta and eta (Adam).
         local_spread: these start uniform in [0, local_spread).

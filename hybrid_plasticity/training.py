@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -18,11 +18,13 @@ from shared.tensors import Samples, one_hot_like, random_order
 
 Protocol = Literal["published", "frozen", "single", "carried"]
 
+L = TypeVar("L", bound=torch.optim.Optimizer)
+
 CHECK_EVERY = 50  # steps between looks at the losses; each look makes a GPU wait
 
 
 def check_loss(loss: float, step: int, rule: Rule) -> None:
-    """Stop a run whose loss is no number any more.
+    """Stop a run whose loss is no longer a number.
 
     Args:
         loss: the loss of a training step.
@@ -91,29 +93,32 @@ def squared_error(
     return functional.mse_loss(output, one_hot_like(labels, output))
 
 
-def adam(parameters: Iterable[Tensor], lr: float, eps: float = 1e-8) -> torch.optim.Adam:
-    """Adam whose moments go where its parameters go.
+def following(optimizer: L) -> L:
+    """An optimizer whose moments go where its parameters go.
 
     torch leaves them behind where a network is moved or converted after a step (`.to(device)`,
     `.double()`), and the next step fails.
+    """
+    optimizer.register_step_pre_hook(_follow)
+    return optimizer
+
+
+def adam(parameters: Iterable[Tensor], lr: float, eps: float = 1e-8) -> torch.optim.Adam:
+    """Adam, `following` its parameters.
 
     Args:
         parameters: what it learns.
         lr: step size.
         eps: added to the root of the second moment.
     """
-    made = torch.optim.Adam(parameters, lr=lr, eps=eps, fused=True)
-    made.register_step_pre_hook(_follow)
-    return made
+    return following(torch.optim.Adam(parameters, lr=lr, eps=eps, fused=True))
 
 
 def _follow(optimizer: torch.optim.Optimizer, *_: object) -> None:
     """Bring an optimizer's state to the devices and number formats of its parameters."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
-            if value.device != parameter.device or (
-                name != "step" and value.dtype != parameter.dtype
-            ):
+            if isinstance(value, Tensor):  # "step" counts, in a format of its own
                 kind = value.dtype if name == "step" else parameter.dtype
                 state[name] = value.to(parameter.device, kind)
 
@@ -121,7 +126,7 @@ def _follow(optimizer: torch.optim.Optimizer, *_: object) -> None:
 def optimizers(
     model: PlasticNetwork, lr: float, lr_local: float
 ) -> dict[str, torch.optim.Optimizer]:
-    """Adam on the weights, and Adam on alpha, beta and eta where there are any; by role."""
+    """Adam on the weights, and Adam on alpha, beta and eta, if any; by role."""
     made: dict[str, torch.optim.Optimizer] = {"optimizer": adam(model.global_parameters(), lr)}
     if local := model.local_parameters():
         made["local_optimizer"] = adam(local, lr_local)
@@ -155,8 +160,8 @@ def train_epoch(
     Args:
         model: the network.
         samples: inputs, in [0, 1] once `shown` has seen them, and classes.
-        batch_size: samples a step; an incomplete last batch is left out, since the trace is a mean
-            over the batch.
+        batch_size: samples per step; an incomplete last batch is left out, since the trace is a
+            mean over the batch.
         step: what the optimizers do once the gradients are there; the gradients are new each time.
         rule: for messages.
         shown: makes of a batch of images what the network is given; by default nothing.
@@ -166,7 +171,7 @@ def train_epoch(
         a hidden neuron in a presentation.
 
     Raises:
-        UserError: the loss is no number any more; a sample, a parameter or a trace holds NaN or an
+        UserError: the loss is no longer a number; a sample, a parameter or a trace holds NaN or an
             infinite number.
     """
     check_inputs(samples.inputs)
@@ -203,7 +208,7 @@ def evaluate(
     Args:
         model: the network.
         samples: inputs and classes.
-        batch_size: samples a batch, which the trace is a mean over; "single" takes one.
+        batch_size: samples per batch, which the trace is a mean over; "single" takes one.
         protocol: what the trace does. "published": every batch, as large as in training, starts
             from the trace that training left, which then moves in its presentation; "single": the
             same with batches of one sample; "carried": a batch starts from the trace that the

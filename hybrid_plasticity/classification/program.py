@@ -18,7 +18,14 @@ from hybrid_plasticity.classification.figures import draw_steps
 from hybrid_plasticity.classification.network import Classifier, Rule
 from hybrid_plasticity.classification.wiring import Coding, Wiring
 from hybrid_plasticity.figures import draw_constants, draw_training
-from hybrid_plasticity.training import Protocol, evaluate, optimizers, step_of, train_epoch
+from hybrid_plasticity.training import (
+    Protocol,
+    evaluate,
+    following,
+    optimizers,
+    step_of,
+    train_epoch,
+)
 from shared import datasets, experiment
 from shared.errors import UserError
 from shared.experiment import UNNAMED, Experiment, Named, Positive, as_published, paper
@@ -79,7 +86,7 @@ class Program:
         options: class of its command line.
         wiring: of the network.
         published: the paper's test accuracy, of the best test epoch.
-        batch_size: samples a step; the trace is a mean over them.
+        batch_size: samples per step; the trace is a mean over them.
         optimizer: of the weights: Adam, or SGD with momentum and weight decay; alpha, beta and eta
             have Adam.
         lr, lr_local: step sizes of the weights, and of alpha, beta and eta.
@@ -183,8 +190,10 @@ def learners(
     """Optimizers, grouped by role, and the schedules of their step sizes, which step by epoch."""
     made = optimizers(network, program.lr, program.lr_local)
     if program.optimizer == "sgd":
-        made["optimizer"] = torch.optim.SGD(
-            network.global_parameters(), program.lr, MOMENTUM, weight_decay=WEIGHT_DECAY
+        made["optimizer"] = following(
+            torch.optim.SGD(
+                network.global_parameters(), program.lr, MOMENTUM, weight_decay=WEIGHT_DECAY
+            )
         )
     schedules: dict[str, torch.optim.lr_scheduler.LRScheduler] = {}
     if program.schedule == "step":

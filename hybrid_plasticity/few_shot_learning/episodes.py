@@ -88,7 +88,7 @@ class Characters:
 
     Args:
         pixels: uint8 [characters, drawings, height, width], on the device; paper is 255.
-        ways: characters an episode.
+        ways: characters per episode.
         shots: labeled samples of each of them.
         draw: "independent" draws every image of a character from all its drawings, so that the
             query may be one of the samples, once in as many episodes as there are drawings at one

@@ -30,7 +30,7 @@ class Settings:
     """What the paper fixes.
 
     Attributes:
-        tasks: training tasks an iteration.
+        tasks: training tasks per iteration.
         lr, lr_meta: step sizes of Adam on the weights, and on alpha, beta and eta.
         eps: Adam's, of both.
         decay_every, decay: both step sizes are multiplied by decay every so many iterations.
@@ -101,7 +101,7 @@ class Trainer:
         }
 
     def kinds(self) -> tuple[str, ...]:
-        """Tasks that teach something: "train" and, but for "gp", "validation"."""
+        """Tasks that teach something: "train" and, except under "gp", "validation"."""
         return ("train", "validation") if self.network.rule == "hp" else ("train",)
 
     def iteration(self, training: Episodes, validation: Episodes) -> dict[str, Float[Tensor, ""]]:
@@ -113,7 +113,7 @@ class Trainer:
             validation: those of the validation task; not looked at under "gp".
 
         Returns:
-            "train", the mean loss of the training tasks, each before its step, and but for "gp"
+            "train", the mean loss of the training tasks, each before its step; except under "gp",
             "validation", the loss of the validation task.
         """
         n = len(training.target) // self.settings.tasks
@@ -152,7 +152,7 @@ class Trainer:
 
         Args:
             train: a training task.
-            direction: a tensor a weight.
+            direction: one tensor per weight.
 
         Returns:
             A tensor for each of alpha, beta and eta. The weights are given back bit for bit.

@@ -1,4 +1,4 @@
-"""The few-shot network: four convolutions, then one plastic layer that meets a sample a step.
+"""The few-shot network: four convolutions, then one plastic layer that meets one sample per step.
 
 An episode shows `ways` characters, `shots` drawings each, with their labels, then a query without:
 
@@ -56,7 +56,7 @@ class HybridNet(nn.Module):
 
     Args:
         rule: "hp", or "gp": the trace stays 0.
-        ways: characters an episode.
+        ways: characters per episode.
         channels: of the four convolutions.
 
     Raises:

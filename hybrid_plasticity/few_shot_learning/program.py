@@ -49,11 +49,11 @@ class Options(experiment.Settings):
     """The command line."""
 
     ways: Annotated[Positive[int], Named("{}way"), paper(5)] = 5
-    """Characters an episode."""
+    """Characters per episode."""
     shots: Annotated[Positive[int], Named("{}shot"), paper(1)] = 1
     """Labeled samples of each."""
     episodes_per_batch: Annotated[Positive[int], Named("batched{}"), paper(1)] = 1
-    """Episodes a task; its gradient is their mean."""
+    """Episodes per task; its gradient is their mean."""
     draw: Annotated[Draw, Named("{}"), paper("independent")] = "independent"
     """independent: the query may be one of the samples, once in 20 episodes; distinct: an episode
     shows no drawing twice. The last test is made both ways."""
@@ -143,14 +143,14 @@ def train_epoch(
         trainer: of the network.
         characters: to train on.
         iterations: how many.
-        episodes_per_batch: episodes a task.
+        episodes_per_batch: episodes per task.
 
     Returns:
         Mean losses of the training tasks and, except under "gp", of the validation tasks, each
         before its step.
 
     Raises:
-        UserError: a loss is no number any more, or a parameter.
+        UserError: a loss or a parameter is no longer a number.
     """
     n, generator = episodes_per_batch, torch.default_generator
     watches = {kind: LossWatch(trainer.network.rule) for kind in trainer.kinds()}

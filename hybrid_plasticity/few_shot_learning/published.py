@@ -76,7 +76,7 @@ class PublishedNet(HybridNet):
 
     Attributes:
         weights, meta: what `parameter_split` gave; empty before.
-        nbclasses: characters an episode.
+        nbclasses: characters per episode.
     """
 
     def __init__(self, rule: Rule, channels: Sequence[int] = CHANNELS) -> None:

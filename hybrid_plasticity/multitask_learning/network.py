@@ -132,7 +132,7 @@ class BatchTrace:
 
 
 class SampleTrace(BatchTrace):
-    """A trace a sample, as a batch of this sample alone would leave it; for all samples at once."""
+    """One trace per sample, as a batch of it alone would leave it; for all samples at once."""
 
     def product(self, x: Float[Tensor, "n_in batch"]) -> Float[Tensor, "n_out batch"]:
         """X (W m + alpha H (1 - m)), transposed, each sample with its own H."""
@@ -365,7 +365,7 @@ class TaskNetwork(nn.Module):
         connections: Sequence[Connection],
         protocol: TraceProtocol = "published",
     ) -> Float[Tensor, "batch classes"]:
-        """Outputs for inputs in [0, 1], one sample a column.
+        """Outputs for inputs in [0, 1], one sample per column.
 
         Args:
             x: the inputs, the same at every step.

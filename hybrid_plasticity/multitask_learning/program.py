@@ -110,7 +110,7 @@ class Course:
             number: of the task, from 0.
 
         Raises:
-            UserError: a loss is no number any more.
+            UserError: a loss, a parameter or a trace constant is no longer a number.
         """
         task, size = self._tasks[number], SETTINGS.batch_size
         self._learner.begin(task)

@@ -24,9 +24,9 @@ class Settings:
         theta, decay: threshold of the neurons, share of their potential left after a step.
         w_decay: share of the traces left after a step.
         tau_w: time constant of the input's attenuation, in steps.
-        steps: time steps a presentation.
+        steps: time steps per presentation.
         share: of the weights that a task's mask keeps.
-        batch_size: samples a step; the trace is a mean over them.
+        batch_size: samples per step; the trace is a mean over them.
         lr: step size of the weights (Adam).
         lr_local: step size of alpha, beta and eta in meta training (Adam).
         alpha, beta: these start uniform between 0 and this; eta starts at 0.

@@ -46,5 +46,5 @@ class Task:
         ]
 
     def inputs(self, pixels: UInt8[Tensor, "batch pixels"]) -> Float[Tensor, "pixels batch"]:
-        """Intensities in [0, 1] in the task's order, a sample a column."""
+        """Intensities in [0, 1] in the task's order, one sample per column."""
         return pixels.T[self.permutation].float().div_(255)

@@ -18,7 +18,7 @@ from hybrid_plasticity.multitask_learning.tasks import Task
 from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.trace import Hebbian
-from hybrid_plasticity.training import optimizers, squared_error
+from hybrid_plasticity.training import following, optimizers, squared_error
 
 CPU = torch.device("cpu")
 LABELS = torch.arange(6) % 4
@@ -171,6 +171,15 @@ def test_a_network_learns_on_after_it_was_converted(kind):
             assert state["exp_avg"].any()
     for name, value in other.state_dict().items():
         assert torch.equal(network.state_dict()[name], value), name
+
+
+def test_momentum_goes_along_too():
+    network, x = made("connected gp")
+    learner = following(torch.optim.SGD(network.parameters(), 0.1, 0.9))
+    learn(network, x, [learner])
+    network.double()
+    learn(network, x.double(), [learner])
+    assert all(s["momentum_buffer"].dtype == torch.float64 for s in learner.state.values())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
