@@ -564,7 +564,8 @@ def assert_quick_run(scripts, folder, done, name):
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(folder, ["curves", "local"])
     assert result["experiment"] == name
-    assert result["dataset"] == "omniglot"
+    assert result["dataset"] == result["data"]["name"] == "omniglot"
+    assert result["data"]["samples"] % 20 == 0
     metrics = result["metrics"]
     for test in ("test_accuracy_last", "test_accuracy_last_other_drawing"):
         low, accuracy, high = (metrics[f"{test}{end}"] for end in ("_low_95", "", "_high_95"))

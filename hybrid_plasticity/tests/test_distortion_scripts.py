@@ -2,7 +2,9 @@
 
 import os
 import signal
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,10 +17,12 @@ from hybrid_plasticity.simple_example.shared_parameters import SETTINGS as SIMPL
 from hybrid_plasticity.tolerance_learning import shared_parameters as tolerance
 from hybrid_plasticity.tolerance_learning.saved_network import (
     NoiseOptions,
+    Tested,
     load_network,
     session_of,
 )
 from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS
+from shared import datasets
 from shared.errors import UserError
 
 SIMPLE, TOLERANCE = "simple_example", "tolerance_learning"
@@ -207,6 +211,18 @@ def test_a_network_of_other_constants_is_refused(tmp_path):
         UserError, match=r"with other constants than fault tolerance's \(its neuron"
     ):
         load_network(path, "hp")
+
+
+def test_a_test_is_bound_to_its_images_and_its_network():
+    split = datasets.Split(np.zeros((2, 1, 28, 28), np.uint8), np.zeros(2, np.int64))
+    data = datasets.Dataset("fashion_mnist", split, split, split, 10)
+    other = replace(data, test=datasets.Split(split.inputs + 1, split.labels))
+    network, another = SETTINGS.network("hp"), SETTINGS.network("hp")
+    cases = ((network, data), (network, data), (another, data), (network, other))
+    marks = [Tested(model, 3, images).fingerprint for model, images in cases]
+    assert marks[0] == marks[1]
+    assert len({mark["checksum"] for mark in marks}) == 3
+    assert (marks[0]["name"], marks[0]["samples"]) == ("fashion_mnist", 2)
 
 
 NOISE, CROP = f"{TOLERANCE}/test_fashion_noise.py", f"{TOLERANCE}/test_fashion_crop.py"
