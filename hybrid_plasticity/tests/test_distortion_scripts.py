@@ -17,7 +17,7 @@ from hybrid_plasticity.simple_example.shared_parameters import SETTINGS as SIMPL
 from hybrid_plasticity.tolerance_learning import shared_parameters as tolerance
 from hybrid_plasticity.tolerance_learning.saved_network import (
     NoiseOptions,
-    Tested,
+    SavedNetwork,
     load_network,
     session_of,
 )
@@ -219,7 +219,7 @@ def test_a_test_is_bound_to_its_images_and_its_network():
     other = replace(data, test=datasets.Split(split.inputs + 1, split.labels))
     network, another = SETTINGS.network("hp"), SETTINGS.network("hp")
     cases = ((network, data), (network, data), (another, data), (network, other))
-    marks = [Tested(model, 3, images).fingerprint for model, images in cases]
+    marks = [SavedNetwork(model, 3, images).fingerprint for model, images in cases]
     assert marks[0] == marks[1]
     assert len({mark["checksum"] for mark in marks}) == 3
     assert (marks[0]["name"], marks[0]["samples"]) == ("fashion_mnist", 2)

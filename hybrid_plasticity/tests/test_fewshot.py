@@ -368,9 +368,8 @@ def test_a_loss_that_is_no_number_stops_the_run():
     with torch.no_grad():
         network.conv2.weight[0] = float("nan")
     pixels = torch.zeros(30, 20, 31, 31, dtype=torch.uint8)
-    args = program.argparse.Namespace(episodes_per_batch=1)
     with pytest.raises(UserError, match=r"the loss became nan at step 1 of this epoch under .* hp"):
-        program.train_epoch(args, Trainer(network, Settings()), Characters(pixels, 5, 1), 2)
+        program.train_epoch(Trainer(network, Settings()), Characters(pixels, 5, 1), 2, 1)
 
 
 # --------------------------------------------------------------------------- a task to be learned

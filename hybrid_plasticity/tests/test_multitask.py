@@ -656,11 +656,12 @@ def test_a_folder_of_other_options_is_refused(call, tmp_path):
 @pytest.mark.parametrize("script", [HP_MAIN, EWC_MAIN])
 def test_a_killed_run_goes_on_bit_for_bit(script, call, scripts, tmp_path):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    assert call(script, "--quick", "--out", undisturbed).returncode == 0
-    # A checkpoint a task: it is killed in the third, the last.
-    scripts.stopped_run(killed, signal.SIGKILL, script, "--quick")
+    options = ("--quick", "--tasks", 2)
+    assert call(script, *options, "--out", undisturbed).returncode == 0
+    # One checkpoint per task: it is killed in the second, the last.
+    scripts.stopped_run(killed, signal.SIGKILL, script, *options, behind="checkpoint.pt")
     assert not (killed / "result.json").exists()
-    done = call(script, "--quick", "--out", killed)
+    done = call(script, *options, "--out", killed)
     assert done.returncode == 0, done.stderr
     assert "task   1" not in done.stdout
     scripts.assert_same_run(killed, undisturbed)

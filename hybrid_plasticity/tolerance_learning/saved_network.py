@@ -116,7 +116,7 @@ def _give_one(**values: object) -> None:
 
 
 @dataclass(frozen=True)
-class Tested:
+class SavedNetwork:
     """A saved network and what it is tested on.
 
     Attributes:
@@ -142,7 +142,7 @@ class Tested:
         return datasets.fingerprint(self.name, len(test), test.inputs, test.labels, *arrays)
 
 
-def load(options: Options, device: torch.device) -> Tested:
+def load(options: Options, device: torch.device) -> SavedNetwork:
     """The network that the options name, then the data.
 
     Raises:
@@ -155,7 +155,7 @@ def load(options: Options, device: torch.device) -> Tested:
         network, epochs = load_network(options.chosen_checkpoint, options.chosen_rule)
     data = datasets.load("fashion_mnist", options.data_root, validation=0)
     data = data.first(QUICK_SAMPLES) if options.quick else data
-    return Tested(network.to(device), epochs, data)
+    return SavedNetwork(network.to(device), epochs, data)
 
 
 def load_network(path: Path, rule: Compared) -> tuple[FullyConnected, int]:
@@ -220,7 +220,7 @@ def check_settings(path: Path, found: Mapping[str, Any] | None) -> None:
             )
 
 
-def test_network(options: Options, tested: Tested, device: torch.device, run: Run) -> None:
+def test_network(options: Options, tested: SavedNetwork, device: torch.device, run: Run) -> None:
     """Test the network at every level of every kind; figure and result go to the run's folder."""
     test = Samples.of(tested.data.test, device).map(intensities)
     levels, kinds = QUICK_LEVELS if options.quick else LEVELS, options.kinds()
