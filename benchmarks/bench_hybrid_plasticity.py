@@ -5,10 +5,10 @@
 
 The plain side forms a (batch, in, out) tensor at every step for the mean of outer products, as the
 published programs do. Both sides take the same inputs, parameters and number of steps of the same
-optimisers. Outputs and all gradients of one step must agree to 1e-9 in float64 before anything is
+optimizers. Outputs and all gradients of one step must agree to 1e-9 in float64 before anything is
 timed (in float32 a sum in another order can move a potential across the threshold); then both are
 timed in float32, in turns. Memory is the peak of a training of two steps in a fresh
-process each: parameters, traces, gradients, states of the optimisers and the steps themselves.
+process each: parameters, traces, gradients, states of the optimizers and the steps themselves.
 Under GP the fast side runs too, to show what the trace costs.
 """
 
@@ -32,20 +32,20 @@ from torch import Tensor
 
 from hybrid_plasticity import reference
 from hybrid_plasticity.classification.mnist.mnist_model import WIRING
-from hybrid_plasticity.convolutional import Classifier
-from hybrid_plasticity.convolutional_reference import PlainClassifier
+from hybrid_plasticity.classification.network import Classifier
+from hybrid_plasticity.classification.reference import PlainClassifier
 from hybrid_plasticity.few_shot_learning.episodes import Characters, Episodes
 from hybrid_plasticity.few_shot_learning.meta import Settings as FewShotSettings
 from hybrid_plasticity.few_shot_learning.meta import Trainer
 from hybrid_plasticity.few_shot_learning.network import HybridNet
 from hybrid_plasticity.few_shot_learning.reference import episode_gradients
+from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.multitask_learning.learners import MaskedLearner
 from hybrid_plasticity.multitask_learning.reference import plain_forward
 from hybrid_plasticity.multitask_learning.shared_parameters import SETTINGS as MULTITASK
 from hybrid_plasticity.multitask_learning.tasks import Task
-from hybrid_plasticity.plastic import Rule
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS as SIMPLE
-from hybrid_plasticity.training import optimisers, squared_error
+from hybrid_plasticity.training import optimizers, squared_error
 from shared import datasets
 from shared.device import keep_freed_memory, set_threads, torch_device
 from shared.options import script
@@ -99,7 +99,7 @@ def simple(
     model = SIMPLE.network(rule)
     model.to(device, dtype)
     images, labels = digits(batch, device, dtype)
-    learners = list(optimisers(model, SIMPLE.lr, SIMPLE.lr_local).values())
+    learners = list(optimizers(model, SIMPLE.lr, SIMPLE.lr_local).values())
 
     def output() -> Tensor:
         if side != "plain":
@@ -179,7 +179,7 @@ def classification(
             layer.beta.fill_(1e-3)
     model.eval()
     images, labels = digits(batch, device, dtype)
-    learners = list(optimisers(model, 5e-4, 5e-4).values())
+    learners = list(optimizers(model, 5e-4, 5e-4).values())
 
     def output() -> Tensor:
         with model.all_steps():
@@ -228,7 +228,7 @@ def few_shot(
             return
         for weight, grad in zip(trainer.weights, plain_gradients(), strict=True):
             weight.grad = grad
-        trainer.optimiser.step()
+        trainer.optimizer.step()
 
     def found() -> dict[str, Tensor]:
         if side == "plain":

@@ -5,29 +5,64 @@
     python hybrid_plasticity/compare.py hp_fewshot             learning curves of HP and GP
     python hybrid_plasticity/compare.py hp_multitask           figure 5: accuracy over tasks seen
 
-Reads <results>/<experiment>_<rule>[_<variant>]/seed*/. A curve is the mean over the seeds found.
+Reads <experiment>_<rule>[_<variant>]/seed*/ below the results. A curve is the mean over the seeds
+found.
 """
 
-import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import tyro
 from matplotlib.figure import Figure
 
 from hybrid_plasticity.distortions import KINDS
-from hybrid_plasticity.figures import PROTOCOLS, STRENGTHS, draw_spikes, levels_of
+from hybrid_plasticity.figures import (
+    NAMES,
+    STRENGTHS,
+    followed_in,
+    level_curves,
+    levels_of,
+    plot_spikes,
+)
+from hybrid_plasticity.multitask_learning.figures import METHODS
 from shared.errors import UserError
-from shared.figures import save_figure
+from shared.experiment import parse
+from shared.figures import (
+    Curve,
+    Panel,
+    draw_curves,
+    draw_panels,
+    legend_of_all,
+    plot_curves,
+    save_figure,
+)
 from shared.options import script
 from shared.report import load_results
+from shared.run import RUNS
 
-# What may stand behind an experiment's name: rules, and the multitask experiment's methods.
-METHODS = ("hp", "gp", "lp", "hp_no_replay", "ewc_masks", "ewc", "finetune")
 # What these experiments call an epoch.
 UNITS = {"hp_fewshot": "thousand iterations", "hp_multitask": "tasks seen"}
-COLORS = {method: f"C{number}" for number, method in enumerate(METHODS)}
+WORDS = {**METHODS, "lp": "LP"}  # endings of experiments' names, and the words for them
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line."""
+
+    experiment: Annotated[str, tyro.conf.Positional] = "hp_simple"
+    """Name of the runs without their rule."""
+    variant: str = ""
+    """Ending of the runs' names, such as quick."""
+    results: Path = RUNS
+    """Folder of the runs."""
+    out: Path | None = None
+    """Folder of the figures; without it <results>/figures."""
+    pdf: bool = False
+    """Draw them as PDF, too."""
 
 
 def runs_of(results: pd.DataFrame, experiment: str) -> pd.DataFrame:
@@ -36,119 +71,87 @@ def runs_of(results: pd.DataFrame, experiment: str) -> pd.DataFrame:
     return runs[runs["epochs"] == runs["epochs"].max()]
 
 
-def draw_training(results: pd.DataFrame, title: str, names: Mapping[str, str]) -> Figure:
-    """Test accuracy over epochs, and spikes per hidden neuron against it, a color a rule.
+def tables_of(results: pd.DataFrame, experiment: str) -> list[pd.DataFrame]:
+    """Metrics of each run of an experiment, indexed by epoch."""
+    folders = runs_of(results, experiment)["folder"]
+    return [
+        pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch") for folder in folders
+    ]
 
-    Dotted lines are the accuracy under the noise that the runs followed, where they did.
+
+def draw_training(results: pd.DataFrame, title: str, names: Mapping[str, str]) -> Figure:
+    """Test accuracy over epochs, and spikes per hidden neuron against it.
+
+    Where the runs followed a distortion, its accuracy is drawn, too.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    curves = []
     for rule, name in names.items():
-        runs, tables = runs_of(results, name), []
-        for folder in runs["folder"]:
-            tables.append(pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch"))
-        curves = pd.concat([100 * table["test_accuracy"] for table in tables], axis=1)
-        label = f"{rule.upper()} ({len(tables)} seeds)"
-        left.plot(curves.mean(axis=1), color=COLORS[rule], label=label)
-        if len(tables) > 1:
-            low, high = curves.min(axis=1), curves.max(axis=1)
-            left.fill_between(curves.index, low, high, color=COLORS[rule], alpha=0.2, linewidth=0)
-        noisy = [table.filter(regex=r"^test_accuracy_.+_\d+$") for table in tables]
-        if all(table.shape[1] for table in noisy):
-            mean = 100 * pd.concat(noisy, axis=1).mean(axis=1)
-            left.plot(mean, ":", color=COLORS[rule], label=f"{rule.upper()}, {noisy[0].columns[0]}")
-        for number, table in enumerate(tables):
-            draw_spikes(right, table, COLORS[rule], label if number == 0 else None)
-    left.set(xlabel="epoch", ylabel="test accuracy (%)", title="band: all seeds")
-    right.set(title="each dot an epoch, rings the last")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    left.legend()
+        tables, word = tables_of(results, name), WORDS[rule]
+        columns = {"test_accuracy": word}
+        for column, words in followed_in(list(tables[0])).items():
+            columns[column] = f"{word}, {words}"
+        for column, label in columns.items():
+            curves.append(Curve(label, [100 * table[column] for table in tables], word))
+        for table in tables:
+            plot_spikes(right, table, word)
+    plot_curves(left, curves, "test accuracy (%)")
+    right.set(title="a dot per epoch, rings the last")
+    right.title.set_fontsize(9)
+    legend_of_all(figure)
     figure.suptitle(title, fontsize=10)
     return figure
 
 
 def draw_progress(results: pd.DataFrame, title: str, names: Mapping[str, str], unit: str) -> Figure:
-    """Test accuracy over epochs or tasks, a curve a method, thin lines for single seeds."""
-    figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
-    for method, name in names.items():
-        curves = []
-        for folder in runs_of(results, name)["folder"]:
-            table = pd.read_json(folder / "metrics.jsonl", lines=True).set_index("epoch")
-            curves.append(100 * table["test_accuracy"])
-            axes.plot(curves[-1], color=COLORS[method], alpha=0.3, linewidth=0.8)
-        label = f"{method.replace('_', ' ')} ({len(curves)})"
-        axes.plot(pd.concat(curves, axis=1).mean(axis=1), color=COLORS[method], label=label)
-    axes.set(xlabel=unit, ylabel="test accuracy (%)", title=title)
-    axes.legend(title="method (seeds)", fontsize=8, title_fontsize=8)
-    axes.grid(alpha=0.3)
-    return figure
+    """Test accuracy over epochs or tasks, a curve per method."""
+    curves = [
+        Curve(WORDS[method], [100 * table["test_accuracy"] for table in tables_of(results, name)])
+        for method, name in names.items()
+    ]
+    return draw_curves(curves, "test accuracy (%)", title, unit)
 
 
 def draw_tolerance(results: pd.DataFrame, title: str, names: Mapping[str, str]) -> Figure:
-    """Accuracy against the level of every distortion tested: mean and spread over seeds."""
-    first = runs_of(results, next(iter(names.values())))["metrics"].iloc[0]
-    kinds = [kind for kind in KINDS if len(levels_of(first, kind))]
-    rows = -(-len(kinds) // 3)
-    columns = -(-len(kinds) // rows)
-    figure, grid = plt.subplots(
-        rows, columns, figsize=(3.6 * columns + 1.6, 2.9 * rows), sharey=True, squeeze=False,
-        layout="constrained",
-    )  # fmt: skip
-    for axes, kind in zip(grid.flat, kinds, strict=False):
-        for rule, name in names.items():
-            for protocol, (ending, style) in PROTOCOLS.items():
-                metrics = runs_of(results, name)["metrics"]
-                curves = pd.concat([levels_of(run, kind, ending) for run in metrics], axis=1)
-                if not curves.size:
-                    continue
-                label = rule.upper() + (f", trace {protocol}" if ending else "")
-                mean, spread = curves.mean(axis=1), curves.std(axis=1).fillna(0)
-                x = STRENGTHS[kind][1] * mean.index.to_numpy()
-                axes.plot(x, mean, style, marker=".", color=COLORS[rule], label=label)
-                axes.fill_between(
-                    x, mean - spread, mean + spread, color=COLORS[rule], alpha=0.2,
-                    linewidth=0,
-                )  # fmt: skip
-        axes.set(title=kind, xlabel=STRENGTHS[kind][0])
-        axes.grid(alpha=0.3)
-    for row in grid:
-        row[0].set(ylabel="test accuracy (%)")
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center", fontsize=7, handlelength=3.5)
-    figure.suptitle(f"{title}: mean and standard deviation over seeds", fontsize=10)
-    return figure
+    """Accuracy against the strength of every distortion tested."""
+    metrics = {rule: list(runs_of(results, name)["metrics"]) for rule, name in names.items()}
+    first = next(iter(metrics.values()))[0]
+    panels = [
+        Panel(
+            NAMES[kind],
+            STRENGTHS[kind][0],
+            [curve for rule, runs in metrics.items() for curve in level_curves(runs, kind, rule)],
+        )
+        for kind in KINDS
+        if len(levels_of(first, kind))
+    ]
+    return draw_panels(panels, "test accuracy (%)", title)
 
 
 def main() -> None:
     """Draw the comparison of one experiment."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("experiment", help="name of the runs without their rule")
-    parser.add_argument("--variant", default="", help="ending of the runs' names, such as quick")
-    parser.add_argument("--results", type=Path, default=Path("runs"), help="(default: runs)")
-    parser.add_argument(
-        "--out", type=Path, help="folder of the figures (default: <results>/figures)"
-    )
-    args = parser.parse_args()
-    results = load_results(args.results)
+    options = parse(Options, __doc__)
+    results = load_results(options.results)
     there = set(results["experiment"])
-    ending = f"_{args.variant}" if args.variant else ""
-    names = {method: f"{args.experiment}_{method}{ending}" for method in METHODS}
+    ending = f"_{options.variant}" if options.variant else ""
+    names = {method: f"{options.experiment}_{method}{ending}" for method in WORDS}
     names = {rule: name for rule, name in names.items() if name in there}
     if not names:
         raise UserError(
-            f"{args.results} has no runs called {args.experiment}_hp{ending} or the like: run them "
-            "first, or name another folder with --results"
+            f"{options.results} has no runs called {options.experiment}_hp{ending} or the like: "
+            "run them first, or name another folder with --results"
         )
-    out = args.out or args.results / "figures"
-    title = args.experiment + ending
-    if args.experiment in UNITS:
-        figure = draw_progress(results, title, names, UNITS[args.experiment])
-        save_figure(figure, out / title)
+    out = options.out or options.results / "figures"
+    title = options.experiment + ending
+    if options.experiment in UNITS:
+        figures = {title: draw_progress(results, title, names, UNITS[options.experiment])}
     else:
-        save_figure(draw_training(results, title, names), out / f"{title}_training")
-        save_figure(draw_tolerance(results, title, names), out / f"{title}_levels")
+        figures = {
+            f"{title}_training": draw_training(results, title, names),
+            f"{title}_levels": draw_tolerance(results, title, names),
+        }
+    for name, figure in figures.items():
+        save_figure(figure, out / name, pdf=options.pdf)
     print(f"{title}: {', '.join(names)} compared in {out}")
 
 

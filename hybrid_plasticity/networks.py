@@ -9,7 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, Rule
+from hybrid_plasticity.checks import check_network, check_word
+from hybrid_plasticity.layer import PlasticLayer, Rule
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.precision import without_autocast
+from hybrid_plasticity.trace import Hebbian
 
 Encoding = Literal["intensity", "bernoulli"]
 
@@ -41,13 +45,23 @@ class PlasticNetwork(nn.Module):
         return [m for m in self.modules() if isinstance(m, PlasticLayer) and m.rule != "gp"]
 
     def local_parameters(self) -> list[nn.Parameter]:
-        """What the second optimiser learns: alpha, beta and eta of every layer."""
+        """What the second optimizer learns: alpha, beta and eta of every layer."""
         return [value for layer in self.plastic_layers() for value in layer.local_parameters()]
 
     def global_parameters(self) -> list[nn.Parameter]:
-        """What the first optimiser learns: everything else, in the order of definition."""
+        """What the first optimizer learns: everything else, in the order of definition."""
         local = {id(value) for value in self.local_parameters()}
         return [p for p in self.parameters() if p.requires_grad and id(p) not in local]
+
+    def check_finite(self) -> None:
+        """Look whether all parameters and traces are finite; call it once an epoch.
+
+        A trace keeps a NaN that an input gave it for good, and the loss may stay finite.
+
+        Raises:
+            NotFiniteError: one is not; it is named.
+        """
+        check_network(self)
 
     @contextmanager
     def traces(self, frozen: bool = False) -> Iterator[Callable[[], None]]:
@@ -95,6 +109,9 @@ class FullyConnected(PlasticNetwork):
             without a gradient; the output layer is "hp".
         encoding: the input at every step: the pixel's intensity, or a spike with that probability.
         ceiling: outputs end there.
+
+    Raises:
+        ValueError: rule or encoding is none of the words above.
     """
 
     def __init__(
@@ -109,6 +126,8 @@ class FullyConnected(PlasticNetwork):
         ceiling: float = 1.1,
     ) -> None:
         super().__init__()
+        check_word("rule", rule, Rule)
+        check_word("encoding", encoding, Encoding)
         self.tau_w, self.steps, self.rule = tau_w, steps, rule
         self.encoding, self.ceiling = encoding, ceiling
         last = "hp" if rule == "lp" else rule
@@ -134,6 +153,7 @@ class FullyConnected(PlasticNetwork):
                     value = layer.get_parameter(name)
                     value.copy_(spread * torch.rand(value.shape))
 
+    @without_autocast
     def forward(self, images: Float[Tensor, "batch *pixels"]) -> Response:
         """Show a batch for `steps` steps; the traces go on from the batch before."""
         factors = [attenuation(t, self.tau_w) for t in range(self.steps)]

@@ -24,9 +24,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hybrid_plasticity.convolutional import Classifier
+from hybrid_plasticity.classification.network import Classifier
+from hybrid_plasticity.layer import PlasticLayer, State
 from hybrid_plasticity.networks import FullyConnected, Response
-from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, State, spike
+from hybrid_plasticity.neuron import Neuron, spike
+from hybrid_plasticity.trace import Hebbian
 from shared.errors import UserError
 
 # What the models pass on: published programs take modules, too, from `from model_hp import *`.
@@ -72,7 +74,7 @@ def lr_scheduler(
 
 
 def act_fun(input: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Spikes: 1 where the potential less the threshold is above 0; see `plastic.spike`."""
+    """Spikes: 1 where the potential less the threshold is above 0; see `neuron.spike`."""
     return spike(input, 0.0, LENS)
 
 
@@ -152,11 +154,11 @@ class Updates:
         Returns:
             Potentials, spikes and the trace after the step.
         """
-        current = fc(inputs) + alpha * (inputs @ hebb)
+        trace = self.hebbian.begin(hebb, self.hebbian.drive(beta))
+        current = fc(inputs) + alpha * trace.recall(inputs, 1.0)
         mem, spike = self.neuron.integrate(current, mem, spike)
-        drive = beta.clamp(min=0) if self.hebbian.drive_at_least_zero else beta
         post = self.hebbian.activity(mem, self.neuron.theta, eta)
-        return mem, spike, self.hebbian.updated(hebb, inputs * drive, post)
+        return mem, spike, trace.learn(inputs, 1.0, post).matrix()
 
 
 def published_name(own: str) -> str | None:
@@ -236,7 +238,7 @@ class PublishedModel(nn.Module):
         return torch.zeros_like(first.T), torch.zeros_like(second.T)
 
     def parameter_split(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Weights and biases; and all else, which the second optimiser learns."""
+        """Weights and biases; and all else, which the second optimizer learns."""
         weights = {id(p) for p in self.network.parameters()}
         weights -= {id(p) for layer in self.network.plastic_layers() for p in constants(layer)}
         base = [p for p in self.parameters() if id(p) in weights]
@@ -309,7 +311,7 @@ class PublishedFullyConnected(PublishedModel):
     def draw_constants(self, spread: float) -> None:
         """Initial alpha, beta and eta uniform in [0, spread), gamma in [0, 1), of both layers.
 
-        In the published order from torch's global generator: behind the weights' draws, a seed
+        In the published order from torch's global generator: after the weights' draws, a seed
         gives the published initial values.
         """
         for name in ("alpha", "eta", "gamma", "beta"):

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hybrid_plasticity.layer import PlasticLayer
 from hybrid_plasticity.networks import FullyConnected, Response
-from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, spike
+from hybrid_plasticity.neuron import Neuron, spike
+from hybrid_plasticity.trace import Hebbian
 
 
 def updated_trace(

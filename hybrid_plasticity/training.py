@@ -1,26 +1,30 @@
 """Training and testing, the same for every program of the paper."""
 
 import math
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, TypeVar
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from hybrid_plasticity.checks import check_inputs, check_network, check_word
+from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.networks import PlasticNetwork, Response
-from hybrid_plasticity.plastic import Rule
 from shared.errors import UserError
 from shared.run import progress
+from shared.tensors import Samples, one_hot_like, random_order
 
 Protocol = Literal["published", "frozen", "single", "carried"]
+
+L = TypeVar("L", bound=torch.optim.Optimizer)
 
 CHECK_EVERY = 50  # steps between looks at the losses; each look makes a GPU wait
 
 
 def check_loss(loss: float, step: int, rule: Rule) -> None:
-    """Stop a run whose loss is no number any more.
+    """Stop a run whose loss is no longer a number.
 
     Args:
         loss: the loss of a training step.
@@ -86,27 +90,57 @@ def squared_error(
     output: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
     """Mean squared difference of outputs and one-hot labels."""
-    return functional.mse_loss(output, functional.one_hot(labels, output.shape[1]).to(output))
+    return functional.mse_loss(output, one_hot_like(labels, output))
 
 
-def optimisers(
+def following(optimizer: L) -> L:
+    """An optimizer whose moments go where its parameters go.
+
+    torch leaves them behind where a network is moved or converted after a step (`.to(device)`,
+    `.double()`), and the next step fails.
+    """
+    optimizer.register_step_pre_hook(_follow)
+    return optimizer
+
+
+def adam(parameters: Iterable[Tensor], lr: float, eps: float = 1e-8) -> torch.optim.Adam:
+    """Adam, `following` its parameters.
+
+    Args:
+        parameters: what it learns.
+        lr: step size.
+        eps: added to the root of the second moment.
+    """
+    return following(torch.optim.Adam(parameters, lr=lr, eps=eps, fused=True))
+
+
+def _follow(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Bring an optimizer's state to the devices and number formats of its parameters."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor):  # "step" counts, in a format of its own
+                kind = value.dtype if name == "step" else parameter.dtype
+                state[name] = value.to(parameter.device, kind)
+
+
+def optimizers(
     model: PlasticNetwork, lr: float, lr_local: float
 ) -> dict[str, torch.optim.Optimizer]:
-    """Adam on the weights, and Adam on alpha, beta and eta where there are any; by role."""
-    made: dict[str, torch.optim.Optimizer] = {
-        "optimiser": torch.optim.Adam(model.global_parameters(), lr=lr, fused=True)
-    }
+    """Adam on the weights, and Adam on alpha, beta and eta, if any; by role."""
+    made: dict[str, torch.optim.Optimizer] = {"optimizer": adam(model.global_parameters(), lr)}
     if local := model.local_parameters():
-        made["local_optimiser"] = torch.optim.Adam(local, lr=lr_local, fused=True)
+        made["local_optimizer"] = adam(local, lr_local)
     return made
 
 
-def generators(device: torch.device) -> dict[str, torch.Generator]:
-    """The random generators that a run draws from, for its checkpoints."""
-    found = {"generator": torch.default_generator}
-    if device.type == "cuda":
-        found["cuda_generator"] = torch.cuda.default_generators[device.index or 0]
-    return found
+def step_of(learners: Mapping[str, torch.optim.Optimizer]) -> Callable[[], None]:
+    """A step of all optimizers, one after the other."""
+
+    def step() -> None:
+        for learner in learners.values():
+            learner.step()
+
+    return step
 
 
 def _unchanged(images: Tensor) -> Tensor:
@@ -115,8 +149,7 @@ def _unchanged(images: Tensor) -> Tensor:
 
 def train_epoch(
     model: PlasticNetwork,
-    images: Shaped[Tensor, "n *pixels"],
-    labels: Int[Tensor, " n"],
+    samples: Samples,
     batch_size: int,
     step: Callable[[], None],
     rule: Rule,
@@ -126,11 +159,10 @@ def train_epoch(
 
     Args:
         model: the network.
-        images: inputs, in [0, 1] once `shown` has seen them.
-        labels: their classes.
-        batch_size: samples a step; an incomplete last batch is left out, since the trace is a mean
-            over the batch.
-        step: what the optimisers do once the gradients are there; the gradients are new each time.
+        samples: inputs, in [0, 1] once `shown` has seen them, and classes.
+        batch_size: samples per step; an incomplete last batch is left out, since the trace is a
+            mean over the batch.
+        step: what the optimizers do once the gradients are there; the gradients are new each time.
         rule: for messages.
         shown: makes of a batch of images what the network is given; by default nothing.
 
@@ -139,31 +171,34 @@ def train_epoch(
         a hidden neuron in a presentation.
 
     Raises:
-        UserError: the loss is no number any more.
+        UserError: the loss is no longer a number; a sample, a parameter or a trace holds NaN or an
+            infinite number.
     """
+    check_inputs(samples.inputs)
     model.train()
-    order = torch.randperm(len(labels)).to(labels.device)
-    batches = [batch for batch in torch.split(order, batch_size) if len(batch) == batch_size]
+    order = random_order(len(samples), samples.device)
+    batches = samples.batches(batch_size, order, drop_last=True)
     watch = LossWatch(rule)
-    seen = torch.zeros(2, dtype=torch.float64, device=labels.device)
-    for batch in progress(batches, len(batches), "train"):
-        response: Response = model(shown(images[batch]))
-        loss = squared_error(response.output, labels[batch])
+    seen = torch.zeros(2, dtype=torch.float64, device=samples.device)
+    for x, labels in progress(batches, len(batches), "train"):
+        response: Response = model(shown(x))
+        loss = squared_error(response.output, labels)
         model.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         step()
         watch.add(loss)
-        right = (response.output.argmax(1) == labels[batch]).double().mean()
+        right = (response.output.argmax(1) == labels).double().mean()
         seen += torch.stack([right, response.spike_counts[-2].mean().double()])
     right, spikes = (seen / len(batches)).tolist()
-    return {"train_loss": watch.mean(), "train_accuracy": right, "train_spikes": spikes}
+    loss_mean = watch.mean()  # a loss that is no number says more of the cause
+    check_network(model)
+    return {"train_loss": loss_mean, "train_accuracy": right, "train_spikes": spikes}
 
 
 @torch.no_grad()
 def evaluate(
     model: PlasticNetwork,
-    images: Shaped[Tensor, "n *pixels"],
-    labels: Int[Tensor, " n"],
+    samples: Samples,
     batch_size: int,
     protocol: Protocol = "published",
     shown: Callable[[Tensor], Tensor] = _unchanged,
@@ -172,9 +207,8 @@ def evaluate(
 
     Args:
         model: the network.
-        images: inputs.
-        labels: their classes.
-        batch_size: samples a batch, which the trace is a mean over; "single" takes one.
+        samples: inputs and classes.
+        batch_size: samples per batch, which the trace is a mean over; "single" takes one.
         protocol: what the trace does. "published": every batch, as large as in training, starts
             from the trace that training left, which then moves in its presentation; "single": the
             same with batches of one sample; "carried": a batch starts from the trace that the
@@ -184,13 +218,19 @@ def evaluate(
     Returns:
         accuracy: share of right decisions; spikes: mean number of spikes of a hidden neuron in a
         presentation; steps: mean number of time steps of a presentation.
+
+    Raises:
+        ValueError: the protocol is none of these.
+        NotFiniteError: a sample, a parameter or a trace holds NaN or an infinite number.
     """
+    check_word("protocol", protocol, Protocol)
+    check_inputs(samples.inputs)
+    check_network(model)
     model.eval()
-    size = 1 if protocol == "single" else batch_size
-    seen = torch.zeros(3, dtype=torch.float64, device=labels.device)
+    batches = samples.batches(1 if protocol == "single" else batch_size)
+    seen = torch.zeros(3, dtype=torch.float64, device=samples.device)
     with model.traces(frozen=protocol == "frozen") as start_again:
-        pairs = zip(torch.split(images, size), torch.split(labels, size), strict=True)
-        for x, y in progress(pairs, -(-len(labels) // size), protocol):
+        for x, y in progress(batches, len(batches), protocol):
             if protocol != "carried":
                 start_again()
             response: Response = model(shown(x))
@@ -198,5 +238,5 @@ def evaluate(
             spikes = response.spike_counts[-2].mean() * len(y)
             steps = torch.full_like(spikes, response.steps * len(y))
             seen += torch.stack([right.double(), spikes.double(), steps.double()])
-    accuracy, spikes_, steps_ = (seen / len(labels)).tolist()
+    accuracy, spikes_, steps_ = (seen / len(samples)).tolist()
     return {"accuracy": accuracy, "spikes": spikes_, "steps": steps_}

@@ -5,10 +5,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from hybrid_plasticity.checks import check_word
 from shared.errors import UserError
 
 HELD_OUT = 100  # characters that no training sees
@@ -22,7 +22,7 @@ class Plan(NamedTuple):
     """What n episodes ask, without the drawings that show it.
 
     Attributes:
-        character: of each labelled sample in its random order, then of the query [steps, n].
+        character: of each labeled sample in its random order, then of the query [steps, n].
         way: their labels [steps, n]; the last row is the answers.
         shot: which of a character's samples each is; the query's is `shots` [steps, n].
     """
@@ -37,10 +37,10 @@ class Plan(NamedTuple):
 
 
 class Episodes(NamedTuple):
-    """n episodes: in each, ways * shots labelled samples in random order, then the query.
+    """n episodes: in each, ways * shots labeled samples in random order, then the query.
 
     Attributes:
-        images: standardised [steps, n, 1, height, width]: ink is -3.38, paper 0.30; steps = ways *
+        images: standardized [steps, n, 1, height, width]: ink is -3.38, paper 0.30; steps = ways *
             shots + 1.
         labels: the samples' labels, one-hot; 0 for the query [steps, n, ways].
         target: the query's label, one-hot [n, ways].
@@ -57,31 +57,29 @@ class Episodes(NamedTuple):
         )
 
 
-def shrunk(
-    drawing: UInt8[NDArray[np.uint8], "height width"], size: int
-) -> UInt8[NDArray[np.uint8], "size size"]:
-    """A drawing of grey values at another size: bilinear, over the area that a pixel covers.
+def shrunk(drawing: UInt8[np.ndarray, "height width"], size: int) -> UInt8[np.ndarray, "size size"]:
+    """A drawing of gray values at another size: bilinear, over the area that a pixel covers.
 
-    That is torchvision's `Resize` of a PIL image, rounded to 256 grey values after each axis.
+    That is torchvision's `Resize` of a PIL image, rounded to 256 gray values after each axis.
     """
     small = Image.fromarray(drawing).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(small, np.uint8)
 
 
 def resized(
-    ink: UInt8[NDArray[np.uint8], "characters drawings height width"], size: int
-) -> UInt8[NDArray[np.uint8], "characters drawings size size"]:
-    """Drawings of 0 and 1, 1 for ink, as grey values of that size; paper is 255."""
+    ink: UInt8[np.ndarray, "characters drawings height width"], size: int
+) -> UInt8[np.ndarray, "characters drawings size size"]:
+    """Drawings of 0 and 1, 1 for ink, as gray values of that size; paper is 255."""
     small = np.empty((*ink.shape[:2], size, size), np.uint8)
     for place in np.ndindex(ink.shape[:2]):
         small[place] = shrunk(np.where(ink[place], 0, 255).astype(np.uint8), size)
     return small
 
 
-def standardised(
+def standardized(
     pixels: UInt8[Tensor, "..."], dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "..."]:
-    """Grey values as the network sees them: (pixel / 255 - 0.9195) / 0.2721."""
+    """Gray values as the network sees them: (pixel / 255 - 0.9195) / 0.2721."""
     return pixels.to(dtype).div_(255).sub_(MEAN).div_(DEVIATION)
 
 
@@ -90,8 +88,8 @@ class Characters:
 
     Args:
         pixels: uint8 [characters, drawings, height, width], on the device; paper is 255.
-        ways: characters an episode.
-        shots: labelled samples of each of them.
+        ways: characters per episode.
+        shots: labeled samples of each of them.
         draw: "independent" draws every image of a character from all its drawings, so that the
             query may be one of the samples, once in as many episodes as there are drawings at one
             shot; "distinct" shows no drawing twice in an episode.
@@ -99,6 +97,7 @@ class Characters:
 
     Raises:
         UserError: there are fewer characters than ways, or fewer drawings than shots and a query.
+        ValueError: draw is neither word.
     """
 
     def __init__(
@@ -109,6 +108,7 @@ class Characters:
         draw: Draw = "independent",
         mirrored: float = 0.0,
     ) -> None:
+        check_word("draw", draw, Draw)
         characters, drawings = pixels.shape[:2]
         if not 2 <= ways <= characters:
             raise UserError(
@@ -136,7 +136,7 @@ class Characters:
         """Random drawings for what a plan asks, float32."""
         drawing = self._drawings(plan, generator)
         mirror = torch.rand(drawing.shape, generator=generator) < self.mirrored
-        images = standardised(self._images(plan.character, drawing, mirror))
+        images = standardized(self._images(plan.character, drawing, mirror))
         labels = torch.eye(self.ways, device=images.device)[plan.way.to(images.device)]
         target = labels[-1].clone()
         labels[-1] = 0

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from hybrid_plasticity.few_shot_learning.network import LARGEST_ETA
+from hybrid_plasticity.figures import plot_values
+from shared.figures import BLACK, GRAY, RULES, legend_beside, legend_of_all, plot_columns
 
 ENDS = ("_low_95", "_high_95")
 
@@ -21,35 +23,34 @@ def draw_learning(
     """Accuracy on characters never trained on, and losses, over training iterations.
 
     Args:
-        rows: the run's metrics, a dict an epoch.
-        final: test_accuracy_last of the last test, and the ends of its 95 % interval behind
+        rows: the run's metrics, a mapping per epoch.
+        final: test_accuracy_last of the last test, and the ends of its 95 % interval under
             test_accuracy_last_low_95 and test_accuracy_last_high_95, in [0, 1].
         chance: accuracy of a guess.
         title: of the figure.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-
-    def column(name: str) -> np.ndarray:
-        return np.array([row[name] for row in rows])
-
-    iterations = column("iterations")
-    low, high = (100 * column(f"test_accuracy{end}") for end in ENDS)
-    left.plot(iterations, 100 * column("test_accuracy"), marker=".", label="test episodes")
-    left.fill_between(iterations, low, high, alpha=0.2, label="95 % interval")
-    last, bottom, top = (100 * final[f"test_accuracy_last{end}"] for end in ("", *ENDS))
-    reach = [[last - bottom], [top - last]]
-    left.errorbar(iterations[-1], last, reach, fmt="ok", capsize=3, label="last test")
-    left.axhline(100 * chance, color="grey", linestyle=":", label="chance")
-    left.set(xlabel="training iterations", ylabel="accuracy (%)", ylim=(0, 102), title=title)
-    left.legend(fontsize=7)
-    for name in ("train", "validation"):
-        if f"{name}_loss" not in rows[0]:  # under "gp" nothing is validated
-            continue
-        right.plot(iterations, column(f"{name}_loss"), marker=".", label=f"{name} tasks")
-    right.set(xlabel="training iterations", ylabel="binary cross-entropy", title="loss")
-    right.legend(fontsize=7)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.4), layout="constrained")
+    rows = [{**row, "iterations": row["iterations"] / 1000} for row in rows]
+    x, over = "iterations", "thousand training iterations"
+    seen = {"test_accuracy": "test"}
+    plot_columns(left, rows, seen, "accuracy (%)", factor=100, x=x, over=over)
+    if len(rows) > 1:
+        iterations = [row["iterations"] for row in rows]
+        low, high = (100 * np.array([row[f"test_accuracy{end}"] for row in rows]) for end in ENDS)
+        color = RULES["test"].color
+        left.fill_between(iterations, low, high, color=color, alpha=0.2, label="95 % interval")
+        last, bottom, top = (100 * final[f"test_accuracy_last{end}"] for end in ("", *ENDS))
+        reach = [[last - bottom], [top - last]]
+        left.errorbar(
+            iterations[-1], last, reach, fmt="o", color=BLACK, capsize=3, label="last test"
+        )
+        left.axhline(100 * chance, color=GRAY, linestyle=":", label="chance")
+        left.set(ylim=(0, 102))
+    losses = {"train_loss": "train tasks", "validation_loss": "validation tasks"}
+    plot_columns(right, rows, losses, "binary cross-entropy (nats)", x=x, over=over)
     for axes in (left, right):
-        axes.grid(alpha=0.3)
+        legend_beside(axes)
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
@@ -61,22 +62,22 @@ def draw_local(before: Mapping[str, Tensor], after: Mapping[str, Tensor], title:
         after: its state now.
         title: of the figure.
     """
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
-    values = {
-        label: {name: state[name].flatten().cpu().numpy() for name in ("alpha", "beta", "eta")}
-        for label, state in (("before", before), ("after", after))
+    figure, axes = plt.subplots(1, 3, figsize=(11.5, 3), layout="constrained")
+    words = {
+        "alpha": "alpha, share of the slow weight",
+        "beta": "beta, offset of the growth",
+        "eta": "eta, rate of the trace",
     }
-    every = np.concatenate([value["alpha"] for value in values.values()])
-    bins = np.linspace(every.min(), every.max(), 41)
-    for shift, (label, value) in zip((-0.2, 0.2), values.items(), strict=True):
-        left.hist(value["alpha"], bins=bins, histtype="step", label=label)
-        middle.bar(np.arange(len(value["beta"])) + shift, value["beta"], width=0.4, label=label)
-        right.bar(label, value["eta"][0])
-    left.set(xlabel="alpha: share of the slow weight", ylabel="synapses")
-    middle.set(xlabel="output neuron", ylabel="beta: offset")
-    right.set(ylabel="eta: rate of the trace")
-    right.axhline(LARGEST_ETA, color="grey", linestyle=":", label="no effect above")
-    for axes in (left, middle, right):
-        axes.legend(fontsize=7)
+    for plot, (name, label) in zip(axes, words.items(), strict=True):
+        values = {
+            when: state[name].flatten().cpu().numpy()
+            for when, state in (("before training", before), ("after training", after))
+        }
+        plot_values(plot, values, label)
+    axes[0].set(ylabel="synapses")
+    axes[1].set(xlabel="output neuron")
+    axes[2].axhline(LARGEST_ETA, color=GRAY, linestyle=":", label="no effect above")
+    axes[2].set(xlabel="", xticks=[])
+    legend_of_all(figure)
     figure.suptitle(title, fontsize=10)
     return figure

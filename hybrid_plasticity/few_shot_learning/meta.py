@@ -22,6 +22,7 @@ from torch import Tensor
 
 from hybrid_plasticity.few_shot_learning.episodes import Episodes
 from hybrid_plasticity.few_shot_learning.network import HybridNet, loss_of
+from hybrid_plasticity.training import adam
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Settings:
     """What the paper fixes.
 
     Attributes:
-        tasks: training tasks an iteration.
+        tasks: training tasks per iteration.
         lr, lr_meta: step sizes of Adam on the weights, and on alpha, beta and eta.
         eps: Adam's, of both.
         decay_every, decay: both step sizes are multiplied by decay every so many iterations.
@@ -70,7 +71,7 @@ def gradients(loss: Float[Tensor, ""], parameters: Sequence[Tensor]) -> list[Ten
 
 
 class Trainer:
-    """The two optimisers and their schedules.
+    """The two optimizers and their schedules.
 
     Args:
         network: what is trained.
@@ -80,27 +81,27 @@ class Trainer:
     def __init__(self, network: HybridNet, settings: Settings) -> None:
         self.network, self.settings = network, settings
         self.weights, self.local = network.global_parameters(), network.local_parameters()
-        self.optimiser, self.local_optimiser = (
-            torch.optim.Adam(values, lr=lr, eps=settings.eps, fused=True)
+        self.optimizer, self.local_optimizer = (
+            adam(values, lr, settings.eps)
             for values, lr in ((self.weights, settings.lr), (self.local, settings.lr_meta))
         )
         self.schedules = [
-            torch.optim.lr_scheduler.StepLR(optimiser, settings.decay_every, settings.decay)
-            for optimiser in (self.optimiser, self.local_optimiser)
+            torch.optim.lr_scheduler.StepLR(optimizer, settings.decay_every, settings.decay)
+            for optimizer in (self.optimizer, self.local_optimizer)
         ]
 
     def parts(self) -> dict[str, object]:
         """What a checkpoint holds."""
         return {
             "network": self.network,
-            "optimiser": self.optimiser,
-            "local_optimiser": self.local_optimiser,
+            "optimizer": self.optimizer,
+            "local_optimizer": self.local_optimizer,
             "schedule": self.schedules[0],
             "local_schedule": self.schedules[1],
         }
 
     def kinds(self) -> tuple[str, ...]:
-        """Tasks that teach something: "train" and, but for "gp", "validation"."""
+        """Tasks that teach something: "train" and, except under "gp", "validation"."""
         return ("train", "validation") if self.network.rule == "hp" else ("train",)
 
     def iteration(self, training: Episodes, validation: Episodes) -> dict[str, Float[Tensor, ""]]:
@@ -112,7 +113,7 @@ class Trainer:
             validation: those of the validation task; not looked at under "gp".
 
         Returns:
-            "train", the mean loss of the training tasks, each before its step, and but for "gp"
+            "train", the mean loss of the training tasks, each before its step; except under "gp",
             "validation", the loss of the validation task.
         """
         n = len(training.target) // self.settings.tasks
@@ -129,7 +130,7 @@ class Trainer:
         loss = loss_of(self.network(task.images, task.labels).output, task.target)
         for value, grad in zip(self.weights, gradients(loss, self.weights), strict=True):
             value.grad = grad
-        self.optimiser.step()
+        self.optimizer.step()
         return loss.detach()
 
     def learn_to_learn(self, train: Episodes, validation: Episodes) -> Float[Tensor, ""]:
@@ -143,7 +144,7 @@ class Trainer:
             bounded = change.clamp(-self.settings.limit, self.settings.limit)
             value.grad = grad - self.settings.hessian * bounded
         torch.nn.utils.clip_grad_norm_(self.local, self.settings.limit)
-        self.local_optimiser.step()
+        self.local_optimizer.step()
         return loss.detach()
 
     def hessian_product(self, train: Episodes, direction: Sequence[Tensor]) -> list[Tensor]:
@@ -151,7 +152,7 @@ class Trainer:
 
         Args:
             train: a training task.
-            direction: a tensor a weight.
+            direction: one tensor per weight.
 
         Returns:
             A tensor for each of alpha, beta and eta. The weights are given back bit for bit.
@@ -159,7 +160,7 @@ class Trainer:
 
         def loss() -> Tensor:
             with torch.no_grad():
-                # The meta parameters act behind the convolutions: no gradient goes through these.
+                # The meta parameters act after the convolutions: no gradient goes through these.
                 z = self.network.features(train.images)
             return loss_of(self.network.classify(z, train.labels).output, train.target)
 

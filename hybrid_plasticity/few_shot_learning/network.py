@@ -1,4 +1,4 @@
-"""The few-shot network: four convolutions, then one plastic layer that meets a sample a step.
+"""The few-shot network: four convolutions, then one plastic layer that meets one sample per step.
 
 An episode shows `ways` characters, `shots` drawings each, with their labels, then a query without:
 
@@ -18,14 +18,18 @@ and all g are matrix products taken beforehand, for all episodes at once.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hybrid_plasticity.plastic import Rule, spike
+from hybrid_plasticity.checks import check_word
+from hybrid_plasticity.neuron import spike
+from hybrid_plasticity.precision import without_autocast
+
+Rule = Literal["hp", "gp"]
 
 THETA, LENS = 0.5, 0.5
 DECAY, TRACE_DECAY = 0.2, 0.99
@@ -52,8 +56,14 @@ class HybridNet(nn.Module):
 
     Args:
         rule: "hp", or "gp": the trace stays 0.
-        ways: characters an episode.
+        ways: characters per episode.
         channels: of the four convolutions.
+
+    Raises:
+        ValueError: the rule is neither.
+
+    The trace is the one above and no other: its closed form is what the network computes. Another
+    one is stated in `classify` and `trace`, and in `reference.plastic_step`.
 
     Attributes:
         conv1, conv2, conv3, conv4: 3 x 3, stride 2, padding 1.
@@ -65,6 +75,7 @@ class HybridNet(nn.Module):
 
     def __init__(self, rule: Rule, ways: int = 5, channels: Sequence[int] = CHANNELS) -> None:
         super().__init__()
+        check_word("rule", rule, Rule)
         self.rule = rule
 
         def convolution(n_in: int, n_out: int) -> nn.Conv2d:
@@ -95,7 +106,7 @@ class HybridNet(nn.Module):
         """Meet the samples of n episodes one after another.
 
         Args:
-            images: the labelled samples, then the query.
+            images: the labeled samples, then the query.
             labels: one-hot, 0 for the query.
         """
         return self.classify(self.features(images), labels)
@@ -109,11 +120,12 @@ class HybridNet(nn.Module):
             z = convolution(z).tanh_()  # in place: no backward pass needs what went in
         return z.reshape(*images.shape[:2], -1)
 
+    @without_autocast
     def classify(
         self, z: Float[Tensor, "steps n features"], labels: Float[Tensor, "steps n ways"]
     ) -> Answer:
         """The plastic layer alone, on the convolutions' output."""
-        steps = len(z)
+        steps, z = len(z), z.to(self.alpha.dtype)  # autocast may have made it a shorter format
         currents = z @ (self.alpha * self.fc1.weight.T) + LABEL_STRENGTH * labels
         recalled = self._recalled(z) if self.rule == "hp" else None
         potential, post = currents[0], []

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.optim import lr_scheduler
 from torchvision import transforms
 
+from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.few_shot_learning.episodes import (
     HELD_OUT,
     MIRRORED,
@@ -39,10 +40,10 @@ from hybrid_plasticity.few_shot_learning.network import (
     THETA,
     TRACE_DECAY,
     HybridNet,
+    Rule,
 )
 from hybrid_plasticity.few_shot_learning.program import EPOCH, EPOCHS, SETTINGS
 from hybrid_plasticity.few_shot_learning.reference import plastic_step
-from hybrid_plasticity.plastic import Rule
 from hybrid_plasticity.published import ActFun, act_fun, device, setup_seed
 
 # Constants by the published names.
@@ -75,7 +76,7 @@ class PublishedNet(HybridNet):
 
     Attributes:
         weights, meta: what `parameter_split` gave; empty before.
-        nbclasses: characters an episode.
+        nbclasses: characters per episode.
     """
 
     def __init__(self, rule: Rule, channels: Sequence[int] = CHANNELS) -> None:
@@ -89,7 +90,7 @@ class PublishedNet(HybridNet):
         return torch.zeros_like(self.alpha)
 
     def parameter_split(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """The weights; and alpha, beta and eta, which the second optimiser learns."""
+        """The weights; and alpha, beta and eta, which the second optimizer learns."""
         self.weights, self.meta = self.global_parameters(), self.local_parameters()
         return self.weights, self.meta
 
@@ -102,7 +103,7 @@ class PublishedNet(HybridNet):
         """Meet the samples of an episode one after another.
 
         Args:
-            inputs: standardised images of the labelled samples, then of the query.
+            inputs: standardized images of the labeled samples, then of the query.
             labels: one-hot, 0 for the query.
             hebb: is not read: a trace starts at 0 in every episode.
 
@@ -148,9 +149,13 @@ class PlasticUpdate:
 
     Args:
         rule: "hp", or "gp": the trace stays as it is.
+
+    Raises:
+        ValueError: the rule is neither.
     """
 
     def __init__(self, rule: Rule) -> None:
+        check_word("rule", rule, Rule)
         self.rule = rule
 
     def mem_update_plastic(
@@ -197,7 +202,7 @@ def _plan(characters: int, first: int) -> Plan:
     return plan._replace(character=plan.character + first)
 
 
-def _grey(drawing: ArrayLike) -> NDArray[np.uint8]:
+def _gray(drawing: ArrayLike) -> NDArray[np.uint8]:
     pixels = np.asarray(drawing)
     return pixels if pixels.dtype == np.uint8 else np.rint(255 * pixels).astype(np.uint8)
 
@@ -208,7 +213,7 @@ def _shown(task_set: Drawings, plan: Plan, mirrored: float) -> tuple[Tensor, Ten
     for number in plan.character[:, 0].tolist():
         drawings = task_set[number]
         drawing = drawings[int(torch.randint(len(drawings), ()))]
-        shown.append(shrunk(_grey(drawing), imgsize))
+        shown.append(shrunk(_gray(drawing), imgsize))
     steps = torch.arange(len(shown))[:, None]
     # Each step's image is the only drawing of a character of its own; it takes two to be some.
     pixels = torch.from_numpy(np.stack(shown))[:, None].expand(-1, 2, -1, -1)

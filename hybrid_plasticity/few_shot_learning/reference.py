@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from hybrid_plasticity.few_shot_learning.network import HybridNet
-from hybrid_plasticity.plastic import Rule, spike
+from hybrid_plasticity.checks import check_word
+from hybrid_plasticity.few_shot_learning.network import HybridNet, Rule
+from hybrid_plasticity.neuron import spike
 
 
 def plastic_step(
@@ -36,7 +37,11 @@ def plastic_step(
 
     Returns:
         Potentials, spikes and trace after it.
+
+    Raises:
+        ValueError: the rule is neither.
     """
+    check_word("rule", rule, Rule)
     alpha, beta, eta = (parameters[name] for name in ("alpha", "beta", "eta"))
     current = z @ (alpha * parameters["fc1.weight"].T + (1 - alpha) * hebb) + 10 * label
     potential = 0.2 * potential * (1 - spikes) + current
@@ -57,7 +62,7 @@ def episode(
     Args:
         rule: "hp" or "gp".
         parameters: of `HybridNet`, by name.
-        images: the labelled samples, then the query.
+        images: the labeled samples, then the query.
         labels: one-hot, 0 for the query.
 
     Returns:

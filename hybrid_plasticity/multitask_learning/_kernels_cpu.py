@@ -125,10 +125,10 @@ def plastic_step(  # type: ignore[no-untyped-def]
     t, k, x, values, recalled, post, potential, spikes, correlation, inside, kept,
     start, column, alpha, beta, trace_decay, theta, decay,
 ):  # fmt: skip
-    """A step of a layer with a trace; arrays as in `fused._PlasticLayer`, beta one an entry.
+    """A step of a layer with a trace; arrays as in `fused._PlasticLayer`, beta one per entry.
 
-    recalled [n, batch]: product of the input with alpha times the whole trace, behind the first
-    step. Writes potential[:, t], spikes[:, t], kept[t], and behind the first step
+    recalled [n, batch]: product of the input with alpha times the whole trace, after the first
+    step. Writes potential[:, t], spikes[:, t], kept[t], and after the first step
     correlation[t - 1] and inside[t - 1].
     """
     now, before = min(t, x.shape[1] - 1), min(max(t - 1, 0), x.shape[1] - 1)
@@ -173,8 +173,8 @@ def plastic_step_gradient(  # type: ignore[no-untyped-def]
     """The gradient of `plastic_step`, taken from the last step to the first.
 
     carried [n, batch]: gradient of the potentials of step t + 1, becomes that of step t.
-    Writes to_product[:, t]; adds to to_values, to_alpha (a sum a neuron), to_beta (a sum an entry),
-    to_eta and, behind the first step, to to_post[:, t - 1]; sets to_dots[t - 1].
+    Writes to_product[:, t]; adds to to_values, to_alpha (one sum per neuron), to_beta (one per
+    entry), to_eta and, after the first step, to to_post[:, t - 1]; sets to_dots[t - 1].
     """
     steps = potential.shape[1]
     now, before = min(t, x.shape[1] - 1), min(max(t - 1, 0), x.shape[1] - 1)

@@ -16,9 +16,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.multitask_learning.masks import Mask
 from hybrid_plasticity.multitask_learning.network import Connection, TaskNetwork
-from hybrid_plasticity.multitask_learning.tasks import Images, Task
+from hybrid_plasticity.multitask_learning.tasks import Task
+from shared.tensors import Samples
 
 Kind = Literal["sample", "batch"]
 
@@ -44,6 +46,7 @@ class Penalty:
             fisher: diagonal of the Fisher information, a tensor for each weight matrix.
             weights: the matrices.
         """
+        self._follow(weights)
         for total, pull, own, weight in zip(self._fisher, self._pull, fisher, weights, strict=True):
             total += own
             pull += own * weight
@@ -51,10 +54,16 @@ class Penalty:
     @torch.no_grad()
     def add_gradient(self, weights: Sequence[nn.Parameter]) -> None:
         """Add the penalty's gradient to the weights' gradients."""
+        self._follow(weights)
         for weight, fisher, pull in zip(weights, self._fisher, self._pull, strict=True):
             assert weight.grad is not None
             weight.grad.addcmul_(fisher, weight, value=self._strength)
             weight.grad.sub_(pull, alpha=self._strength)
+
+    def _follow(self, weights: Sequence[Tensor]) -> None:
+        """Bring the sums to where the weights are, which may have been moved or converted."""
+        for sums in (self._fisher, self._pull):
+            sums[:] = [value.to(weight) for value, weight in zip(sums, weights, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
         """Both sums."""
@@ -83,7 +92,7 @@ def fisher_diagonal(
     network: TaskNetwork,
     task: Task,
     masked: bool,
-    images: Images,
+    samples: Samples,
     batch_size: int,
     kind: Kind,
 ) -> list[Tensor]:
@@ -93,20 +102,24 @@ def fisher_diagonal(
         network: without traces.
         task: whose permutation and masks count.
         masked: the network sees its weights through the masks; elsewhere F is then 0.
-        images: all of them are used, in order.
+        samples: pixels and classes; all of them are used, in order.
         batch_size: samples at a time.
         kind: "sample" takes the mean of the samples' squared gradients; "batch" squares the
             gradient of each batch's mean and divides their sum by the number of batches less one,
             as the published program does.
+
+    Raises:
+        ValueError: the kind is neither.
     """
+    check_word("kind", kind, Kind)
     totals = [torch.zeros_like(w, requires_grad=False) for w in network.weights()]
     masks = task.masks if masked else None
     take = _sample_squares if kind == "sample" else _batch_squares
-    for pixels, _ in images.batches(batch_size):
+    batches = samples.batches(batch_size)
+    for pixels, _ in batches:
         for total, squares in zip(totals, take(network, task.inputs(pixels), masks), strict=True):
             total += squares
-    n_batches = -(-len(images.labels) // batch_size)
-    divisor = len(images.labels) if kind == "sample" else max(n_batches - 1, 1)
+    divisor = len(samples) if kind == "sample" else max(len(batches) - 1, 1)
     return [total / divisor for total in totals]
 
 

@@ -11,7 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrid_plasticity.multitask_learning.masks import Mask, arrays, kernels
-from hybrid_plasticity.plastic import Hebbian, Neuron
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
+
+
+def is_the_papers(part: Neuron | Hebbian) -> bool:
+    """Whether the kernels compute what a neuron or a trace does.
+
+    They know a soft reset, and a free trace under tanh; a subclass may do anything.
+    """
+    if isinstance(part, Neuron):
+        return type(part) is Neuron and part.reset == "soft"
+    return type(part) is Hebbian and part == Hebbian(part.decay, part.scale)
 
 
 class Constants(NamedTuple):

@@ -10,9 +10,10 @@ from hybrid_plasticity.multitask_learning.ewc import Penalty
 from hybrid_plasticity.multitask_learning.masks import Mask
 from hybrid_plasticity.multitask_learning.network import Connection, Masked, TaskNetwork
 from hybrid_plasticity.multitask_learning.tasks import Task
+from hybrid_plasticity.training import adam
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8  # Adam's
-# So many steps behind its last gradient a weight has stopped: 0.9^400 of a step is below what
+# So many steps after its last gradient a weight has stopped: 0.9^400 of a step is below what
 # changes it, in float64 too.
 _SETTLED = 400
 
@@ -39,6 +40,8 @@ class MaskedLearner:
 
     def begin(self, task: Task) -> None:
         """Take up a task."""
+        for moments in (self._first, self._second):  # the network may have been moved or converted
+            moments[:] = [m.to(w) for m, w in zip(moments, self._weights, strict=True)]
         self._masks = task.masks
         self._values = [
             weight.detach().view(-1)[mask.flat].requires_grad_()
@@ -126,7 +129,7 @@ class DenseLearner:
         self, network: TaskNetwork, lr: float, masked: bool, penalty: Penalty | None
     ) -> None:
         self._network, self._masked, self._penalty = network, masked, penalty
-        self._adam = torch.optim.Adam(network.weights(), lr, _BETAS, _EPS, fused=True)
+        self._adam = adam(network.weights(), lr)
         self._task: Task | None = None
 
     def begin(self, task: Task) -> None:
@@ -148,7 +151,7 @@ class DenseLearner:
         self._adam.step()
 
     def end(self) -> None:
-        """Nothing is left to do behind a task."""
+        """Nothing is left to do after a task."""
 
     def state_dict(self) -> dict[str, Any]:
         """Adam's state."""

@@ -99,7 +99,7 @@ def arrays(*tensors: Tensor) -> tuple[NDArray[Any], ...]:
 
 
 def _starts(rows: Tensor, n: int) -> NDArray[np.int64]:
-    """Where the entries of each row start, and behind the last one where they end [n + 1]."""
+    """Where the entries of each row start, and after the last one where they end [n + 1]."""
     counts = np.bincount(rows.numpy(), minlength=n)
     starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return starts

@@ -16,17 +16,27 @@ Inside, activity lies transposed, [neurons, batch].
 """
 
 from collections.abc import Sequence
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrid_plasticity.multitask_learning.fused import Constants, fire, plastic_layer
+from hybrid_plasticity.checks import check_word
+from hybrid_plasticity.multitask_learning.fused import (
+    Constants,
+    fire,
+    is_the_papers,
+    plastic_layer,
+)
 from hybrid_plasticity.multitask_learning.masks import Mask
 from hybrid_plasticity.networks import attenuation
-from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
-from hybrid_plasticity.training import Protocol as TraceProtocol
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.precision import without_autocast
+from hybrid_plasticity.trace import Hebbian, Trace
+
+Rule = Literal["hp", "gp"]
+TraceProtocol = Literal["published", "frozen", "single"]
 
 
 class Connection(Protocol):
@@ -99,6 +109,12 @@ class BatchTrace:
         gram = (torch.cat(self._pre, 1) * self._beta).T @ x
         return connection.mask.product(x, kept) + torch.cat(self._post, 1) @ (self._alpha * gram)
 
+    def activity(
+        self, potential: Float[Tensor, "n_out batch"], theta: float, eta: Float[Tensor, "n_out 1"]
+    ) -> Float[Tensor, "n_out batch"]:
+        """The postsynaptic factor, of one neuron as of another."""
+        return self._hebbian.activity(potential, theta, eta)
+
     def learn(
         self, x: Float[Tensor, "n_in batch"], k: float, post: Float[Tensor, "n_out batch"]
     ) -> None:
@@ -116,7 +132,7 @@ class BatchTrace:
 
 
 class SampleTrace(BatchTrace):
-    """A trace a sample, as a batch of this sample alone would leave it; for all samples at once."""
+    """One trace per sample, as a batch of it alone would leave it; for all samples at once."""
 
     def product(self, x: Float[Tensor, "n_in batch"]) -> Float[Tensor, "n_out batch"]:
         """X (W m + alpha H (1 - m)), transposed, each sample with its own H."""
@@ -137,6 +153,49 @@ class SampleTrace(BatchTrace):
         self._post.append(k * self._hebbian.scale * post)
 
 
+class WholeTrace:
+    """A trace of any kind as a whole matrix, read outside of the mask.
+
+    `BatchTrace` and the CPU kernels never form that matrix, and know the paper's trace only.
+
+    Args:
+        hebbian: what the trace is made of.
+        connection: the layer's masked weights.
+        alpha: strength of the trace [1].
+        beta: drive of each presynaptic neuron [n_in, 1].
+    """
+
+    def __init__(
+        self,
+        hebbian: Hebbian,
+        connection: Masked,
+        alpha: Float[Tensor, " 1"],
+        beta: Float[Tensor, "n_in 1"],
+    ) -> None:
+        self._connection, self._alpha = connection, alpha
+        mask = connection.mask
+        self._hebbian = hebbian
+        self._inside = mask.filled(torch.ones_like(connection.values.detach())).T
+        self._trace: Trace = hebbian.begin(torch.zeros_like(self._inside), hebbian.drive(beta.T))
+
+    def product(self, x: Float[Tensor, "n_in batch"]) -> Float[Tensor, "n_out batch"]:
+        """X (W m + alpha H (1 - m)), transposed."""
+        recalled = self._trace.recall(x.T, 1.0) - x.T @ (self._trace.matrix() * self._inside)
+        return self._connection.product(x) + self._alpha * recalled.T
+
+    def activity(
+        self, potential: Float[Tensor, "n_out batch"], theta: float, eta: Float[Tensor, "n_out 1"]
+    ) -> Float[Tensor, "n_out batch"]:
+        """The postsynaptic factor."""
+        return self._hebbian.activity(potential.T, theta, eta.T).T
+
+    def learn(
+        self, x: Float[Tensor, "n_in batch"], k: float, post: Float[Tensor, "n_out batch"]
+    ) -> None:
+        """A step of the trace: the input was k x, the postsynaptic activity post."""
+        self._trace = self._trace.learn(x.T, k, post.T)
+
+
 class TaskLayer(nn.Module):
     """A spiking layer whose trace starts at 0 in every presentation.
 
@@ -146,14 +205,18 @@ class TaskLayer(nn.Module):
         rule: "hp", or "gp" for no trace.
 
     Attributes:
-        weight: Parameter [n_out, n_in], initialised as in `nn.Linear`.
+        weight: Parameter [n_out, n_in], initialized as in `nn.Linear`.
         alpha: strength of the trace, Parameter [1]; absent under "gp", as the next two.
         beta: drive of each presynaptic neuron, Parameter [1, n_in].
         eta: sliding threshold of each postsynaptic neuron, Parameter [1, n_out].
+
+    Raises:
+        ValueError: the rule is neither.
     """
 
     def __init__(self, n_in: int, n_out: int, rule: Rule) -> None:
         super().__init__()
+        check_word("rule", rule, Rule)
         self.rule = rule
         self.weight = nn.Linear(n_in, n_out, bias=False).weight
         if rule == "hp":
@@ -179,29 +242,45 @@ class TaskLayer(nn.Module):
 
         Returns:
             Spikes, and the last potentials.
+
+        Raises:
+            ValueError: the protocol is none of these.
         """
+        check_word("protocol", protocol, TraceProtocol)
+        on_cpu = x.device.type == "cpu" and is_the_papers(constants.neuron)
         if self.rule != "hp" or protocol == "frozen":
             drive = connection.product(x.flatten(1)).view(-1, *x.shape[1:])
-            if x.device.type == "cpu":
-                return fire(drive, constants)
-            return _steps(drive, constants)
+            return (fire if on_cpu else _steps)(drive, constants)
         assert isinstance(connection, Masked)
-        if protocol == "published" and x.device.type == "cpu":
+        if not is_the_papers(constants.hebbian):
+            return self._with_whole_traces(x, connection, constants, protocol)
+        if protocol == "published" and on_cpu:
             local = (self.alpha, self.beta, self.eta)
             return plastic_layer(x, connection.values, *local, connection.mask, constants)
         kind = SampleTrace if protocol == "single" else BatchTrace
         trace = kind(constants.hebbian, connection, self.alpha, self.beta.T)
         return _steps(x, constants, trace, self.eta.T)
 
+    def _with_whole_traces(
+        self, x: Tensor, connection: Masked, constants: Constants, protocol: TraceProtocol
+    ) -> tuple[Tensor, Tensor]:
+        """A presentation with a trace of any kind; "single" shows one sample after another."""
+        shown = []
+        for part in torch.split(x, 1, 2) if protocol == "single" else (x,):
+            trace = WholeTrace(constants.hebbian, connection, self.alpha, self.beta.T)
+            shown.append(_steps(part, constants, trace, self.eta.T))
+        spikes, last = zip(*shown, strict=True)
+        return torch.cat(spikes, 2), torch.cat(last, 1)
+
 
 def _steps(
     x: Float[Tensor, "n steps_or_1 batch"],
     constants: Constants,
-    trace: BatchTrace | None = None,
+    trace: BatchTrace | WholeTrace | None = None,
     eta: Float[Tensor, "n_out 1"] | None = None,
 ) -> tuple[Float[Tensor, "n_out steps batch"], Float[Tensor, "n_out batch"]]:
     """A presentation step by step, for every device: x are drives where there is no trace."""
-    neuron, hebbian, ks = constants
+    neuron, _, ks = constants
     inputs = list(x.unbind(1)) if x.shape[1] > 1 else [x[:, 0]] * len(ks)
     spikes: list[Tensor] = []
     potential: Tensor | None = None
@@ -211,7 +290,7 @@ def _steps(
         potential, fired = neuron.integrate(current, potential, last)
         spikes.append(fired)
         if trace is not None and eta is not None:
-            trace.learn(own, k, hebbian.activity(potential, neuron.theta, eta))
+            trace.learn(own, k, trace.activity(potential, neuron.theta, eta))
     assert potential is not None
     return torch.stack(spikes, 1), potential
 
@@ -222,13 +301,17 @@ class TaskNetwork(nn.Module):
     Args:
         sizes: neurons of input, both hidden layers and output.
         neuron: constants of the neurons.
-        hebbian: constants of the traces.
+        hebbian: constants of the traces. The kernels know the paper's alone, decay and scale of a
+            free trace under tanh; of any other the whole matrix is formed.
         tau_w: time constant of the input's attenuation, in steps.
         steps: time steps T.
         rule: "hp" or "gp".
 
+    Raises:
+        ValueError: the rule is neither.
+
     Attributes:
-        layers: the hidden layers.
+        first, second: the hidden layers.
         readout: weights of the output, Parameter [classes, n].
     """
 
@@ -275,18 +358,22 @@ class TaskNetwork(nn.Module):
             for mask, weight in zip(masks, self.weights(), strict=True)
         ]
 
+    @without_autocast
     def forward(
         self,
         x: Float[Tensor, "n_in batch"],
         connections: Sequence[Connection],
         protocol: TraceProtocol = "published",
     ) -> Float[Tensor, "batch classes"]:
-        """Outputs for inputs in [0, 1], one sample a column.
+        """Outputs for inputs in [0, 1], one sample per column.
 
         Args:
             x: the inputs, the same at every step.
             connections: the weights of both layers and of the readout, as the task sees them.
             protocol: what the traces do, see `TaskLayer.forward`.
+
+        Raises:
+            ValueError: the protocol is none of these.
         """
         first, second, readout = connections
         spikes, _ = self.first(x[:, None], first, self.constants, protocol)

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hybrid_plasticity.multitask_learning.network import TaskNetwork
+from hybrid_plasticity.checks import check_word
+from hybrid_plasticity.multitask_learning.network import Rule, TaskNetwork
 from hybrid_plasticity.multitask_learning.reference import (
     Local,
     Plain,
@@ -25,8 +26,9 @@ from hybrid_plasticity.multitask_learning.reference import (
 )
 from hybrid_plasticity.multitask_learning.shared_parameters import EWC_LAMBDA, SETTINGS
 from hybrid_plasticity.networks import attenuation
-from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.published import LENS, device
+from hybrid_plasticity.trace import Hebbian
 
 __all__ = ["lens", "mask_weight"]  # what the models pass on, beside what lies beneath
 
@@ -55,9 +57,13 @@ class MaskedUpdates:
 
     Args:
         rule: "hp", or "gp" for no trace.
+
+    Raises:
+        ValueError: the rule is neither.
     """
 
     def __init__(self, rule: Rule) -> None:
+        check_word("rule", rule, Rule)
         self.rule = rule
 
     def mem_update(

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from hybrid_plasticity.multitask_learning.network import TaskNetwork
-from hybrid_plasticity.plastic import Hebbian, Neuron, spike
+from hybrid_plasticity.neuron import Neuron, spike
+from hybrid_plasticity.trace import Hebbian
 
 
 class Plain(NamedTuple):

@@ -3,8 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from hybrid_plasticity.multitask_learning.network import TaskNetwork
-from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from hybrid_plasticity.checks import check_word
+from hybrid_plasticity.multitask_learning.ewc import Kind
+from hybrid_plasticity.multitask_learning.network import Rule, TaskNetwork
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
 
 TASKS = 50
 META_TASKS = 35
@@ -21,9 +24,9 @@ class Settings:
         theta, decay: threshold of the neurons, share of their potential left after a step.
         w_decay: share of the traces left after a step.
         tau_w: time constant of the input's attenuation, in steps.
-        steps: time steps a presentation.
+        steps: time steps per presentation.
         share: of the weights that a task's mask keeps.
-        batch_size: samples a step; the trace is a mean over them.
+        batch_size: samples per step; the trace is a mean over them.
         lr: step size of the weights (Adam).
         lr_local: step size of alpha, beta and eta in meta training (Adam).
         alpha, beta: these start uniform between 0 and this; eta starts at 0.
@@ -67,10 +70,13 @@ class Method:
         name: of the row.
         masks: each task sees the weights through masks of its own.
         rule: "hp" for a trace beside the weights; its alpha, beta and eta learn in meta training,
-            behind each of the first tasks and there only.
+            after each of the first tasks and there only.
         replay: meta training shows batches of the tasks before the one just learned, but for the
             first, which shows its own; else it shows those of the task just learned.
         ewc: the penalty of elastic weight consolidation.
+        meta_tasks: so many tasks are followed by an epoch of meta training.
+        ewc_lambda: strength of the penalty.
+        fisher: Fisher information from the gradient of each sample, or from those of batches.
         attenuated: the layers' inputs fade, k(t) = exp(-t / tau_w); the published network of
             elastic weight consolidation has no such factor.
     """
@@ -81,6 +87,13 @@ class Method:
     replay: bool = False
     ewc: bool = False
     attenuated: bool = True
+    meta_tasks: int = META_TASKS
+    ewc_lambda: float = EWC_LAMBDA
+    fisher: Kind = "sample"
+
+    def __post_init__(self) -> None:
+        check_word("rule", self.rule, Rule)
+        check_word("fisher", self.fisher, Kind)
 
 
 HP = Method("hp", rule="hp", replay=True)

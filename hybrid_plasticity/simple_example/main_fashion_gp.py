@@ -5,9 +5,8 @@
 30 epochs of a 784-512-10 network, then its test under Gaussian noise of variance 0 to 0.14.
 """
 
-from hybrid_plasticity.fully_connected import run_experiment
-from hybrid_plasticity.simple_example.shared_parameters import experiment
+from hybrid_plasticity.simple_example.shared_parameters import program
 from shared.options import script
 
 if __name__ == "__main__":
-    script(lambda: run_experiment(experiment("gp"), __doc__))
+    script(lambda: program("gp").main(__doc__))

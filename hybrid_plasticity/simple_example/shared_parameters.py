@@ -1,7 +1,15 @@
 """What the three programs of the simple example share."""
 
-from hybrid_plasticity.fully_connected import Experiment, Settings
-from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from hybrid_plasticity import distortion_program
+from hybrid_plasticity.checks import check_word
+from hybrid_plasticity.distortion_program import Program, Settings
+from hybrid_plasticity.layer import Rule
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
+from shared.experiment import Named, Positive, paper
 
 SETTINGS = Settings(
     epochs=30,
@@ -43,15 +51,40 @@ PUBLISHED = {
 }
 
 
-def experiment(rule: Rule) -> Experiment:
-    """The simple example under a rule: Fashion-MNIST, then the levels of Gaussian noise."""
-    return Experiment(
-        "hp_simple",
-        "fashion_mnist",
-        rule,
-        SETTINGS,
-        ("gaussian",),
-        PUBLISHED[rule],
-        {"compiled": COMPILED},
+CONSTANTS = {"source": SETTINGS, "compiled": COMPILED}
+
+
+@dataclass(frozen=True)
+class Options(distortion_program.Options):
+    """The command line of the three scripts."""
+
+    constants: Annotated[Literal["source", "compiled"], Named("{}"), paper("source")] = "source"
+    """Whose constants: the published source's, or those of the compiled file that is shipped with
+    it, which has 20 epochs."""
+    epochs: Annotated[Positive[int], paper(30)] = 30
+    """Passes over the training set."""
+
+
+def settings_of(options: distortion_program.Options) -> Settings:
+    """The constants that the options ask for."""
+    assert isinstance(options, Options)
+    return CONSTANTS[options.constants]
+
+
+def program(rule: Rule) -> Program:
+    """The simple example under a rule: Fashion-MNIST, then the levels of Gaussian noise.
+
+    Raises:
+        ValueError: the rule is none of "hp", "gp" and "lp".
+    """
+    check_word("rule", rule, Rule)
+    return Program(
+        session="hp_simple",
+        dataset="fashion_mnist",
+        rule=rule,
+        options=Options,
+        settings=settings_of,
+        kinds=("gaussian",),
+        published=PUBLISHED[rule],
         followed=("gaussian", 6),
     )

@@ -1,6 +1,5 @@
 """The convolutional classifiers: equal to the plain formulation, early exit, training, scripts."""
 
-import argparse
 import dataclasses
 import gc
 import importlib
@@ -13,44 +12,41 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hybrid_plasticity.classification.cifar10.main_cifar10 import EXPERIMENT as CIFAR10
-from hybrid_plasticity.classification.fashion_mnist.main_fashion_mnist import (
-    EXPERIMENT as FASHION_MNIST,
-)
-from hybrid_plasticity.classification.mnist.main_mnist import EXPERIMENT as MNIST
-from hybrid_plasticity.convolutional import (
-    Classifier,
-    Initial,
-    Wiring,
+from hybrid_plasticity.classification.augmentation import cropped_and_flipped
+from hybrid_plasticity.classification.cifar10 import main_cifar10
+from hybrid_plasticity.classification.fashion_mnist import main_fashion_mnist
+from hybrid_plasticity.classification.mnist import main_mnist
+from hybrid_plasticity.classification.network import Classifier
+from hybrid_plasticity.classification.program import (
+    Options,
+    Program,
     build,
-    cropped_and_flipped,
     learners,
-    published,
-    read,
-    run_experiment,
-    run_name,
     saved_steps,
 )
-from hybrid_plasticity.convolutional import options as program_options
-from hybrid_plasticity.convolutional_reference import PlainClassifier
-from hybrid_plasticity.plastic import Hebbian, Neuron
-from hybrid_plasticity.training import evaluate, squared_error, train_epoch
+from hybrid_plasticity.classification.reference import PlainClassifier
+from hybrid_plasticity.classification.wiring import Initial, Wiring
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
+from hybrid_plasticity.training import evaluate, squared_error, step_of, train_epoch
 from shared import datasets
 from shared.errors import UserError
 from shared.run import Run
+from shared.tensors import Samples
 
 GOLDEN = Path(__file__).parent / "golden"
-EXPERIMENTS = {"mnist": MNIST, "fashion_mnist": FASHION_MNIST, "cifar10": CIFAR10}
+MNIST, FASHION_MNIST, CIFAR10 = (
+    main.PROGRAM for main in (main_mnist, main_fashion_mnist, main_cifar10)
+)
+PROGRAMS = {"mnist": MNIST, "fashion_mnist": FASHION_MNIST, "cifar10": CIFAR10}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def options(**changes) -> argparse.Namespace:
-    given = {"coding": "rank", "width": 1 / 32, "rule": "hp", "precision": "float32"}
-    given |= {"plastic": None}
-    return argparse.Namespace(**given | changes)
+def options(program: Program, **changes) -> Options:
+    return dataclasses.replace(program.options(), width=1 / 32, **changes)
 
 
-def randomise(network: Classifier, seed: int) -> None:
+def randomize(network: Classifier, seed: int) -> None:
     """Weights that make neurons of every layer spike, and a trace and constants that count."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -120,7 +116,7 @@ def wirings(draw) -> Wiring:
 )
 def test_equal_to_plain(device, wiring, rule, batch, seed):
     fast = Classifier(wiring, rule).double().to(device).eval()
-    randomise(fast, seed)
+    randomize(fast, seed)
     plain = PlainClassifier(wiring, rule).double().to(device).eval()
     plain.load_state_dict(fast.state_dict())
     generator = torch.Generator().manual_seed(seed)
@@ -141,11 +137,11 @@ def test_equal_to_plain(device, wiring, rule, batch, seed):
             torch.testing.assert_close(layer.hebb, other.hebb, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_every_program_is_equal_to_plain_and_all_its_layers_learn(name):
-    wiring = dataclasses.replace(EXPERIMENTS[name].wiring.scaled(1 / 32), exit_share=1.0)
+    wiring = dataclasses.replace(PROGRAMS[name].wiring.scaled(1 / 32), exit_share=1.0)
     fast = Classifier(wiring).double().eval()
-    randomise(fast, 1)
+    randomize(fast, 1)
     plain = PlainClassifier(wiring).double().eval()
     plain.load_state_dict(fast.state_dict())
     images = torch.rand(3, *wiring.image, wiring.image[1], dtype=torch.float64)
@@ -295,7 +291,7 @@ def test_saved_steps_are_reported():
     network = steady(0.15)
     pixels = torch.randint(256, (6, 1, 28, 28), dtype=torch.uint8)
     labels = torch.zeros(6, dtype=torch.int64)
-    seen = evaluate(network, pixels, labels, 2, shown=MNIST.shown(pixels.device))
+    seen = evaluate(network, Samples(pixels, labels), 2, shown=MNIST.shown(pixels.device))
     assert seen["steps"] == 4
     assert saved_steps(seen["steps"], network) == pytest.approx(0.6)
 
@@ -305,9 +301,9 @@ def test_saved_steps_are_reported():
 
 def test_initial_weights_are_the_published_ones():
     """The vectors hold twice the weights that the published programs draw with seed 0."""
-    for name, experiment in EXPERIMENTS.items():
+    for name, program in PROGRAMS.items():
         golden = np.load(GOLDEN / f"hp_classification_{name}.npz")
-        wiring = experiment.wiring
+        wiring = program.wiring
         wiring = dataclasses.replace(
             wiring,
             channels=tuple(
@@ -322,7 +318,7 @@ def test_initial_weights_are_the_published_ones():
             if name == "cifar10":  # its published program makes these layers twice
                 for layer in network.layers:
                     layer.fc.reset_parameters()
-            network._initialise(wiring.initial)
+            network._initialize(wiring.initial)
         finally:
             torch.set_default_dtype(torch.float32)
         for i, conv in enumerate(network.convs):
@@ -333,10 +329,10 @@ def test_initial_weights_are_the_published_ones():
             torch.testing.assert_close(layer.fc.weight.detach(), weight, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_a_fresh_network_has_the_published_distribution(name):
     torch.manual_seed(2)
-    network = Classifier(EXPERIMENTS[name].wiring.scaled(1 / 8))
+    network = Classifier(PROGRAMS[name].wiring.scaled(1 / 8))
     modules = [*network.convs, *(layer.fc for layer in network.layers)]
     for k, module in enumerate(modules, start=1):
         # torch's own: uniform within 1 / sqrt(inputs of a neuron), weights and biases.
@@ -353,12 +349,12 @@ def test_a_fresh_network_has_the_published_distribution(name):
 
 
 def test_initial_constants():
-    for experiment in (MNIST, FASHION_MNIST):
-        (layer,) = build(options(), experiment).plastic_layers()
+    for program in (MNIST, FASHION_MNIST):
+        (layer,) = build(options(program), program).plastic_layers()
         assert layer.alpha.item() == pytest.approx(0.1)
         assert torch.all(layer.beta == 1e-3)
         assert not layer.eta.any()
-    (layer,) = build(options(), CIFAR10).plastic_layers()
+    (layer,) = build(options(CIFAR10), CIFAR10).plastic_layers()
     assert layer.beta.shape == (1, 32)
     for value in (layer.alpha, layer.beta):
         assert 0 <= value.min() <= value.max() < 1e-3
@@ -366,7 +362,7 @@ def test_initial_constants():
     assert not layer.eta.any()
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_the_published_classes_have_the_published_constants_on_both_layers(name, monkeypatch):
     folder, file, cls = {
         "mnist": ("mnist", "mnist_model", "SNN_Model"),
@@ -395,30 +391,30 @@ def test_both_rules_start_from_the_same_weights():
     networks = []
     for rule in ("hp", "gp"):
         torch.manual_seed(3)
-        networks.append(build(options(rule=rule), CIFAR10).state_dict())
+        networks.append(build(options(CIFAR10, rule=rule), CIFAR10).state_dict())
     hybrid, plain = networks
     assert set(hybrid) - set(plain) == {f"layers.1.{n}" for n in ("alpha", "beta", "eta", "hebb")}
     assert all(torch.equal(plain[name], hybrid[name]) for name in plain)
 
 
 @pytest.mark.parametrize("rule", ["hp", "gp"])
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_optimisers_hold_each_parameter_once_by_role(name, rule):
-    experiment = EXPERIMENTS[name]
-    network = build(options(rule=rule), experiment)
-    made, schedules = learners(network, experiment, epochs=8)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_optimizers_hold_each_parameter_once_by_role(name, rule):
+    program = PROGRAMS[name]
+    network = build(options(program, rule=rule), program)
+    made, schedules = learners(network, program, epochs=8)
     held = [
         p for learner in made.values() for group in learner.param_groups for p in group["params"]
     ]
     assert len(held) == len({id(p) for p in held}) == len(list(network.parameters()))
-    assert ("local_optimiser" in made) == (rule == "hp")
+    assert ("local_optimizer" in made) == (rule == "hp")
     local = {
         id(p) for layer in network.plastic_layers() for p in (layer.alpha, layer.beta, layer.eta)
     }
     for key, learner in made.items():
         for group in learner.param_groups:
-            assert all((id(p) in local) == (key == "local_optimiser") for p in group["params"])
-    assert isinstance(made["optimiser"], torch.optim.SGD) == (name == "cifar10")
+            assert all((id(p) in local) == (key == "local_optimizer") for p in group["params"])
+    assert isinstance(made["optimizer"], torch.optim.SGD) == (name == "cifar10")
     for learner in made.values():
         learner.step()
     sizes = []
@@ -429,25 +425,25 @@ def test_optimisers_hold_each_parameter_once_by_role(name, rule):
     if rule == "gp":
         return
     if name == "mnist":
-        assert all(size == {"optimiser": 5e-4, "local_optimiser": 5e-4} for size in sizes)
+        assert all(size == {"optimizer": 5e-4, "local_optimizer": 5e-4} for size in sizes)
     elif name == "fashion_mnist":
-        assert [sizes[i]["local_optimiser"] for i in (39, 40, 41, 80, 81)] == pytest.approx(
+        assert [sizes[i]["local_optimizer"] for i in (39, 40, 41, 80, 81)] == pytest.approx(
             [5e-4, 5e-4, 5e-5, 5e-5, 5e-6]
         )
-        assert all(size["optimiser"] == size["local_optimiser"] for size in sizes)
+        assert all(size["optimizer"] == size["local_optimizer"] for size in sizes)
     else:
-        assert [sizes[i]["optimiser"] for i in (0, 4, 8)] == pytest.approx([0.08, 0.04, 0.0])
-        assert all(size["local_optimiser"] == 5e-4 for size in sizes)
+        assert [sizes[i]["optimizer"] for i in (0, 4, 8)] == pytest.approx([0.08, 0.04, 0.0])
+        assert all(size["local_optimizer"] == 5e-4 for size in sizes)
 
 
 @pytest.mark.parametrize("rule", ["hp", "gp"])
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_two_steps_lower_the_loss(name, rule):
     torch.manual_seed(0)
-    experiment = EXPERIMENTS[name]
-    network = build(options(rule=rule), experiment).eval()
-    made, _ = learners(network, experiment, epochs=1)
-    channels, side = experiment.wiring.image
+    program = PROGRAMS[name]
+    network = build(options(program, rule=rule), program).eval()
+    made, _ = learners(network, program, epochs=1)
+    channels, side = program.wiring.image
     images, labels = torch.rand(10, channels, side, side), torch.arange(10)
     losses = []
     for _ in range(3):
@@ -461,13 +457,10 @@ def test_two_steps_lower_the_loss(name, rule):
 
 def test_nothing_is_kept_alive_between_steps():
     torch.manual_seed(0)
-    network = build(options(), MNIST)
+    network = build(options(MNIST), MNIST)
     pixels = torch.randint(256, (8, 1, 28, 28), dtype=torch.uint8)
     made, _ = learners(network, MNIST, epochs=1)
-
-    def step():
-        for learner in made.values():
-            learner.step()
+    samples, shown = Samples(pixels, torch.arange(8)), MNIST.shown(pixels.device)
 
     def living() -> list[tuple[int, ...]]:
         gc.collect()
@@ -475,8 +468,8 @@ def test_nothing_is_kept_alive_between_steps():
 
     seen = []
     for _ in range(3):
-        train_epoch(network, pixels, torch.arange(8), 4, step, "hp", MNIST.shown(pixels.device))
-        evaluate(network, pixels, torch.arange(8), 4, shown=MNIST.shown(pixels.device))
+        train_epoch(network, samples, 4, step_of(made), "hp", shown)
+        evaluate(network, samples, 4, shown=shown)
         seen.append(living())
     assert seen[0] == seen[1] == seen[2]
     (layer,) = network.plastic_layers()
@@ -508,7 +501,7 @@ def test_augmented_images_are_crops_and_mirrored_crops(dtype):
     assert [len({place[i] for place in places}) for i in range(3)] == [9, 9, 2]
 
 
-def test_networks_are_shown_intensities_those_of_cifar10_standardised():
+def test_networks_are_shown_intensities_those_of_cifar10_standardized():
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 3, 2, 2)
     expected = torch.tensor([0.0, 0.2, 1.0]).view(3, 1, 1, 1).expand(3, 3, 2, 2)
     torch.testing.assert_close(MNIST.shown(pixels.device)(pixels[:, :1]), expected[:, :1])
@@ -518,10 +511,6 @@ def test_networks_are_shown_intensities_those_of_cifar10_standardised():
 
 
 # -------------------------------------------------------------------------------------- scripts
-
-
-def main(name: str) -> str:
-    return f"classification/{name}/main_{name}.py"
 
 
 def check_run(scripts, folder: Path, rule: str, steps: int) -> dict[str, object]:
@@ -540,23 +529,23 @@ def check_run(scripts, folder: Path, rule: str, steps: int) -> dict[str, object]
 @pytest.mark.parametrize(
     ("name", "rule", "words", "experiment"),
     [
-        ("mnist", "hp", (), "_width-0.25_quick"),
+        ("mnist", "hp", (), "_quick"),
         ("mnist", "hp", ("--width", "0.05", "--coding", "rate"), "_rate_width-0.05_quick"),
         ("fashion_mnist", "gp", ("--width", "0.05"), "_gp_width-0.05_quick"),
         ("fashion_mnist", "hp", ("--width", "0.05", "--precision", "bfloat16"),
          "_width-0.05_bfloat16_quick"),
     ],
 )  # fmt: skip
-def test_quick(name, rule, words, experiment, scripts, tmp_path):
+def test_quick(name, rule, words, experiment, call, scripts, tmp_path):
     options = ("--quick", "--threads", 1, "--rule", rule, *words, "--out", tmp_path)
-    done = scripts.run(main(name), *options)
+    done = call(f"classification/{name}/main_{name}.py", *options)
     if name != "mnist" and "was not found" in done.stderr:
         assert done.returncode == 2  # without a network there is no stand-in for Fashion-MNIST
         return
     assert done.returncode == 0, done.stderr
     result = check_run(scripts, tmp_path, rule, steps=10)
-    assert result["experiment"].startswith("hp_classification_")
-    assert result["experiment"].endswith(experiment)
+    data = result["dataset"]
+    assert result["experiment"] == f"hp_classification_{data}{experiment}"
     assert "measured  published" in done.stdout
     assert result["published"] is None
 
@@ -575,18 +564,22 @@ def test_quick(name, rule, words, experiment, scripts, tmp_path):
         (("--quick",), "mnist", None),
     ],
 )
-def test_only_the_paper_s_run_has_its_number(words, dataset, expected, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["script", *words])
-    args = read(program_options(MNIST, None), MNIST)
-    assert published(args, MNIST, run_name(args, MNIST, dataset)) == expected
+def test_only_the_paper_s_run_has_its_number(words, dataset, expected):
+    assert MNIST.numbers(MNIST.experiment(None).parse(words), dataset) == expected
 
 
-def test_layers_with_a_trace_have_one_name_in_any_order(monkeypatch):
-    names = set()
-    for layers in (("1", "2"), ("2", "1")):
-        monkeypatch.setattr(sys, "argv", ["script", "--plastic", *layers])
-        names.add(run_name(read(program_options(MNIST, None), MNIST), MNIST, "mnist"))
+def test_layers_with_a_trace_have_one_name_in_any_order():
+    experiment = MNIST.experiment(None)
+    names = {
+        experiment.name(experiment.parse(["--plastic", *layers]), "mnist")
+        for layers in (("1", "2"), ("2", "1"))
+    }
     assert names == {"hp_classification_mnist_plastic-1-2"}
+
+
+def test_only_a_step_size_that_does_not_know_the_end_lets_a_run_grow():
+    grows = {name: p.experiment(None).grows(p.options()) for name, p in PROGRAMS.items()}
+    assert grows == {"mnist": True, "fashion_mnist": True, "cifar10": False}
 
 
 @pytest.mark.parametrize(
@@ -595,24 +588,25 @@ def test_layers_with_a_trace_have_one_name_in_any_order(monkeypatch):
         (("--width", "0"), "--width 0.0 must be above 0"),
         (("--single-samples", "0"), "--single-samples 0 must be above 0"),
         (("--epochs", "-1"), "--epochs -1 must be above 0"),
-        (("--coding", "rate"), "invalid choice: 'rate'"),
-        (("--rule", "lp"), "invalid choice: 'lp'"),
-        (("--plastic", "4"), "invalid choice: 4 (choose from 1, 2, 3)"),
-        (("--plastic", "2", "2", "1"), "--plastic 2 2 1 names a layer twice: name each once"),
+        (("--coding", "rate"), "invalid choice 'rate'"),
+        (("--rule", "lp"), "invalid choice 'lp'"),
+        (("--plastic", "4"), "Expected one of ('1', '2', '3')"),
+        (("--plastic", "2", "2", "1"), "names a layer twice: name each once"),
     ],
 )
-def test_bad_options(words, sentence, call, scripts, tmp_path):
-    scripts.assert_refused(call(main("cifar10"), *words, "--out", tmp_path / "run"), sentence)
+def test_bad_options(words, sentence, scripts, tmp_path):
+    done = scripts.call(lambda: CIFAR10.main(None), *words, "--out", tmp_path / "run")
+    scripts.assert_refused(done, sentence)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_missing_cifar10_is_one_sentence(scripts, tmp_path):
     options = ("--quick", "--data-root", tmp_path, "--out", tmp_path / "run")
-    done = scripts.run_offline(main("cifar10"), *options)
+    done = scripts.run_offline("classification/cifar10/main_cifar10.py", *options)
     scripts.assert_refused(done, "error: CIFAR-10 was not found")
 
 
-def coloured(n: int, seed: int) -> datasets.Split:
+def colored(n: int, seed: int) -> datasets.Split:
     rng = np.random.default_rng(seed)
     return datasets.Split(
         rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8), rng.integers(0, 10, n)
@@ -622,23 +616,13 @@ def coloured(n: int, seed: int) -> datasets.Split:
 @pytest.fixture
 def cifar10(monkeypatch, torch_as_before):
     """A set of CIFAR-10's form in the place of CIFAR-10, and a way to run the script on it."""
-    made = datasets.Dataset("cifar10", coloured(30, 0), coloured(0, 1), coloured(20, 2), 10)
+    made = datasets.Dataset("cifar10", colored(30, 0), colored(0, 1), colored(20, 2), 10)
     monkeypatch.setattr(datasets, "load", lambda *_, **__: made)
 
-    def start(folder: Path, *words: str, experiment=CIFAR10) -> None:
-        words = (
-            "main_cifar10.py",
-            "--device",
-            "cpu",
-            "--threads",
-            "1",
-            *words,
-            "--out",
-            str(folder),
-        )
+    def start(folder: Path, *words: str, **changes: object) -> None:
+        words = ("main.py", "--device", "cpu", "--threads", "1", *words, "--out", str(folder))
         monkeypatch.setattr(sys, "argv", list(words))
-        experiment = dataclasses.replace(experiment, batch_size=10)
-        run_experiment(experiment, CIFAR10.session)
+        dataclasses.replace(CIFAR10, batch_size=10, **changes).main(None)
 
     return start
 
@@ -656,12 +640,12 @@ def test_a_stopped_run_goes_on_bit_for_bit(cifar10, scripts, tmp_path, monkeypat
     cifar10(whole, *NARROW)
     checkpoint = Run.checkpoint
 
-    def stop_behind_the_second(self, epoch, **state):
+    def stop_after_the_second(self, epoch, **state):
         checkpoint(self, epoch, **state)
         if epoch == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Run, "checkpoint", stop_behind_the_second)
+    monkeypatch.setattr(Run, "checkpoint", stop_after_the_second)
     with pytest.raises(KeyboardInterrupt):
         cifar10(parts, *NARROW)
     monkeypatch.setattr(Run, "checkpoint", checkpoint)
@@ -670,10 +654,16 @@ def test_a_stopped_run_goes_on_bit_for_bit(cifar10, scripts, tmp_path, monkeypat
     scripts.assert_same_run(parts, whole)
 
 
+def test_a_run_whose_step_size_knows_the_end_does_not_grow(cifar10, tmp_path):
+    cifar10(tmp_path, *NARROW, "--epochs", "1")
+    with pytest.raises(UserError, match="a run of 1 epochs, whose schedule depends on their"):
+        cifar10(tmp_path, *NARROW, "--epochs", "2")
+
+
 def test_a_beta_below_zero_drives_nothing_where_it_is_clamped():
     """Clamped where it is used: the parameter stays as it is, and has no gradient there."""
     network = Classifier(FASHION_MNIST.wiring.scaled(1 / 16)).eval()
-    randomise(network, 1)
+    randomize(network, 1)
     (layer,) = network.plastic_layers()
     with torch.no_grad():
         layer.beta[:, ::2] = -1e-3
@@ -691,4 +681,4 @@ def test_a_beta_below_zero_drives_nothing_where_it_is_clamped():
 
 def test_a_loss_that_is_no_number_stops_the_run(cifar10, tmp_path):
     with pytest.raises(UserError, match=r"the loss became (nan|inf) at step .* rule hp"):
-        cifar10(tmp_path, *NARROW, experiment=dataclasses.replace(CIFAR10, lr=1e30))
+        cifar10(tmp_path, *NARROW, lr=1e30)

@@ -51,8 +51,8 @@ def test_shares_of_white_and_black_pixels(kind, white, black, images):
 
 
 def test_variance_of_gaussian_noise():
-    grey = torch.full((200, 28, 28), 0.5)
-    assert distort(grey, "gaussian", 2).var().item() == pytest.approx(0.02, rel=0.05)
+    gray = torch.full((200, 28, 28), 0.5)
+    assert distort(gray, "gaussian", 2).var().item() == pytest.approx(0.02, rel=0.05)
 
 
 def test_bad_kinds_and_levels(images):

@@ -1,6 +1,5 @@
 """Few-shot learning: the fast formulation against the plain one, meta-learning, the programs."""
 
-import argparse
 import gc
 import math
 import os
@@ -22,7 +21,7 @@ from hybrid_plasticity.few_shot_learning.episodes import (
     Episodes,
     resized,
     split_characters,
-    standardised,
+    standardized,
 )
 from hybrid_plasticity.few_shot_learning.meta import Settings, Trainer, gradients
 from hybrid_plasticity.few_shot_learning.network import HybridNet, loss_of
@@ -316,9 +315,8 @@ def test_a_validation_task_asks_what_the_first_training_task_asked_with_other_dr
         return {kind: torch.zeros(()) for kind in self.kinds()}
 
     monkeypatch.setattr(Trainer, "iteration", recorded)
-    args = argparse.Namespace(episodes_per_batch=2)
     trainer = Trainer(random_network().float(), Settings())
-    program.train_epoch(args, trainer, Characters(numbered(), 5, 1), 3)
+    program.train_epoch(trainer, Characters(numbered(), 5, 1), 3, 2)
     assert len(seen) == 3
     for training, validation in seen:
         first = training.part(0, 2)
@@ -334,8 +332,8 @@ def test_step_sizes_halve_every_so_many_iterations():
     trainer = Trainer(random_network(), Settings(decay_every=2))
     seen = []
     for seed in range(5):
-        optimisers = (trainer.optimiser, trainer.local_optimiser)
-        seen.append([optimiser.param_groups[0]["lr"] for optimiser in optimisers])
+        optimizers = (trainer.optimizer, trainer.local_optimizer)
+        seen.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
         trainer.iteration(random_episodes(5, seed=seed), random_episodes(1, seed=seed + 9))
     rates = np.array(seen) / [8e-5, 3e-5]
     np.testing.assert_allclose(rates, np.array([[1, 1], [1, 1], [0.5] * 2, [0.5] * 2, [0.25] * 2]))
@@ -370,16 +368,15 @@ def test_a_loss_that_is_no_number_stops_the_run():
     with torch.no_grad():
         network.conv2.weight[0] = float("nan")
     pixels = torch.zeros(30, 20, 31, 31, dtype=torch.uint8)
-    args = program.argparse.Namespace(episodes_per_batch=1)
     with pytest.raises(UserError, match=r"the loss became nan at step 1 of this epoch under .* hp"):
-        program.train_epoch(args, Trainer(network, Settings()), Characters(pixels, 5, 1), 2)
+        program.train_epoch(Trainer(network, Settings()), Characters(pixels, 5, 1), 2, 1)
 
 
 # --------------------------------------------------------------------------- a task to be learned
 
 
 def patterns(n, seed):
-    """Characters of 4 x 4 fields, slightly brighter or darker than grey, under strong noise."""
+    """Characters of 4 x 4 fields, slightly brighter or darker than gray, under strong noise."""
     generator = torch.Generator().manual_seed(seed)
     fields = (torch.rand(n, 1, 4, 4, generator=generator) < 0.5).float()
     prototypes = torch.nn.functional.interpolate(fields, size=(31, 31))
@@ -421,8 +418,8 @@ def numbered(characters=40, drawings=20):
 
 def shown_in(episodes):
     """Characters and drawings [steps, n] of episodes drawn from `numbered`."""
-    grey = 255 * (episodes.images[:, :, 0, 0].double() * 0.2721 + 0.9195)
-    return grey.round().long().unbind(2)
+    gray = 255 * (episodes.images[:, :, 0, 0].double() * 0.2721 + 0.9195)
+    return gray.round().long().unbind(2)
 
 
 @pytest.mark.parametrize(("ways", "shots"), [(5, 1), (2, 3), (20, 5), (40, 19)])
@@ -482,7 +479,7 @@ def test_a_fifth_of_the_training_images_is_mirrored_and_no_test_image():
         split_characters(pixels, 5, 1, torch.Generator().manual_seed(0)), (MIRRORED, 0), strict=True
     ):
         images = characters.draw(800, torch.Generator().manual_seed(1)).images
-        left, right = (standardised(pixels[0, 0, 0, k]) for k in (0, 2))
+        left, right = (standardized(pixels[0, 0, 0, k]) for k in (0, 2))
         mirrored = images[..., 0, 0, 0] == right
         assert torch.equal(images[..., 0, 0, 2] == left, mirrored)
         spread = 5 * math.sqrt(share * (1 - share) / mirrored.numel())
@@ -529,8 +526,8 @@ def test_too_many_ways_or_shots_are_one_sentence(ways, shots, words):
 
 def triangle(n_in, n_out):
     """Bilinear weights [n_out, n_in] over the area that an output pixel covers."""
-    centre = (np.arange(n_out)[:, None] + 0.5) * n_in / n_out
-    weights = np.maximum(1 - np.abs(np.arange(n_in) + 0.5 - centre) * n_out / n_in, 0)
+    center = (np.arange(n_out)[:, None] + 0.5) * n_in / n_out
+    weights = np.maximum(1 - np.abs(np.arange(n_in) + 0.5 - center) * n_out / n_in, 0)
     return weights / weights.sum(1, keepdims=True)
 
 
@@ -543,7 +540,7 @@ def test_images_shrink_bilinearly_over_areas():
     assert (resized(np.zeros((1, 1, 105, 105), np.uint8), 31) == 255).all()
     weights = triangle(105, 31)
     rows = np.rint(255.0 * (1 - ink) @ weights.T)
-    # Each axis is rounded, and a grey value in the middle of two may become either.
+    # Each axis is rounded, and a gray value in the middle of two may become either.
     assert np.abs(weights @ rows - small).max() < 1
 
 
@@ -557,7 +554,7 @@ def test_accuracies_have_wilsons_interval():
 
 # ------------------------------------------------------------------------------------ the scripts
 
-MADE = Path(__file__).with_name("on_made_characters.py")
+MADE = Path(__file__).with_name("script_on_made_characters.py")
 MAINS = {rule: f"few_shot_learning/main_run_{rule}.py" for rule in ("hp", "gp")}
 ON_MADE = {rule: (MADE, MADE.parents[1] / script) for rule, script in MAINS.items()}
 
@@ -566,7 +563,8 @@ def assert_quick_run(scripts, folder, done, name):
     assert done.returncode == 0, done.stderr
     result = scripts.assert_finished(folder, ["curves", "local"])
     assert result["experiment"] == name
-    assert result["dataset"] == "omniglot"
+    assert result["dataset"] == result["data"]["name"] == "omniglot"
+    assert result["data"]["samples"] % 20 == 0
     metrics = result["metrics"]
     for test in ("test_accuracy_last", "test_accuracy_last_other_drawing"):
         low, accuracy, high = (metrics[f"{test}{end}"] for end in ("_low_95", "", "_high_95"))
@@ -612,11 +610,8 @@ def test_quick(rule, options, name, chance, call, scripts, tmp_path):
     ],
 )
 def test_only_the_paper_s_run_has_its_number(options, as_published):
-    parser = argparse.ArgumentParser()
-    program.add_options(parser, "hp")
-    args = parser.parse_args([str(option) for option in options])
-    program.settle_length(args)
-    assert program.published(args, "hp") == (
+    settings = program.experiment_of("hp", None).parse([str(option) for option in options])
+    assert program.published("hp", settings, "omniglot") == (
         {"test_accuracy_best_of_tests": 0.988} if as_published else None
     )
 
@@ -646,21 +641,20 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(scripts, undis
 
 
 def test_iterations_and_epochs_say_the_same():
-    for options, iterations, epochs, name in (
-        ({}, 1_000_000, 1000, "hp_fewshot_hp"),
-        ({"epochs": 2}, 2000, 2, "hp_fewshot_hp_2000it"),
-        ({"iterations": 1500}, 1500, 2, "hp_fewshot_hp_1500it"),
-        ({"iterations": 1500, "ways": 20}, 1500, 2, "hp_fewshot_hp_20way_1500it"),
-        ({"quick": True, "iterations": 15}, 15, 2, "hp_fewshot_hp_quick"),
+    experiment = program.experiment_of("hp", None)
+    for words, iterations, epochs, name in (
+        ("", 1_000_000, 1000, "hp_fewshot_hp"),
+        ("--epochs 2", 2000, 2, "hp_fewshot_hp_2-epochs"),
+        ("--iterations 2000", 2000, 2, "hp_fewshot_hp_2-epochs"),
+        ("--iterations 1500", 1500, 2, "hp_fewshot_hp_1500it_2-epochs"),
+        ("--iterations 1500 --ways 20", 1500, 2, "hp_fewshot_hp_20way_1500it_2-epochs"),
+        ("--quick", 30, 3, "hp_fewshot_hp_quick"),
+        ("--quick --iterations 15", 15, 2, "hp_fewshot_hp_15it_2-epochs_quick"),
+        ("--quick --epochs 5", 50, 5, "hp_fewshot_hp_5-epochs_quick"),
     ):
-        defaults = {
-            "ways": 5, "shots": 1, "episodes_per_batch": 1, "iterations": None, "epochs": 1000,
-            "quick": False, "test_episodes": 1000, "draw": "independent",
-        }  # fmt: skip
-        args = program.argparse.Namespace(**(defaults | options))
-        program.settle_length(args)
-        assert (args.iterations, args.epochs) == (iterations, epochs)
-        assert program.run_name(args, "hp") == name
+        options = experiment.parse(words.split())
+        assert (options.all_iterations, options.epochs) == (iterations, epochs)
+        assert experiment.name(options, "omniglot") == name
 
 
 @pytest.mark.parametrize(
@@ -759,9 +753,9 @@ def test_published_episodes_ask_the_same_of_both_halves_and_train_on_no_test_cha
         assert torch.equal(y_spt[:-1, 0][one[:-1] == one[-1]][0], t_spt)
         seen |= set(one.tolist())
         images, labels, target = hp_model.test_data_generation(task_set)
-        grey = (255 * (images[:, 0, 0, 0, 0].double() * 0.2721 + 0.9195)).round().long() // 2
-        assert grey.min() >= 6
-        assert torch.equal(labels[:-1, 0][grey[:-1] == grey[-1]][0], target)
+        gray = (255 * (images[:, 0, 0, 0, 0].double() * 0.2721 + 0.9195)).round().long() // 2
+        assert gray.min() >= 6
+        assert torch.equal(labels[:-1, 0][gray[:-1] == gray[-1]][0], target)
     assert seen == set(range(6))
 
 

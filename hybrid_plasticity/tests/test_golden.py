@@ -18,16 +18,18 @@ from hybrid_plasticity.classification.fashion_mnist.fmnist_model import (
     WIRING as FASHION_MNIST,
 )
 from hybrid_plasticity.classification.mnist.mnist_model import WIRING as MNIST
-from hybrid_plasticity.convolutional import Classifier
-from hybrid_plasticity.convolutional_reference import PlainClassifier
-from hybrid_plasticity.few_shot_learning.episodes import shrunk, standardised
+from hybrid_plasticity.classification.network import Classifier
+from hybrid_plasticity.classification.reference import PlainClassifier
+from hybrid_plasticity.few_shot_learning.episodes import shrunk, standardized
 from hybrid_plasticity.few_shot_learning.meta import loss_of
 from hybrid_plasticity.few_shot_learning.network import HybridNet
+from hybrid_plasticity.layer import PlasticLayer
 from hybrid_plasticity.multitask_learning.masks import Mask
 from hybrid_plasticity.multitask_learning.reference import plain_forward
 from hybrid_plasticity.multitask_learning.shared_parameters import SETTINGS as MULTITASK
 from hybrid_plasticity.networks import FullyConnected
-from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
 from hybrid_plasticity.training import squared_error
 
 FOLDER = Path(os.environ.get("GOLDEN") or Path(__file__).parent / "golden")
@@ -179,7 +181,7 @@ def test_few_shot_images():
     golden = load("fewshot_image")
     for drawing, image in zip(golden["drawing"], golden["image"], strict=True):
         pixels = torch.tensor(shrunk(drawing.numpy(), image.shape[-1]))
-        check(standardised(pixels, torch.float64)[None], image)
+        check(standardized(pixels, torch.float64)[None], image)
 
 
 # -------------------------------------------------------------------------------- classification

@@ -1,6 +1,5 @@
 """The published programs' files, classes, functions and options, over this package."""
 
-import argparse
 import dataclasses
 import importlib
 import math
@@ -11,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from hybrid_plasticity.distortion_program import Options, keep_best
 from hybrid_plasticity.few_shot_learning.published import PublishedNet
-from hybrid_plasticity.fully_connected import keep_best
 from hybrid_plasticity.multitask_learning.published import PublishedTaskModel
 from hybrid_plasticity.multitask_learning.shared_parameters import SETTINGS as MULTITASK
 from hybrid_plasticity.networks import FullyConnected
-from hybrid_plasticity.plastic import Hebbian, Neuron
+from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.published import (
     PublishedFullyConnected,
     PublishedModel,
@@ -30,6 +29,7 @@ from hybrid_plasticity.published import (
 from hybrid_plasticity.simple_example import model_gp, model_hp, model_lp
 from hybrid_plasticity.tolerance_learning import model_gp as tolerance_gp
 from hybrid_plasticity.tolerance_learning import model_hp as tolerance_hp
+from hybrid_plasticity.trace import Hebbian
 from hybrid_plasticity.training import squared_error
 from shared.errors import UserError
 
@@ -302,16 +302,16 @@ def test_files_that_cannot_be_used(tmp_path):
 
 def test_the_best_epoch_from_the_seventh_on_is_kept(tmp_path):
     network = fully_connected(golden_of("tolerance_hp"), "hp")
-    args = argparse.Namespace(f=tmp_path / "kept", names="mlp_v1")
+    options = Options(f=tmp_path / "kept", names="mlp_v1")
     accuracies = (0.9, 0.1, 0.1, 0.1, 0.1, 0.1, 0.5, 0.4, 0.6)
     rows = [{"test_accuracy": value, "test_spikes": float(i)} for i, value in enumerate(accuracies)]
     kept = []
     for n in range(1, len(rows) + 1):
-        keep_best(args, network, rows[:n])
-        spikes = paths(args.f, "mlp_v1")[2]
+        keep_best(options, network, rows[:n])
+        spikes = paths(options.f, "mlp_v1")[2]
         kept.append(float(torch.load(spikes, weights_only=True)) if spikes.exists() else None)
     assert kept == [None] * 6 + [6.0, 6.0, 8.0]
-    keep_best(argparse.Namespace(f=None), network, rows)
+    keep_best(Options(), network, rows)
 
 
 # ------------------------------------------------------------------------------------ functions

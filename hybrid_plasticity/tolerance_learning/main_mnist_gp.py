@@ -5,9 +5,8 @@
 51 epochs of a 784-512-10 network on clean images, then its test on cropped and noisy ones.
 """
 
-from hybrid_plasticity.fully_connected import run_experiment
-from hybrid_plasticity.tolerance_learning.shared_parameters import experiment
+from hybrid_plasticity.tolerance_learning.shared_parameters import program
 from shared.options import script
 
 if __name__ == "__main__":
-    script(lambda: run_experiment(experiment("mnist", "gp"), __doc__))
+    script(lambda: program("mnist", "gp").main(__doc__))

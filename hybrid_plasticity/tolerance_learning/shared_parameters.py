@@ -1,8 +1,15 @@
 """What the programs of fault tolerance share."""
 
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from hybrid_plasticity import distortion_program
+from hybrid_plasticity.checks import check_word
+from hybrid_plasticity.distortion_program import Program, Settings
 from hybrid_plasticity.distortions import KINDS
-from hybrid_plasticity.fully_connected import Experiment, Settings
-from hybrid_plasticity.plastic import Hebbian, Neuron, Rule
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.trace import Hebbian
+from shared.experiment import Positive, paper
 
 SETTINGS = Settings(
     epochs=51,
@@ -31,14 +38,33 @@ __all__ = [  # what the models pass on
 PUBLISHED = {"fashion_mnist": {"hp": 0.882, "gp": 0.885}}
 
 
-def experiment(dataset: str, rule: Rule) -> Experiment:
-    """Fault tolerance of a rule on a data set: all distortions of figure 4c, d."""
+@dataclass(frozen=True)
+class Options(distortion_program.Options):
+    """The command line of the four training scripts."""
+
+    epochs: Annotated[Positive[int], paper(51)] = 51
+    """Passes over the training set."""
+
+
+DataSet = Literal["mnist", "fashion_mnist"]
+Compared = Literal["hp", "gp"]
+
+
+def program(dataset: DataSet, rule: Compared) -> Program:
+    """Fault tolerance of a rule on a data set: all distortions of figure 4c, d.
+
+    Raises:
+        ValueError: there is no such program.
+    """
+    check_word("dataset", dataset, DataSet)
+    check_word("rule", rule, Compared)
     accuracy = PUBLISHED.get(dataset, {}).get(rule)
-    return Experiment(
-        f"hp_tolerance_{dataset}",
-        dataset,
-        rule,
-        SETTINGS,
-        KINDS,
-        None if accuracy is None else {"test_accuracy_best": accuracy},
+    return Program(
+        session="hp_tolerance_{}",
+        dataset=dataset,
+        rule=rule,
+        options=Options,
+        settings=lambda options: SETTINGS,
+        kinds=KINDS,
+        published=None if accuracy is None else {"test_accuracy_best": accuracy},
     )

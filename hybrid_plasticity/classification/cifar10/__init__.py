@@ -1,1 +1,1 @@
-"""CIFAR-10 by spiking convolutions with a Hebbian trace behind them."""
+"""CIFAR-10 by spiking convolutions with a Hebbian trace after them."""

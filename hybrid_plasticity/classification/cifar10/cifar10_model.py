@@ -4,11 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrid_plasticity.convolutional import Classifier, Initial, Wiring
-from hybrid_plasticity.plastic import Hebbian, Neuron
+from hybrid_plasticity.classification.network import Classifier
+from hybrid_plasticity.classification.wiring import Initial, Wiring
+from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.published import *  # noqa: F403
 from hybrid_plasticity.published import PublishedClassifier, Updates
 from hybrid_plasticity.published import lr_scheduler as _lr_scheduler
+from hybrid_plasticity.trace import Hebbian
 
 WIRING = Wiring(
     image=(3, 32),
@@ -69,7 +71,7 @@ class SCNN(PublishedClassifier):
         """Show a batch.
 
         Args:
-            input: standardised intensities.
+            input: standardized intensities.
             hebb1: is handed on as it is.
             hebb2: the trace to start from.
             coding: is not read, as published.

@@ -7,25 +7,41 @@
 tests by all protocols.
 """
 
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from hybrid_plasticity.classification import program
 from hybrid_plasticity.classification.cifar10.cifar10_model import WIRING
-from hybrid_plasticity.convolutional import Experiment, run_experiment
+from hybrid_plasticity.classification.program import Program
+from shared.experiment import Positive, paper
 from shared.options import script
 
-EXPERIMENT = Experiment(
-    session="hp_classification_cifar10",
+
+@dataclass(frozen=True)
+class Options(program.Options):
+    """The command line."""
+
+    coding: Annotated[Literal["rank"], paper("rank")] = "rank"
+    """Output: rank, the last potential / threshold."""
+    plastic: Annotated[tuple[Literal[1, 2, 3], ...], paper((2,))] = (2,)
+    """Fully connected layers, from 1, that have a trace."""
+    epochs: Annotated[Positive[int], paper(120)] = 120
+    """Passes over the training set."""
+
+
+PROGRAM = Program(
     dataset="cifar10",
+    options=Options,
     wiring=WIRING,
     published=0.911,
-    epochs=120,
     batch_size=50,
-    optimiser="sgd",
+    optimizer="sgd",
     lr=0.08,
     schedule="cosine",
     augmented=True,
     means=(0.4914, 0.4822, 0.4465),  # of the training set
     spreads=(0.2023, 0.1994, 0.2010),  # as published; the training set's are .2470, .2435, .2616
-    quick_width=0.125,
 )
 
 if __name__ == "__main__":
-    script(lambda: run_experiment(EXPERIMENT, __doc__))
+    script(lambda: PROGRAM.main(__doc__))

@@ -1,1 +1,1 @@
-"""Fashion-MNIST by spiking convolutions with a Hebbian trace behind them."""
+"""Fashion-MNIST by spiking convolutions with a Hebbian trace after them."""

@@ -7,19 +7,36 @@
 protocols.
 """
 
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from hybrid_plasticity.classification import program
 from hybrid_plasticity.classification.fashion_mnist.fmnist_model import WIRING
-from hybrid_plasticity.convolutional import Experiment, run_experiment
+from hybrid_plasticity.classification.program import Program
+from shared.experiment import Positive, paper
 from shared.options import script
 
-EXPERIMENT = Experiment(
-    session="hp_classification_fashion_mnist",
+
+@dataclass(frozen=True)
+class Options(program.Options):
+    """The command line."""
+
+    coding: Annotated[Literal["rank"], paper("rank")] = "rank"
+    """Output: rank, the last potential / threshold."""
+    plastic: Annotated[tuple[Literal[1, 2], ...], paper((1,))] = (1,)
+    """Fully connected layers, from 1, that have a trace."""
+    epochs: Annotated[Positive[int], paper(101)] = 101
+    """Passes over the training set."""
+
+
+PROGRAM = Program(
     dataset="fashion_mnist",
+    options=Options,
     wiring=WIRING,
     published=0.933,
-    epochs=101,
     batch_size=50,
     schedule="step",
 )
 
 if __name__ == "__main__":
-    script(lambda: run_experiment(EXPERIMENT, __doc__))
+    script(lambda: PROGRAM.main(__doc__))

@@ -1,1 +1,1 @@
-"""MNIST by spiking convolutions with a Hebbian trace behind them."""
+"""MNIST by spiking convolutions with a Hebbian trace after them."""

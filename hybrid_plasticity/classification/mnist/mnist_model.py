@@ -3,10 +3,12 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrid_plasticity.convolutional import Classifier, Coding, Wiring
-from hybrid_plasticity.plastic import Hebbian, Neuron
+from hybrid_plasticity.classification.network import Classifier
+from hybrid_plasticity.classification.wiring import Coding, Wiring
+from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.published import *  # noqa: F403
 from hybrid_plasticity.published import PublishedClassifier, Updates
+from hybrid_plasticity.trace import Hebbian
 
 WIRING = Wiring(
     image=(1, 28),

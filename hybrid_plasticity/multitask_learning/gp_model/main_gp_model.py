@@ -8,14 +8,30 @@
     finetune      each task trains all weights; nothing is done against forgetting
 """
 
-from hybrid_plasticity.multitask_learning.program import run_experiment
-from hybrid_plasticity.multitask_learning.shared_parameters import FINETUNE, GP
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from hybrid_plasticity.multitask_learning import program
+from hybrid_plasticity.multitask_learning.shared_parameters import FINETUNE, GP, Method
+from shared.experiment import UNNAMED, paper
 from shared.options import script
+
+
+@dataclass(frozen=True)
+class Options(program.Options):
+    """The command line."""
+
+    method: Annotated[Literal["gp", "finetune"], UNNAMED, paper("gp")] = "gp"
+    """See above."""
+
+    def chosen(self) -> Method:
+        """The method that is asked for."""
+        return GP if self.method == "gp" else FINETUNE
 
 
 def train() -> None:
     """Read the command line's options, learn the tasks, test, write figures and result."""
-    run_experiment((GP, FINETUNE), __doc__)
+    program.run_experiment(Options, __doc__)
 
 
 main = train

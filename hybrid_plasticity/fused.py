@@ -2,18 +2,28 @@
 
 Autograd takes a step of `PlasticLayer` apart into some thirty small operations. Here the steps of
 a presentation run in a row, buffers are reused, and the backward pass recomputes what is cheap:
-only membrane potentials and the trace's part are kept. Equations as in `plastic`.
+only membrane potentials and the trace's part are kept. Equations as in `neuron` and `trace`, and no
+others: `knows` says whether they are those of a neuron and a trace.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from hybrid_plasticity.plastic import Hebbian, Neuron
+from hybrid_plasticity.neuron import Neuron
+from hybrid_plasticity.precision import without_autocast
+from hybrid_plasticity.trace import Hebbian
+
+
+def knows(neuron: Neuron, hebbian: Hebbian) -> bool:
+    """Whether these operations compute what a neuron and a trace do.
+
+    A subclass may do anything.
+    """
+    return type(neuron) is Neuron and type(hebbian) is Hebbian
 
 
 class ConstantInput(torch.autograd.Function):
@@ -57,9 +67,10 @@ class ConstantInput(torch.autograd.Function):
         rows: Tensor | None,
         beta: Tensor | None,
         factors: Sequence[float],
-        neuron: "Neuron",
-        hebbian: "Hebbian",
+        neuron: Neuron,
+        hebbian: Hebbian,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All steps; arguments as above."""
         steps, shape, same = len(factors), drive.shape[-2:], drive.ndim == 2
         potentials, spikes = drive.new_empty(2, steps, *shape)
         # sums[t] is R[t + 1]; R[0] is zero and not kept.
@@ -96,7 +107,9 @@ class ConstantInput(torch.autograd.Function):
         return spikes, potentials[-1].clone(), last_sum, last_rows
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients, step by step from the last to the first."""
         factors, neuron, hebbian, same = ctx.constants
         potentials, spikes, sums, traces, start, gram, alpha, eta, x, beta = ctx.saved_tensors
         d_spikes, d_last, _, _ = grads
@@ -171,9 +184,10 @@ class ChangingInput(torch.autograd.Function):
         beta: Tensor,
         eta: Tensor,
         factors: Sequence[float],
-        neuron: "Neuron",
-        hebbian: "Hebbian",
+        neuron: Neuron,
+        hebbian: Hebbian,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """All steps; arguments as above."""
         potentials, spikes = drive.new_empty(2, *drive.shape)
         traces = _traces(start, len(factors), drive)
         for t, k in enumerate(factors):
@@ -191,7 +205,9 @@ class ChangingInput(torch.autograd.Function):
         return spikes, potentials[-1].clone(), traces
 
     @staticmethod
+    @without_autocast
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients, step by step from the last to the first."""
         factors, neuron, hebbian = ctx.constants
         x, potentials, spikes, traces, alpha, beta, eta = ctx.saved_tensors
         d_spikes, d_last, _ = grads
@@ -235,7 +251,7 @@ def _grow(
     beta: Float[Tensor, "1 n_in"],
     post: Float[Tensor, "batch n_out"],
     k: float,
-    hebbian: "Hebbian",
+    hebbian: Hebbian,
 ) -> None:
     """Fill in the trace after step t, whose input was k x."""
     new = torch.mm(x.T, post, out=traces[t + 1])
@@ -252,7 +268,7 @@ def _through_growth(
     x: Float[Tensor, "batch n_in"],
     beta: Float[Tensor, "1 n_in"],
     k: float,
-    hebbian: "Hebbian",
+    hebbian: Hebbian,
 ) -> Float[Tensor, "n_in n_out"]:
     """Gradient of x^T f of step t, from that of the trace after it.
 
@@ -268,7 +284,7 @@ def _drive_gradient(
     x: Float[Tensor, "batch n_in"],
     post: Float[Tensor, "batch n_out"],
     k: float,
-    hebbian: "Hebbian",
+    hebbian: Hebbian,
 ) -> Float[Tensor, " n_in"]:
     """Gradient of beta, from that of the trace after a step."""
     gradient: Tensor = (k * hebbian.scale / len(x)) * (x.T @ post).mul_(d_trace).sum(1)
@@ -298,7 +314,7 @@ def _carry_potential(
     v: Float[Tensor, "batch n_out"],
     before: Float[Tensor, "batch n_out"],
     spikes: Float[Tensor, "batch n_out"],
-    neuron: "Neuron",
+    neuron: Neuron,
 ) -> None:
     """Add what is left of the potential of the step before to the current, in place."""
     v.add_(before, alpha=neuron.decay)
@@ -314,7 +330,7 @@ def _potential_gradient(
     of_spikes: Float[Tensor, "batch n_out"],
     v: Float[Tensor, "batch n_out"],
     spikes: Float[Tensor, "batch n_out"],
-    neuron: "Neuron",
+    neuron: Neuron,
 ) -> Float[Tensor, "batch n_out"]:
     """Gradient of a step's potential through its spikes and the step after it.
 
@@ -343,8 +359,8 @@ def _post_gradient(
     v: Float[Tensor, "batch n_out"],
     eta: Float[Tensor, "1 n_out"],
     d_eta: Float[Tensor, "1 n_out"],
-    neuron: "Neuron",
-    hebbian: "Hebbian",
+    neuron: Neuron,
+    hebbian: Hebbian,
 ) -> Float[Tensor, "batch n_out"]:
     """Gradient of the potential through the postsynaptic factor f; adds to eta's gradient.
 

@@ -1,23 +1,28 @@
 """The simple example and fault tolerance as a user runs them."""
 
-import argparse
 import os
 import signal
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from hybrid_plasticity.distortion_program import check_can_be_written, tell_what_is_kept
 from hybrid_plasticity.distortions import NOISE_KINDS
-from hybrid_plasticity.fully_connected import check_can_be_written, published, settle_files
 from hybrid_plasticity.published import PublishedModel, save
-from hybrid_plasticity.simple_example.shared_parameters import COMPILED, experiment
+from hybrid_plasticity.simple_example import shared_parameters as simple
+from hybrid_plasticity.simple_example.shared_parameters import COMPILED
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS as SIMPLE_SETTINGS
-from hybrid_plasticity.tolerance_learning.checkpoint_test import (
-    kinds_chosen,
+from hybrid_plasticity.tolerance_learning import shared_parameters as tolerance
+from hybrid_plasticity.tolerance_learning.saved_network import (
+    NoiseOptions,
+    SavedNetwork,
     load_network,
-    run_name,
+    session_of,
 )
 from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS
+from shared import datasets
 from shared.errors import UserError
 
 SIMPLE, TOLERANCE = "simple_example", "tolerance_learning"
@@ -42,7 +47,7 @@ def test_a_killed_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path):
     # A quick run has two epochs, so it is killed behind the first.
     scripts.assert_goes_on(undisturbed, tmp_path, signal.SIGKILL, *REPEATED, behind="checkpoint.pt")
     state = scripts.state(tmp_path)
-    assert {"network", "optimiser", "local_optimiser", "generator"} <= state.keys()
+    assert {"network", "optimizer", "local_optimizer", "generator"} <= state.keys()
     assert state["settings"] == SETTINGS.state_dict()
     assert "layers.0.hebb" in state["network"]
 
@@ -76,16 +81,58 @@ def test_simple_example(rule, encoding, scripts, has_fashion_mnist, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "epochs", "as_published"),
+    ("words", "name", "as_published"),
     [
-        ("hp_simple_hp", 30, True),
-        ("hp_simple_hp", 2, False),
-        ("hp_simple_hp_bernoulli", 30, False),
+        ((), "hp_simple_hp", True),
+        (("--epochs", "30"), "hp_simple_hp", True),
+        (("--epochs", "2"), "hp_simple_hp_2-epochs", False),
+        (("--encoding", "bernoulli"), "hp_simple_hp_bernoulli", False),
+        (("--constants", "compiled"), "hp_simple_hp_compiled", False),
+        (("--constants", "compiled", "--epochs", "30"), "hp_simple_hp_compiled_30-epochs", False),
+        (("--quick",), "hp_simple_hp_quick", False),
     ],
 )
-def test_only_the_paper_s_run_has_its_numbers(name, epochs, as_published):
-    own, args = experiment("hp"), argparse.Namespace(epochs=epochs)
-    assert published(args, own, name) == (own.published if as_published else None)
+def test_only_the_paper_s_run_has_its_numbers(words, name, as_published):
+    own = simple.program("hp")
+    experiment = own.experiment(None)
+    options = experiment.parse(words)
+    assert experiment.name(options, "fashion_mnist") == name
+    assert own.numbers(options, "fashion_mnist") == (own.published if as_published else None)
+
+
+def test_compiled_constants_have_20_epochs():
+    experiment = simple.program("hp").experiment(None)
+    assert experiment.parse(["--constants", "compiled"]).epochs == 20
+    assert experiment.parse([]).epochs == 30
+
+
+def test_a_stand_in_is_named_and_has_no_published_number():
+    own = tolerance.program("fashion_mnist", "gp")
+    experiment = own.experiment(None)
+    options = experiment.parse([])
+    assert experiment.name(options, "mnist5k") == "hp_tolerance_mnist5k_gp"
+    assert own.numbers(options, "fashion_mnist") == {"test_accuracy_best": 0.885}
+    assert own.numbers(options, "mnist5k") is None
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: simple.program("GP"), "rule='GP' is not known: choose from hp, gp, lp"),
+        (lambda: tolerance.program("mnist", "lp"), "rule='lp' is not known: choose from hp, gp"),
+        (lambda: tolerance.program("cifar10", "hp"), "choose from mnist, fashion_mnist"),
+    ],
+)
+def test_there_is_no_other_program(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_run_grows_and_equals_one_of_that_length(call, scripts, undisturbed, tmp_path):
+    assert call(*REPEATED, "--epochs", 1, "--out", tmp_path).returncode == 0
+    done = call(*REPEATED, "--epochs", 2, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    scripts.assert_same_run(tmp_path, undisturbed)
 
 
 def test_saved_networks_are_tested_and_compared(scripts, has_fashion_mnist, tmp_path):
@@ -166,8 +213,20 @@ def test_a_network_of_other_constants_is_refused(tmp_path):
         load_network(path, "hp")
 
 
+def test_a_test_is_bound_to_its_images_and_its_network():
+    split = datasets.Split(np.zeros((2, 1, 28, 28), np.uint8), np.zeros(2, np.int64))
+    data = datasets.Dataset("fashion_mnist", split, split, split, 10)
+    other = replace(data, test=datasets.Split(split.inputs + 1, split.labels))
+    network, another = SETTINGS.network("hp"), SETTINGS.network("hp")
+    cases = ((network, data), (network, data), (another, data), (network, other))
+    marks = [SavedNetwork(model, 3, images).fingerprint for model, images in cases]
+    assert marks[0] == marks[1]
+    assert len({mark["checksum"] for mark in marks}) == 3
+    assert (marks[0]["name"], marks[0]["samples"]) == ("fashion_mnist", 2)
+
+
 NOISE, CROP = f"{TOLERANCE}/test_fashion_noise.py", f"{TOLERANCE}/test_fashion_crop.py"
-LEARNED = "runs/hp_tolerance_fashion_mnist_gp/seed77/checkpoint.pt"
+LEARNED = "runs/hybrid_plasticity/hp_tolerance_fashion_mnist_gp/seed77/checkpoint.pt"
 
 
 @pytest.mark.parametrize(
@@ -179,9 +238,13 @@ LEARNED = "runs/hp_tolerance_fashion_mnist_gp/seed77/checkpoint.pt"
         (CROP, ("--names", "x"), "--names x begins the names of files in a folder: pass --f"),
         (CROP, ("--f", __file__), "is no folder: name that of mlp_v1.pth"),
         (CROP, ("--model", "mask_model_1", "--seed", 77), f"there is no checkpoint {LEARNED}"),
-        (CROP, ("--f", ".", "--checkpoint", "a.pt"), "not allowed with argument"),
-        (NOISE, ("--model", "mask_model_0", "--rule", "hp"), "not allowed with argument"),
-        (NOISE, ("--noise", "sp", "--kind", "salt"), "not allowed with argument"),
+        (
+            CROP,
+            ("--f", ".", "--checkpoint", "a.pt"),
+            "--f contradicts --checkpoint",
+        ),
+        (NOISE, ("--model", "mask_model_0", "--rule", "hp"), "--model contradicts --rule"),
+        (NOISE, ("--noise", "sp", "--kind", "salt"), "--noise contradicts --kind"),
     ],
 )
 def test_options_that_do_not_go_together(script, options, words, call, scripts, tmp_path):
@@ -198,9 +261,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("epochs", "said"), [(6, True), (7, False)])
 def test_a_run_too_short_to_keep_an_epoch_says_so(epochs, said, tmp_path, capsys):
-    args = argparse.Namespace(f=tmp_path, names=None, epochs=epochs)
-    settle_files(args, "gp")
-    assert args.names == "mlp_v0"
+    tell_what_is_kept(tolerance.Options(f=tmp_path, epochs=epochs))
     words = (
         "will get no files: the published best epoch is sought from epoch 7 on, and this run has"
     )
@@ -209,14 +270,9 @@ def test_a_run_too_short_to_keep_an_epoch_says_so(epochs, said, tmp_path, capsys
 
 def test_tests_of_some_kinds_of_noise_have_folders_of_their_own():
     names = []
-    for noise, kind in (
-        (None, None),
-        ("sp", None),
-        (None, ["s&p"]),
-        (None, ["speckle", "salt"] * 2),
-    ):
-        args = argparse.Namespace(noise=noise, kind=kind, rule="hp", quick=False)
-        names.append(run_name(args, "test", NOISE_KINDS, kinds_chosen(args, NOISE_KINDS)))
+    for noise, kind in ((None, ()), ("sp", ()), (None, ("s&p",)), (None, ("speckle", "salt") * 2)):
+        options = NoiseOptions(noise=noise, kind=kind)
+        names.append(session_of(options, "fashion_mnist", "test", NOISE_KINDS))
     assert names == ["test_hp", "test_hp_sp", "test_hp_sp", "test_hp_salt-speckle"]
 
 
@@ -225,11 +281,11 @@ def test_tests_of_some_kinds_of_noise_have_folders_of_their_own():
     [
         (MNIST, ("--epochs", "0"), "--epochs 0 must be above 0"),
         (MNIST, ("--device", "cuda:77"), "--device cuda:77: torch sees"),
-        (MNIST, ("--encoding", "rank"), "invalid choice: 'rank'"),
+        (MNIST, ("--encoding", "rank"), "invalid choice 'rank'"),
         (
             f"{TOLERANCE}/test_fashion_noise.py",
             ("--kind", "fog"),
-            "--kind fog is not one of gaussian, salt, pepper, s&p, speckle",
+            "invalid choice 'fog'",
         ),
         ("compare.py", ("hp_simple", "--results", "results/none"), "no result.json under"),
     ],

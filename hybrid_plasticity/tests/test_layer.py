@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_plasticity import reference
+from hybrid_plasticity.layer import PlasticLayer
 from hybrid_plasticity.networks import FullyConnected
-from hybrid_plasticity.plastic import Hebbian, Neuron, PlasticLayer, spike
+from hybrid_plasticity.neuron import Neuron, spike
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS as SIMPLE
 from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS as TOLERANCE
-from hybrid_plasticity.training import LossWatch, Protocol, evaluate, optimisers, squared_error
+from hybrid_plasticity.trace import Hebbian
+from hybrid_plasticity.training import LossWatch, Protocol, evaluate, optimizers, squared_error
 from shared.errors import UserError
+from shared.tensors import Samples
 
 RESETS = ("soft", "hard", "none")
 
@@ -215,8 +218,8 @@ def test_what_each_rule_learns():
     # Of a network under local plasticity only the output layer learns.
     assert len(lp.local_parameters()) == 3
     assert len(lp.global_parameters()) == 2
-    assert "optimiser" in optimisers(gp, 1e-3, 5e-4)
-    assert set(optimisers(hp, 1e-3, 5e-4)) == {"optimiser", "local_optimiser"}
+    assert "optimizer" in optimizers(gp, 1e-3, 5e-4)
+    assert set(optimizers(hp, 1e-3, 5e-4)) == {"optimizer", "local_optimizer"}
 
 
 def test_rules_start_from_the_same_weights():
@@ -236,7 +239,7 @@ def test_two_steps_lower_the_loss(rule):
     for layer in model.plastic_layers():
         layer.hebb.zero_()
     images, labels = batch(0, 50)
-    learners = optimisers(model, 1e-2, 1e-3).values()
+    learners = optimizers(model, 1e-2, 1e-3).values()
     losses = []
     for _ in range(3):
         loss = squared_error(model(images.float()).output, labels)
@@ -255,7 +258,7 @@ def test_local_plasticity_leaves_the_hidden_layer_alone_but_for_its_trace():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     loss = squared_error(model(images).output, labels)
     loss.backward()
-    for learner in optimisers(model, 1e-2, 1e-2).values():
+    for learner in optimizers(model, 1e-2, 1e-2).values():
         learner.step()
     changed = {name for name, value in model.state_dict().items() if (value != before[name]).any()}
     assert {name for name in changed if name.startswith("layers.0")} == {"layers.0.hebb"}
@@ -365,7 +368,7 @@ def test_evaluation_gives_the_traces_back():
     images, labels = batch(0, 30)
     before = [layer.hebb.clone() for layer in model.plastic_layers()]
     for protocol in get_args(Protocol):
-        seen = evaluate(model, images, labels, 10, protocol)
+        seen = evaluate(model, Samples(images, labels), 10, protocol)
         assert 0 <= seen["accuracy"] <= 1
         assert seen["steps"] == model.steps
         for layer, trace in zip(model.plastic_layers(), before, strict=True):
@@ -389,7 +392,7 @@ def test_what_the_trace_does_in_a_test(protocol):
     labels = answers.argmax(1)
     seen = []
     model.register_forward_hook(lambda _module, _given, response: seen.append(response.output))
-    assert evaluate(model, images, labels, 10, protocol)["accuracy"] == 1
+    assert evaluate(model, Samples(images, labels), 10, protocol)["accuracy"] == 1
     assert torch.equal(torch.cat(seen), answers)
 
 
@@ -443,7 +446,7 @@ def test_the_papers_model_files_build_the_network_of_their_rule(folder, rule):
 def test_no_memory_is_kept_from_step_to_step():
     model = network().float()
     images, labels = batch(0)
-    learners = list(optimisers(model, 1e-3, 1e-3).values())
+    learners = list(optimizers(model, 1e-3, 1e-3).values())
 
     def tensors():
         gc.collect()

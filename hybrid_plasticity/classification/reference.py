@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from hybrid_plasticity.convolutional import KEPT, Classifier
+from hybrid_plasticity.classification.network import KEPT, Classifier
 from hybrid_plasticity.networks import Response, attenuation
-from hybrid_plasticity.plastic import Neuron, spike
+from hybrid_plasticity.neuron import Neuron, spike
 from hybrid_plasticity.reference import activity, integrated, updated_trace
 
 
