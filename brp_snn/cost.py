@@ -33,7 +33,7 @@ import torch
 from brp_snn.function import LOCAL, MODES, PROJECTED, Mode
 from brp_snn.layerwise import PIECE, horizon
 from brp_snn.models import Layer, Neuron, parse_topology
-from brp_snn.words import check_word
+from shared.errors import check_word
 
 Form = Literal["plain", "layerwise"]
 """`models.NetworkBuilder` under autograd, or `layerwise.gradients`."""

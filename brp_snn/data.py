@@ -23,9 +23,8 @@ from brp_snn import gesture
 from brp_snn.gesture import CAMERAS, GESTURE_FRAMES, frames, gesture_frames, stored_frames
 from brp_snn.synth_dataset_gen import generate
 from brp_snn.tidigits import BANDS, SCALINGS, Scaling, features, split_by_speaker, split_random
-from brp_snn.words import check_word
 from shared import datasets
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from shared.tensors import Samples, on_device
 
 Kind = Literal["values", "frames", "spikes"]

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn.grad import conv1d_input, conv1d_weight, conv2d_input, conv2d_weight
 
-from brp_snn.words import check_word
+from shared.errors import check_word
 
 _CONVOLUTIONS = {3: (conv1d_input, conv1d_weight), 4: (conv2d_input, conv2d_weight)}
 _FORWARD = {3: torch.nn.functional.conv1d, 4: torch.nn.functional.conv2d}

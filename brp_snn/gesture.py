@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.data import DataLoader, Dataset
 
-from brp_snn.words import check_word
 from shared.datasets import (
     DatasetMissingError,
     EventPart,
@@ -30,6 +29,7 @@ from shared.datasets import (
     load_nmnist,
     to_frames,
 )
+from shared.errors import check_word
 from shared.experiment import Positive, paper, parse
 from shared.options import script
 from shared.run import progress

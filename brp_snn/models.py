@@ -26,8 +26,7 @@ from torch.nn import functional
 
 from brp_snn.function import MODES, OF_READOUT, ActFun, Mode
 from brp_snn.module import FA_wrapper, TrainingHook
-from brp_snn.words import check_word
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 
 GRAMMAR = (
     "a topology joins layers by _: CONV_{channels}_{kernel}_{stride}_{padding} (2-D, then pooled "

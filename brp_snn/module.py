@@ -14,7 +14,7 @@ from brp_snn.function import (
     teaching_signal,
     trainingHook,
 )
-from brp_snn.words import check_word
+from shared.errors import check_word
 
 __all__ = ["FA_wrapper", "Mode", "TrainingHook"]
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from brp_snn.words import check_word
 from shared.datasets import load_nettalk
+from shared.errors import check_word
 from shared.experiment import Positive, paper, parse
 from shared.options import script
 

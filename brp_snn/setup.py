@@ -14,9 +14,8 @@ from torch.utils.data import TensorDataset
 from brp_snn import gesture
 from brp_snn.synth_dataset_gen import FOLDER, SIZES
 from brp_snn.tidigits import PUBLISHED_FOLDER, SEED, SHARE, drawn, features
-from brp_snn.words import check_word
 from shared import datasets
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 
 
 class SynthDataset(TensorDataset):

@@ -25,8 +25,7 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 from sklearn.datasets import make_classification
 
-from brp_snn.words import check_word
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from shared.experiment import parse
 from shared.options import script
 

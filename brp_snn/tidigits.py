@@ -27,9 +27,8 @@ from scipy.signal import lfilter
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.preprocessing import normalize
 
-from brp_snn.words import check_word
 from shared.datasets import Speech, load_tidigits, load_tidigits_or_fsdd
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from shared.experiment import Positive, parse
 from shared.options import script
 

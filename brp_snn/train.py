@@ -14,8 +14,7 @@ from brp_snn import layerwise
 from brp_snn.data import Data, Input, evaluation_stream
 from brp_snn.models import Network, RateNetwork
 from brp_snn.nettalk import code_scores
-from brp_snn.words import check_word
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from shared.run import progress
 from shared.tensors import Samples, random_order
 

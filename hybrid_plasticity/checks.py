@@ -1,7 +1,6 @@
-"""Checks of what a caller gives: words, and numbers that are none."""
+"""Checks of numbers that a caller gives and of what a network has learned."""
 
 import math
-from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,22 +10,6 @@ from shared.errors import UserError
 
 class NotFiniteError(UserError, ValueError):
     """Inputs, parameters or traces hold NaN or an infinite number."""
-
-
-def check_word(name: str, word: object, words: Any) -> None:
-    """Refuse a word that an argument does not take.
-
-    Args:
-        name: of the argument.
-        word: that was given.
-        words: those that it takes, a `Literal`.
-
-    Raises:
-        ValueError: the word is none of them.
-    """
-    allowed = get_args(words)
-    if word not in allowed:
-        raise ValueError(f"{name}={word!r} is not known: choose from {', '.join(allowed)}")
 
 
 def check_bound(bound: float) -> None:

@@ -24,11 +24,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hybrid_plasticity.checks import check_bound, check_word
+from hybrid_plasticity.checks import check_bound
 from hybrid_plasticity.fused import ChangingInput, ConstantInput, knows
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.precision import without_autocast
 from hybrid_plasticity.trace import FrozenTrace, Hebbian, Trace
+from shared.errors import check_word
 
 Rule = Literal["hp", "gp", "lp"]
 

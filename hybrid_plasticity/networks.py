@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrid_plasticity.checks import check_network, check_word
+from hybrid_plasticity.checks import check_network
 from hybrid_plasticity.layer import PlasticLayer, Rule
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.precision import without_autocast
 from hybrid_plasticity.trace import Hebbian
+from shared.errors import check_word
 
 Encoding = Literal["intensity", "bernoulli"]
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hybrid_plasticity.checks import check_word
+from shared.errors import check_word
 
 Reset = Literal["soft", "hard", "none"]
 

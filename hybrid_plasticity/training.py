@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from hybrid_plasticity.checks import check_inputs, check_network, check_word
+from hybrid_plasticity.checks import check_inputs, check_network
 from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.networks import PlasticNetwork, Response
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from shared.run import progress
 from shared.tensors import Samples, one_hot_like, random_order
 

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from shared import datasets
 from shared.datasets import Table, data_root, load_table
-from shared.errors import UserError
-from shifting_learning.words import check_word
+from shared.errors import UserError, check_word
 
 Preprocess = Literal["none", "canny", "binary", "cut"]
 Scaling = Literal["global", "feature"]

@@ -23,10 +23,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from shared.errors import check_word
 from shifting_learning import kernels
 from shifting_learning.kernels import Events, Spikes
 from shifting_learning.rules import RULES, LearningRule, Rule
-from shifting_learning.words import check_word
 
 Silent = Literal["published", "ignore", "deadline"]
 Ties = Literal["event", "published"]

@@ -32,7 +32,7 @@ from torch import Tensor
 from shared import datasets
 from shared.datasets import SpikeSet, Trial
 from shared.device import prepare
-from shared.errors import UserError
+from shared.errors import UserError, check_words
 from shared.figures import (
     COLORS,
     RULES,
@@ -69,7 +69,6 @@ from shifting_learning.spike_trials import (
     generate_trials,
 )
 from shifting_learning.tca_controls import counts_from_spike_counts, shuffle_times
-from shifting_learning.words import check_words
 
 EPOCHS = 200
 HIDDEN = 3200

@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from shifting_learning.Dataset import target_codes
 from shifting_learning.SL_Layer import ShiftingLayer, SNNLayer
-from shifting_learning.words import check_word
 
 Reward = Literal["published", "first_spike"]
 

@@ -17,11 +17,11 @@ from sklearn.model_selection import KFold, ParameterGrid
 from torch import Tensor
 
 from shared import datasets
+from shared.errors import check_words
 from shifting_learning.Dataset import Scaling, code, table_intensities, with_reference
 from shifting_learning.network import Network, Reward, decide, reward_error, step_size
 from shifting_learning.rules import Rule
 from shifting_learning.SL_Layer import Silent, SNNLayer, Ties
-from shifting_learning.words import check_words
 
 FOLDS = 5
 INNER_FOLDS = 3

@@ -162,7 +162,7 @@ def test_gestures_are_parts_by_the_published_classes(tmp_path, scripts):
     assert done.stdout.splitlines()[0] == "(4, 100, 32, 32)"
     done = scripts.call(gesture.main, "--mat", tmp_path / "none.mat")
     scripts.assert_refused(done, "none.mat is not there")
-    with pytest.raises(ValueError, match="no part is called 'valid': choose from train, test"):
+    with pytest.raises(ValueError, match="part must be one of train, test, not 'valid'"):
         gesture.Gesture("valid", path=path)
 
 
@@ -208,5 +208,5 @@ def test_letters_are_parts_by_the_published_class(tmp_path, scripts):
     done = scripts.call(nettalk.main, "--mat", tmp_path / "nettalk_small.mat")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("tensor(") == 12
-    with pytest.raises(ValueError, match="no part is called 'valid': choose from train, test"):
+    with pytest.raises(ValueError, match="part must be one of train, test, not 'valid'"):
         nettalk.Nettalk("valid", path=tmp_path / "nettalk_small.mat")

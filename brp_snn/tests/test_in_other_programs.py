@@ -83,7 +83,7 @@ def gradients_of(network):
     ],
 )
 def test_a_word_that_there_is_not_is_refused_at_once(call, word, allowed):
-    with pytest.raises(ValueError, match=f"is called '{word}': choose from {allowed}"):
+    with pytest.raises(ValueError, match=f"must be one of {allowed}.*, not '{word}'"):
         call(word)
 
 
@@ -98,7 +98,7 @@ def test_scalings_are_looked_at_before_recordings_are_read(tmp_path):
 def test_a_kind_of_data_that_there_is_not_is_refused(change):
     part = Samples(torch.zeros(2, 4), torch.eye(2))
     words = {"kind": "values", "target_kind": "classes"} | change
-    with pytest.raises(ValueError, match=r"no kind of .* is called .*: choose from"):
+    with pytest.raises(ValueError, match=r"kind of .* must be one of .*, not"):
         Data("x", part, part, part, shape=(4,), shown=lambda x, training: x, **words)
 
 
@@ -112,7 +112,7 @@ def trainer_of(inputs, loss="MSE"):
 
 
 def test_a_loss_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="no loss is called 'mse': choose from MSE, BCE, CE"):
+    with pytest.raises(ValueError, match="loss must be one of MSE, BCE, CE, not 'mse'"):
         trainer_of(torch.zeros(3, 4), "mse")
 
 

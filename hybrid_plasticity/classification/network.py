@@ -22,12 +22,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.classification.firing import Membrane, fire
 from hybrid_plasticity.classification.wiring import CLASSES, Initial, Wiring
 from hybrid_plasticity.layer import PlasticLayer, State
 from hybrid_plasticity.networks import PlasticNetwork, Response, attenuation
 from hybrid_plasticity.neuron import Neuron
+from shared.errors import check_word
 
 Rule = Literal["hp", "gp"]
 

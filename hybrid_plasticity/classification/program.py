@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.classification.augmentation import cropped_and_flipped
 from hybrid_plasticity.classification.figures import draw_steps
 from hybrid_plasticity.classification.network import Classifier, Rule
@@ -27,7 +26,7 @@ from hybrid_plasticity.training import (
     train_epoch,
 )
 from shared import datasets, experiment
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from shared.experiment import UNNAMED, Experiment, Named, Positive, as_published, paper
 from shared.run import Run
 from shared.tensors import Samples, global_generators

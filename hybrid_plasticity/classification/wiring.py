@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.neuron import Neuron, Reset
 from hybrid_plasticity.trace import Hebbian
+from shared.errors import check_word
 
 Coding = Literal["rank", "rate"]
 

@@ -8,8 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from hybrid_plasticity.checks import check_word
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 
 HELD_OUT = 100  # characters that no training sees
 MIRRORED = 0.2  # share of the training images that are mirrored

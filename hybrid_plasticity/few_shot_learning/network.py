@@ -25,9 +25,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.neuron import spike
 from hybrid_plasticity.precision import without_autocast
+from shared.errors import check_word
 
 Rule = Literal["hp", "gp"]
 

@@ -22,7 +22,6 @@ from torch.nn import functional as F
 from torch.optim import lr_scheduler
 from torchvision import transforms
 
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.few_shot_learning.episodes import (
     HELD_OUT,
     MIRRORED,
@@ -45,6 +44,7 @@ from hybrid_plasticity.few_shot_learning.network import (
 from hybrid_plasticity.few_shot_learning.program import EPOCH, EPOCHS, SETTINGS
 from hybrid_plasticity.few_shot_learning.reference import plastic_step
 from hybrid_plasticity.published import ActFun, act_fun, device, setup_seed
+from shared.errors import check_word
 
 # Constants by the published names.
 lr_second, num_train_task, num_val_task = SETTINGS.hessian, SETTINGS.tasks, 1

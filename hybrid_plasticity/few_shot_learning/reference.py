@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.few_shot_learning.network import HybridNet, Rule
 from hybrid_plasticity.neuron import spike
+from shared.errors import check_word
 
 
 def plastic_step(

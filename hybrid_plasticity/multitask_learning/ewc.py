@@ -16,10 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.multitask_learning.masks import Mask
 from hybrid_plasticity.multitask_learning.network import Connection, TaskNetwork
 from hybrid_plasticity.multitask_learning.tasks import Task
+from shared.errors import check_word
 from shared.tensors import Samples
 
 Kind = Literal["sample", "batch"]

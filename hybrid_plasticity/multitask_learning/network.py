@@ -22,7 +22,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.multitask_learning.fused import (
     Constants,
     fire,
@@ -34,6 +33,7 @@ from hybrid_plasticity.networks import attenuation
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.precision import without_autocast
 from hybrid_plasticity.trace import Hebbian, Trace
+from shared.errors import check_word
 
 Rule = Literal["hp", "gp"]
 TraceProtocol = Literal["published", "frozen", "single"]

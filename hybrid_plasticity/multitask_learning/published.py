@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.multitask_learning.network import Rule, TaskNetwork
 from hybrid_plasticity.multitask_learning.reference import (
     Local,
@@ -29,6 +28,7 @@ from hybrid_plasticity.networks import attenuation
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.published import LENS, device
 from hybrid_plasticity.trace import Hebbian
+from shared.errors import check_word
 
 __all__ = ["lens", "mask_weight"]  # what the models pass on, beside what lies beneath
 

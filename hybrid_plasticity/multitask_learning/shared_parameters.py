@@ -3,11 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.multitask_learning.ewc import Kind
 from hybrid_plasticity.multitask_learning.network import Rule, TaskNetwork
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.trace import Hebbian
+from shared.errors import check_word
 
 TASKS = 50
 META_TASKS = 35

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from hybrid_plasticity import distortion_program
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.distortion_program import Program, Settings
 from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.trace import Hebbian
+from shared.errors import check_word
 from shared.experiment import Named, Positive, paper
 
 SETTINGS = Settings(

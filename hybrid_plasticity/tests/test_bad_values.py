@@ -86,13 +86,13 @@ def task_protocol(protocol):
 )
 @pytest.mark.parametrize("word", ["GP", "zero", ""])
 def test_words_are_checked(make, name, allowed, word):
-    with pytest.raises(ValueError, match=f"^{name}='{word}' is not known: choose from {allowed}"):
+    with pytest.raises(ValueError, match=f"^{name} must be one of {allowed}.*, not '{word}'"):
         make(word)
 
 
 @pytest.mark.parametrize("make", [tasks_network, HybridNet, lambda rule: Classifier(WIRING, rule)])
 def test_local_plasticity_is_no_rule_of_networks_that_do_not_have_it(make):
-    with pytest.raises(ValueError, match="rule='lp' is not known: choose from hp, gp"):
+    with pytest.raises(ValueError, match="rule must be one of hp, gp, not 'lp'"):
         make("lp")
 
 

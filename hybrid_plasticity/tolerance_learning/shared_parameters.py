@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from hybrid_plasticity import distortion_program
-from hybrid_plasticity.checks import check_word
 from hybrid_plasticity.distortion_program import Program, Settings
 from hybrid_plasticity.distortions import KINDS
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.trace import Hebbian
+from shared.errors import check_word
 from shared.experiment import Positive, paper
 
 SETTINGS = Settings(
