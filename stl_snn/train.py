@@ -84,7 +84,7 @@ class Settings(experiment.Settings):
     """Scale and shift of batch normalization learn; by default with stl and sl, not with tl."""
     sharing: Annotated[Sharing, Named("per-{}"), paper("neuron")] = "neuron"
     """Who has a threshold of its own."""
-    floor: Annotated[Positive[float] | None, paper("none")] = None
+    floor: Annotated[Positive[float] | None, paper(None)] = None
     """Keep thresholds at it or above; without it they are free."""
     depth: Annotated[Positive[int], paper(2)] = 2
     """Convolutions; more of them stand in the last block."""
