@@ -133,9 +133,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument(
-        "--list", action="store_true", help="rows, claims, figures to the terminal"
-    )
+    parser.add_argument("--list", action="store_true", help="rows, claims, figures to the terminal")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "claims.md")
     parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
