@@ -2,7 +2,7 @@
 
 python -m reproduce              write docs/claims.md, README.md's table and results/figures
 python -m reproduce --check      fail where a page does not say what results/ holds
-python -m reproduce --list       rows and claims with their state, to the terminal
+python -m reproduce --list       rows, claims and figures with their state, to the terminal
 """
 
 import argparse
@@ -93,7 +93,7 @@ def state(row: Row, results: pd.DataFrame) -> str:
 
 
 def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str:
-    """Every row with its state and cost, and every claim with its verdict."""
+    """Every row with its state and cost, every claim with its verdict, and every figure."""
     lines, hours = [], 0.0
     for reproduction in reproductions:
         lines.append(reproduction.paper)
@@ -103,6 +103,10 @@ def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str
             hours += row.minutes * len(missing) / 60
         for decision in decide(reproduction, results):
             lines.append(f"  claim:{decision.claim.name:38} {decision.verdict}")
+        for figure in reproduction.figure:
+            of_set = set(results.loc[results["dataset"] == figure.dataset, "experiment"])
+            there = of_set & set(figure.curves.values())
+            lines.append(f"  figure:{figure.name:37} {len(there)} of {len(figure.curves)} curves")
     return "\n".join([*lines, f"missing rows: {hours:.1f} hours on one core"])
 
 
@@ -129,7 +133,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument("--list", action="store_true", help="rows and claims to the terminal")
+    parser.add_argument("--list", action="store_true", help="rows, claims, figures to the terminal")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "claims.md")
     parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")

@@ -2,7 +2,7 @@
 
 A row is a script with its options: what has to be run. A claim is a sentence of the paper that
 numbers of rows can decide. A figure shows several experiments beside each other.
-docs/extending.md has an example of each.
+docs/extending.md has an example of a row and a claim, `Figure` one of a figure.
 """
 
 import tomllib
@@ -113,6 +113,15 @@ class Claim(_Declared):
 
 class Figure(_Declared):
     """A metric over epochs of several experiments, a curve each.
+
+        [[figure]]
+        name = "sl_mnist"
+        title = "MNIST, 784-800-10"
+        dataset = "mnist"
+        [figure.curves]
+        shifting = "sl_mnist"
+        exact = "sl_mnist_exact"
+        "shifting, published settings" = "sl_mnist_published_ties-event"
 
     Attributes:
         name: of the file in results/figures.

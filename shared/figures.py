@@ -230,9 +230,17 @@ def plot_curves(
         return
     for curve, table, word, (style, line) in zip(curves, tables, words, styles, strict=True):
         _plot_line(axes, table, word, style, curve.line or line)
+    _widen(axes)
     axes.set(xlabel=over, ylabel=label)
     if all(pd.api.types.is_integer_dtype(table.index) for table in tables):
         integer_ticks(axes.xaxis)
+
+
+def _widen(axes: Axes) -> None:
+    """Values that differ by rounding alone look equal."""
+    low, high = axes.dataLim.intervaly
+    if high - low < 1e-6 * max(abs(low), abs(high)):
+        axes.set_ylim(*sorted((0.9 * low, 1.1 * high)))
 
 
 def _plot_line(axes: Axes, table: pd.DataFrame, label: str, style: Style, line: str) -> None:

@@ -7,7 +7,6 @@ The paper's definition of its joint decision is not at hand; the mean of the vot
 reading. Networks must be trained on the same data set.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -81,11 +80,10 @@ def read(folder: Path) -> Trained:
         UserError: it is no run of this paper, or its checkpoint is damaged.
     """
     try:
-        config = json.loads((folder / "config.json").read_text())
-        settings = train.Settings(**config["options"])
+        settings = train.EXPERIMENT.saved(folder)
         state = read_checkpoint(folder / "checkpoint.pt")["state"]
         return Trained(folder, settings, setting_of(settings), state["network"])
-    except (OSError, KeyError, AttributeError, TypeError, json.JSONDecodeError) as error:
+    except (UserError, KeyError) as error:
         raise UserError(
             f"{folder} is no folder of a run of stl_snn/train.py ({error}): name one with "
             "config.json and checkpoint.pt"

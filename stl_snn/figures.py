@@ -118,10 +118,11 @@ def draw_energy(counts: Mapping[str, Count], title: str) -> Figure:
         [getattr(c, kind) for c in counts.values()] for kind in ("dense", "effective")
     )
     axes.bar(places - 0.2, dense, 0.4, label="all (dense)", color=GRAY)
-    axes.bar(places + 0.2, effective, 0.4, label="done (effective)", color=RULES["STL"].color)
+    done = "done (effective),\nenergy in µJ on top"
+    axes.bar(places + 0.2, effective, 0.4, label=done, color=RULES["STL"].color)
     for place, count in zip(places, counts.values(), strict=True):
         axes.annotate(
-            f"{count.energy_uj:.2g} µJ",
+            f"{count.energy_uj:.2g}",
             (place + 0.2, max(count.effective, 1)),
             ha="center",
             va="bottom",

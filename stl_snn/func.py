@@ -56,7 +56,7 @@ class Conv2d(nn.Conv2d):
 
 
 class Linear(nn.Linear):
-    """A fully connected layer; takes what `torch.nn.Linear` takes. Flattens all that follows time."""
+    """A fully connected layer; takes what `torch.nn.Linear` takes. Flattens what follows time."""
 
     def forward(self, input: Float[Tensor, "b t *shape"]) -> Float[Tensor, "b t o"]:
         """Currents of all steps, one product of batch x time."""

@@ -14,16 +14,13 @@ of the last epoch is the result; the best of all epochs on the test set is given
 training the network is tested under noise, and its spikes and operations are counted.
 """
 
-import copy
 import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from shared import experiment
 from shared.errors import UserError
@@ -37,14 +34,11 @@ from shared.experiment import (
     paper,
     spelled,
 )
-from shared.figures import counted, draw_run
 from shared.options import script
 from shared.run import Run
 from shared.tensors import global_generators
-from stl_snn.data import LEVELS, LOADED, Data, intensities, kinds_of_noise, load, spikes
-from stl_snn.figures import draw_energy, draw_noise, draw_rates, draw_thresholds
+from stl_snn.data import LEVELS, LOADED, Data, load
 from stl_snn.loaders import get_model_and_dataset
-from stl_snn.operations import Counter
 from stl_snn.param import (
     MNIST,
     SETTINGS,
@@ -55,15 +49,9 @@ from stl_snn.param import (
     deepened,
     scaled,
 )
+from stl_snn.report import Untrained, rates_of, report, thresholds_of
 from stl_snn.spiking_model import SpikingNetwork
-from stl_snn.training import (
-    EVALUATION_SEED,
-    Presentation,
-    Trainer,
-    joint_accuracy,
-    threshold_summary,
-    under_noise,
-)
+from stl_snn.training import Presentation, Trainer, threshold_summary
 
 __all__ = ["get_model_and_dataset", "main"]
 
@@ -84,7 +72,7 @@ class Settings(experiment.Settings):
     """Scale and shift of batch normalization learn; by default with stl and sl, not with tl."""
     sharing: Annotated[Sharing, Named("per-{}"), paper("neuron")] = "neuron"
     """Who has a threshold of its own."""
-    floor: Annotated[Positive[float] | None, paper("none")] = None
+    floor: Annotated[Positive[float] | None, paper(None)] = None
     """Keep thresholds at it or above; without it they are free."""
     depth: Annotated[Positive[int], paper(2)] = 2
     """Convolutions; more of them stand in the last block."""
@@ -170,13 +158,6 @@ def decay_of(settings: Settings) -> float:
     return decay
 
 
-class Untrained(NamedTuple):
-    """What an untrained network was like: thresholds, and firing rates, by layer of neurons."""
-
-    thresholds: dict[str, NDArray[np.float32]]
-    rates: dict[str, float]
-
-
 def train(settings: Settings, data: Data, device: torch.device, run: Run) -> None:
     """Train and test one network, write figures and result.
 
@@ -211,27 +192,15 @@ def train(settings: Settings, data: Data, device: torch.device, run: Run) -> Non
         run.log(epoch, row, show=False)
         show(epoch, row)
         run.checkpoint(epoch, **parts)
-    report(settings, run, trainer, untrained)
-
-
-@torch.no_grad()
-def rates_of(trainer: Trainer) -> dict[str, float]:
-    """Firing rates of the untrained network, on a training batch normalized by itself."""
-    network = copy.deepcopy(trainer.network).train()  # its running averages stay as they are
-    inputs = trainer.data.train.inputs[: trainer.presentation.batch_size]
-    generator = torch.Generator(trainer.device).manual_seed(EVALUATION_SEED)
-    values = intensities(inputs, trainer.data.recorded)
-    with torch.random.fork_rng(), Counter(network) as counter:
-        network(spikes(values, trainer.presentation.steps, generator))
-    return counter.rates()
-
-
-def thresholds_of(network: SpikingNetwork) -> dict[str, NDArray[np.float32]]:
-    """A copy of every layer's thresholds."""
-    return {
-        name: layer.thresh.detach().cpu().numpy().copy()
-        for name, layer in network.neurons().items()
-    }
+    report(
+        run,
+        trainer,
+        untrained,
+        learning=settings.learning,
+        decisions=settings.decisions,
+        noise_samples=settings.noise_samples,
+        levels=QUICK_LEVELS if settings.quick else LEVELS,
+    )
 
 
 def warn_of_non_positive(network: SpikingNetwork, epoch: int) -> int:
@@ -283,71 +252,6 @@ def show(epoch: int, row: dict[str, float]) -> None:
     numbers = "  ".join(f"{name} {row[name]:.4f}" for name in names)
     rates = " ".join(f"{100 * v:.1f}" for name, v in row.items() if name.startswith("rate_"))
     print(f"epoch {epoch:3d}  {numbers}  spikes per neuron and step {rates} %", flush=True)
-
-
-def report(settings: Settings, run: Run, trainer: Trainer, untrained: Untrained) -> None:
-    """Test the trained network, draw the figures and write the result."""
-    data, network, rows = trainer.data, trainer.network, run.metrics()
-    title = f"{data.name}, {settings.learning.upper()}, {counted(len(rows), 'epoch')}"
-    metrics = {
-        **accuracies(rows),
-        **joint_decision(trainer, settings.decisions),
-        **results_under_noise(settings, run, trainer, title),
-    }
-    with Counter(network) as counter:
-        trainer.votes(data.test)
-    metrics |= {f"rate_{name}_before": rate for name, rate in untrained.rates.items()}
-    metrics |= {f"rate_{name}": rate for name, rate in counter.rates().items()}
-    metrics |= threshold_summary(network)
-    metrics |= {"non_positive_thresholds": sum(network.non_positive().values())}
-    metrics |= counter.metrics()
-    before = {"epoch": 0, **{f"rate_{name}": rate for name, rate in untrained.rates.items()}}
-    run.save_figure(draw_rates([before, *rows], title), "rates")
-    run.save_figure(draw_thresholds(untrained.thresholds, thresholds_of(network)), "thresholds")
-    run.save_figure(draw_energy(counter.counts(), title), "energy")
-    curves = run.save_figure(draw_run(rows, title, "squared error of votes"), "curves")
-    run.finish(epochs=len(rows), metrics=metrics, figure=curves)
-
-
-def accuracies(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The run's accuracies: of the last epoch, of the selected one, and the best of all tests."""
-    picked = max(rows, key=lambda row: row["validation_accuracy"])
-    return {
-        "test_accuracy_last": rows[-1]["test_accuracy"],
-        "test_accuracy_selected": picked["test_accuracy"],
-        "selected_epoch": picked["epoch"],
-        "test_accuracy_best_published_protocol": max(row["test_accuracy"] for row in rows),
-        "validation_accuracy_last": rows[-1]["validation_accuracy"],
-        "train_accuracy_last": rows[-1]["train_accuracy"],
-    }
-
-
-def joint_decision(trainer: Trainer, decisions: int) -> dict[str, float]:
-    """Accuracy of the mean votes of several draws of the input; nothing of one draw."""
-    if decisions == 1:
-        return {}
-    test = trainer.data.test
-    votes = [trainer.votes(test, draw=draw) for draw in range(decisions)]
-    return {"decisions": decisions, "test_accuracy_joint": joint_accuracy(votes, test.labels)}
-
-
-def results_under_noise(
-    settings: Settings, run: Run, trainer: Trainer, title: str
-) -> dict[str, float]:
-    """Accuracies under noise of every kind and level, by name, and their figure."""
-    if not settings.noise_samples:
-        return {}
-    part = trainer.data.test.first(settings.noise_samples)
-    levels = QUICK_LEVELS if settings.quick else tuple(LEVELS)
-    found = under_noise(trainer, part, kinds_of_noise(trainer.data.recorded), levels)
-    by_name = {
-        f"test_accuracy_{kind}_{level}": value
-        for kind, values in found.items()
-        for level, value in zip(levels, values, strict=True)
-    }
-    words = f"{title}, {len(part)} samples"
-    run.save_figure(draw_noise({settings.learning.upper(): [by_name]}, words), "noise")
-    return {"noise_samples": len(part), **by_name}
 
 
 def load_data(settings: Settings, device: torch.device) -> Data:

@@ -128,6 +128,7 @@ def test_page_and_list_say_what_is_there(tmp_path):
     assert "| A learns. | abstract | above chance | +80.10 (+79.85 to +80.35) points | 3 |" in text
     assert "**holds**" in text
     assert "done, 3 seeds" in listing(declared, made([0, 1, 2]))
+    assert f"figure:{'f':37} 1 of 2 curves" in listing(declared, made([0]))
     text = listing(declared, made([0]))
     assert "missing seeds 1, 2: 5 min" in text
     assert "undecided" in text

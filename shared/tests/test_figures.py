@@ -142,6 +142,13 @@ def test_levels_keep_broken_ticks():
     assert any(tick != round(tick) for tick in axes.get_xticks())
 
 
+def test_values_that_differ_by_rounding_look_equal():
+    _, axes = plt.subplots()
+    plot_curves(axes, [Curve("TL", [series(0.1, 0.1 + 1e-12, 0.1)])], "loss")
+    low, high = axes.get_ylim()
+    assert (low, high) == pytest.approx((0.09, 0.11))
+
+
 def test_panels_share_one_legend_beside_them():
     curves = [Curve("HP", [series(9, 8)]), Curve("HP, frozen", [series(9, 7)], "HP", "--")]
     panels = [Panel(kind, "level", curves) for kind in ("crop", "salt", "pepper", "s&p", "speckle")]

@@ -27,7 +27,7 @@ def swept(scripts, tmp_path_factory):
     """Folder of two trainings of different initial thresholds."""
     folder = tmp_path_factory.mktemp("sweep")
     words = ("theta", "--values", 0.5, 1, *OPTIONS, "--into", folder)
-    done = scripts.call(sweep.main, *words)
+    done = scripts.run("sweep.py", *words)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -68,7 +68,7 @@ def test_a_sweep_of_depths_trains_what_is_not_there(scripts, swept, data, run_of
     # The training of the sweep before has the data set's depth: it is not done again.
     before = {path: path.stat().st_mtime_ns for path in swept.rglob("seed0/result.json")}
     words = ("depth", "--values", 3, 2, "--theta", 0.5, *OPTIONS, "--into", swept)
-    done = scripts.run("sweep.py", *words)
+    done = scripts.call(sweep.main, *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("already in") == 1
     assert {path: path.stat().st_mtime_ns for path in before} == before
