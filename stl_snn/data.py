@@ -18,9 +18,10 @@ from torch.nn import functional
 
 from shared import datasets
 from shared.datasets import Dataset, EventPart, EventSet, Split, to_frames
+from shared.errors import check_word
 from shared.run import progress
 from shared.tensors import Samples
-from stl_snn.param import DataName, Noise, check_word
+from stl_snn.param import DataName, Noise
 
 CAMERAS: dict[str, Callable[[Path | None], EventSet]] = {
     "nmnist": datasets.load_nmnist,

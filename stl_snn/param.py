@@ -8,7 +8,7 @@ sizes beyond MNIST's are ours.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from shared.errors import UserError
 
@@ -26,22 +26,6 @@ Precision = Literal["float32", "bfloat16"]
 
 Noise = Literal["gaussian", "s&p"]
 """Kind of noise: additive of variance 0.01 per level; a share of 0.02 per level white or black."""
-
-
-def check_word(what: str, word: str, allowed: Any) -> None:
-    """Refuse a word that means nothing.
-
-    Args:
-        what: it is, such as "sharing".
-        word: that was given.
-        allowed: the `Literal` with the words allowed.
-
-    Raises:
-        ValueError: it is another word.
-    """
-    words = get_args(allowed)
-    if word not in words:
-        raise ValueError(f"{what} {word!r} is unknown: choose one of {', '.join(map(repr, words))}")
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from stl_snn import func, param
 from stl_snn.data import spikes
 from stl_snn.func import LIF
-from stl_snn.param import Learning, Sharing, check_word
+from stl_snn.param import Learning, Sharing
 from stl_snn.params import mnist_para
 
 

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from shared.run import progress
 from shared.tensors import Samples, one_hot_like, random_order
 from stl_snn.data import Data, augment, intensities, noisy, spikes
 from stl_snn.operations import Counter
-from stl_snn.param import Noise, Precision, check_word
+from stl_snn.param import Noise, Precision
 from stl_snn.spiking_model import SpikingNetwork
 
 RAN_AWAY = (

@@ -158,7 +158,7 @@ def test_the_shape_of_feedback_is_looked_at_where_there_is_any(mode):
 
 
 def test_a_mode_that_there_is_not_is_refused_at_once():
-    with pytest.raises(ValueError, match="mode must be one of BRP, BP, FA.*, not 'bp'"):
+    with pytest.raises(ValueError, match=r"mode must be one of BRP, BP, FA.*, not 'bp'"):
         TrainingHook(10, None, "bp")
 
 

@@ -34,12 +34,18 @@ def step(network, optimizer, x):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: network_of(sharing="map"), "sharing 'map' is unknown: choose one of 'neuron', 'c"),
-        (lambda: initial(2.0, (3, 4, 4), "neurons"), "sharing 'neurons' is unknown"),
-        (lambda: network_of().learn("both", True), "mode 'both' is unknown: choose one of 'stl', "),
-        (lambda: Presentation(4, 20, "float16"), "precision 'float16' is unknown"),
-        (lambda: noisy(torch.rand(2, 3), "salt", 3, torch.Generator()), "kind 'salt' is unknown"),
-        (lambda: load("MNIST", None, 4, torch.device("cpu")), "data set 'MNIST' is unknown"),
+        (
+            lambda: network_of(sharing="map"),
+            "sharing must be one of neuron, channel, layer, not 'map'",
+        ),
+        (lambda: initial(2.0, (3, 4, 4), "neurons"), "layer, not 'neurons'"),
+        (lambda: network_of().learn("both", True), "mode must be one of stl, sl, tl, not 'both'"),
+        (lambda: Presentation(4, 20, "float16"), "bfloat16, not 'float16'"),
+        (
+            lambda: noisy(torch.rand(2, 3), "salt", 3, torch.Generator()),
+            "kind must be one of gaussian, s&p, not 'salt'",
+        ),
+        (lambda: load("MNIST", None, 4, torch.device("cpu")), "cifar10dvs, not 'MNIST'"),
     ],
 )
 def test_words_that_mean_nothing_are_refused(call, words):
