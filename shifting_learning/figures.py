@@ -54,10 +54,11 @@ def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.2), layout="constrained")
     plot_columns(left, rows, parts_of("accuracy"), "accuracy (%)", factor=100)
     plot_columns(middle, rows, {"loss": "train"}, "mean over images of sum d²")
-    middle.set_yscale("log")
     silent = {"silent_hidden": "train"}
     plot_columns(right, rows, silent, "silent hidden neurons (%)", factor=100)
-    right.set_ylim(bottom=0)
+    if len(rows) > 1:  # what has one epoch is points, not curves
+        middle.set_yscale("log")
+        right.set_ylim(bottom=0)
     legend_of_all(figure)
     figure.suptitle(title, fontsize=10)
     return figure
