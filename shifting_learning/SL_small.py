@@ -29,7 +29,7 @@ from shared.options import script
 from shared.run import Run as RunFolder
 from shared.run import read_checkpoint
 from shifting_learning import Dataset
-from shifting_learning.figures import draw_roc
+from shifting_learning.figures import draw_roc, logarithmic
 from shifting_learning.network import (
     decide,
     lead,
@@ -75,7 +75,7 @@ def draw(
     plot_columns(left, rows, parts_of("accuracy"), "accuracy (%)", factor=100)
     plot_columns(middle, rows, {"loss": "train"}, "mean over samples of sum d²")
     if len(rows) > 1:  # what has one epoch is points, not curves
-        middle.set_yscale("log")
+        logarithmic(middle)
     repeats, folds = accuracies.shape
     spread = (torch.arange(repeats) - (repeats - 1) / 2) * 0.04
     x = torch.arange(1, folds + 1) + spread[:, None]

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 from sklearn.metrics import auc, roc_curve
 
@@ -45,6 +47,7 @@ __all__ = [
     "draw_potentials",
     "draw_roc",
     "draw_shift",
+    "logarithmic",
     "look_at_last_layer",
 ]
 
@@ -57,11 +60,19 @@ def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     silent = {"silent_hidden": "train"}
     plot_columns(right, rows, silent, "silent hidden neurons (%)", factor=100)
     if len(rows) > 1:  # what has one epoch is points, not curves
-        middle.set_yscale("log")
+        logarithmic(middle)
         right.set_ylim(bottom=0)
     legend_of_all(figure)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis with ticks in plain numbers, also where it spans less than a decade."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_roc(labels: NDArray[np.int64], scores: FLOAT, title: str) -> Figure:

@@ -10,7 +10,7 @@ import pytest
 from shared import datasets
 from shifting_learning import SL_TCA, SL_mnist, SL_small, SL_xor, figures
 
-# Six epochs, so that training goes on for a while behind the second checkpoint.
+# Six epochs, so that training goes on for a while after the second checkpoint.
 REPEATED = (
     *("SL_mnist.py", "--dataset", "digits", "--hidden", "40", "--epochs", "6"),
     "--deterministic",

@@ -38,7 +38,7 @@ def test_inner_folds_divide_the_training_samples():
     assert test.reshape(5, -1, 150).sum(dim=1).eq(is_train).all()
 
 
-def test_nothing_learnt_or_chosen_sees_the_samples_tested_on(iris):
+def test_nothing_learned_or_chosen_sees_the_samples_tested_on(iris):
     is_test = outer_folds(150, 1, 2, 0)
     (rows,) = np.nonzero(is_test[0].numpy())
     inputs, labels = iris.inputs.copy(), iris.labels.copy()

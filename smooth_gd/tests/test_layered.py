@@ -125,7 +125,7 @@ def trainer_of(network=NETWORK, **changes):
     codes = rng.integers(0, 3, (40, 6)).astype(np.uint8)
     part = Part(codes, (codes[:, 0]).astype(np.int32))
     settings = {"batch_size": 20, "lr": 4e-3, "seed": 0, "device": jax.devices()[0], **changes}
-    data = Classification("made", part, part, network.levels, lambda key, codes: codes)
+    data = Classification("made", part, part, network.levels, lambda key, codes: codes, 3)
     return Trainer(network, data, **settings)
 
 

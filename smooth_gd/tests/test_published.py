@@ -262,6 +262,7 @@ def test_training_with_a_grid_of_steps():
         **patterns.PAPER,
         "seed": 7,
         "Ntrial": 3,
+        "K": 272,
         "grid": jnp.array([0.1, 1.0]),
         "dt_max": 0.5,
     }
