@@ -4,12 +4,14 @@ Where a process of its own adds nothing, a script's main runs in this one: torch
 """
 
 import signal
+import tomllib
 
 import pytest
 
 from shared import datasets
 from shifting_learning import SL_TCA, SL_mnist, SL_small, SL_xor, figures
 
+PROGRAMS = (SL_xor, SL_small, SL_mnist, SL_TCA)
 # Six epochs, so that training goes on for a while after the second checkpoint.
 REPEATED = (
     *("SL_mnist.py", "--dataset", "digits", "--hidden", "40", "--epochs", "6"),
@@ -243,6 +245,18 @@ def test_names_tell_runs_apart():
         settings = program.EXPERIMENT.parse(words)
         data = getattr(settings, "dataset", "spike_set")
         assert program.EXPERIMENT.name(settings, data) == name
+
+
+def test_rows_are_called_and_last_as_the_scripts_say(scripts):
+    programs = {f"{program.__name__.split('.')[-1]}.py": program for program in PROGRAMS}
+    rows = tomllib.loads((scripts.folder / "reproduction.toml").read_text())["row"]
+    assert rows
+    for row in rows:
+        experiment = programs[row["script"]].EXPERIMENT
+        for seed in row.get("seeds", [0]):
+            settings = experiment.parse([*row.get("options", ()), "--seed", str(seed)])
+            assert experiment.name(settings, row["dataset"]) == row["name"]
+            assert settings.epochs == row["epochs"]
 
 
 def test_a_longer_run_of_networks_grows_where_no_schedule_forbids_it(scripts, tmp_path):

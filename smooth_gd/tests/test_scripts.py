@@ -2,6 +2,7 @@
 
 import json
 import signal
+import tomllib
 
 import pytest
 
@@ -75,6 +76,18 @@ def named(program, *options):
 )
 def test_names_tell_runs_apart(program, options, name):
     assert named(program, *options) == name
+
+
+def test_rows_are_called_and_last_as_the_scripts_say(scripts):
+    programs = {CONCEPT: concept, SINGLE: single, RNN: rnn, MNIST: mnist}
+    rows = tomllib.loads((scripts.folder / "reproduction.toml").read_text())["row"]
+    assert rows
+    for row in rows:
+        experiment = programs[row["script"]].EXPERIMENT
+        for seed in row.get("seeds", [0]):
+            settings = experiment.parse([*row.get("options", ()), "--seed", str(seed)])
+            assert experiment.name(settings, row["dataset"]) == row["name"]
+            assert getattr(settings, "epochs", 1) == row["epochs"]
 
 
 @pytest.mark.parametrize(
