@@ -27,6 +27,7 @@ from shared.experiment import (
     as_published,
     paper,
 )
+from shared.tensors import on_device
 from shifting_learning.Dataset import Scaling, code, table_intensities, with_reference
 from shifting_learning.network import Network, Reward, decide, reward_error, step_size
 from shifting_learning.rules import Rule
@@ -160,7 +161,7 @@ class Trainer:
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._is_train = is_train
         self._z = self._codes(table).to(device)
-        self._labels = torch.from_numpy(table.labels).to(device)
+        self._labels = on_device(table.labels, device)
         self.network = self._build(len(table.class_names)).to(device)
         self._key = torch.rand(is_train.shape, generator=self._generator)
 
