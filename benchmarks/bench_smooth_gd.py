@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ from measure import (
 
 from shared.figures import save_figure
 from shared.options import script
-from smooth_gd.experiments.jax_runtime import prepare, threads_of
-from smooth_gd.experiments.mnist.data import load
+from smooth_gd.experiments.jax_runtime import Dtype, Settings, prepare, threads_of
+from smooth_gd.experiments.mnist.data import load, sized
 from smooth_gd.experiments.mnist.network import Network, Parameters
-from smooth_gd.experiments.mnist.training import Classification, State, Trainer, needed
+from smooth_gd.experiments.mnist.training import State, Trainer, needed
 from smooth_gd.experiments.rnn import patterns as rnn
 from smooth_gd.spikegd.layered import Bounds
 from smooth_gd.spikegd.qif import QIFNeuron
@@ -62,9 +63,9 @@ Step = Callable[[], Any]
 def trained(dtype: str, hidden: tuple[int, ...] = (100, 100), steps: int = STEPS) -> Any:
     """A network after some steps of training: trainer, parameters, and digits to go on with."""
     network = Network(sizes=(1, *hidden, 1))
-    data, network = load("mnist", None, network, 0.02)
-    few = Classification(data.name, data.train, data.test, data.shown, lambda key, codes: codes)
-    trainer = Trainer(network, few, BATCH, 4e-3, 0, jax.devices()[0])
+    data = load("mnist", None, network, 0.02)
+    few = replace(data, disturbed=lambda key, codes: codes)
+    trainer = Trainer(sized(network, data), few, BATCH, 4e-3, 0, jax.devices()[0])
     state: State = trainer.initial(dtype)
     key = jax.random.key(0)
     for i in range(steps):
@@ -278,16 +279,17 @@ def main() -> None:
     parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--errors", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.dtype, args.seed = "float64" if args.errors else "float32", 0
-    args.deterministic = False
-    prepare(args)
+    dtype: Dtype = "float64" if args.errors else "float32"
+    prepare(Settings(dtype=dtype, threads=args.threads, device=args.device))
     if args.errors:
         print(json.dumps(errors(200)))
         return
     if args.memory_of:
         print(memory_of(args.memory_of))
         return
-    threads = {"threads": threads_of(args)}  # `record` knows torch's, which nothing here uses
+    threads = {
+        "threads": threads_of(args.threads)
+    }  # `record` knows torch's, which nothing here uses
     content = record(CPU) | threads | {"jax_devices": len(jax.devices())}
     rows: dict[str, Any] = {}
     if "mnist" in args.cases:

@@ -267,12 +267,13 @@ def _spelled_out(words: Sequence[str], shorthands: Mapping[str, Sequence[str]]) 
     while rest:
         option, value = rest[0], "".join(rest[1:2])
         pair = f"{option} {value}"
-        if pair not in shorthands and value.isdigit():
-            pair = f"{option} N"
-        taken = 2 if pair in shorthands else 1
-        meant = shorthands.get(pair, shorthands.get(option, [option]))
-        found += [word.replace("N", value) for word in meant] if pair[-2:] == " N" else meant
-        rest = rest[taken:]
+        any_number = f"{option} N"
+        if pair not in shorthands and value.isdigit() and any_number in shorthands:
+            found += [word.replace("N", value) for word in shorthands[any_number]]
+            rest = rest[2:]
+        else:
+            found += shorthands.get(pair, shorthands.get(option, [option]))
+            rest = rest[2 if pair in shorthands else 1 :]
     return found
 
 

@@ -392,6 +392,7 @@ class SNNLayer(ShiftingLayer):
 
     def _exported(self, z_in: Float[Tensor, "N in"]) -> Float[Tensor, "N out"]:
         """The output codes alone, as `torch.export` can write them down: nothing is kept."""
+        u: Tensor
         u, divisor = kernels.codes_of_spikes(z_in, self._timings(), self.apart)
         u = u.masked_fill(divisor.isinf(), self._silent_code)
         return self._passing_times(z_in.shape[0]) * u

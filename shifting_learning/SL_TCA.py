@@ -14,13 +14,11 @@ the trained network on trials whose spike times were shuffled. Credit in time is
 network beats the first and loses by the second.
 """
 
-import argparse
 import math
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Any, Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,10 +27,18 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from shared import datasets
+from shared import datasets, experiment
 from shared.datasets import SpikeSet, Trial
-from shared.device import prepare
 from shared.errors import UserError, check_words
+from shared.experiment import (
+    UNNAMED,
+    Experiment,
+    Named,
+    NonNegative,
+    Positive,
+    as_published,
+    paper,
+)
 from shared.figures import (
     COLORS,
     RULES,
@@ -41,23 +47,9 @@ from shared.figures import (
     parts_of,
     plot_columns,
 )
-from shared.options import (
-    add_common_options,
-    add_preset_options,
-    check_positive,
-    experiment_name,
-    parse,
-    script,
-)
-from shared.run import Run, carry_out, progress, read_checkpoint
-from shifting_learning.network import (
-    Network,
-    Reward,
-    decide,
-    named_sizes,
-    reward_error,
-    step_size,
-)
+from shared.options import script
+from shared.run import RUNS, Run, progress, read_checkpoint
+from shifting_learning.network import Network, Reward, decide, reward_error, step_size
 from shifting_learning.rules import Rule
 from shifting_learning.SL_Layer import ShiftingLayer, Silent, SNNLayer, Ties
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
@@ -70,146 +62,153 @@ from shifting_learning.spike_trials import (
 )
 from shifting_learning.tca_controls import counts_from_spike_counts, shuffle_times
 
-EPOCHS = 200
-HIDDEN = 3200
 TRAIN_TRIALS = 200
 VALIDATION_TRIALS = 200
 TEST_TRIALS = 50  # where the real ones are not there
+QUICK_TRIALS = 20  # of each part
 CLASSES = MAX_TARGET + 1
 EVALUATE_EVERY = 10  # epochs; a look at 250 trials takes as long as an epoch of training
 EVALUATION_BATCH = 10
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a preset fixes; every field is an option of the same name.
-
-    Attributes:
-        tau: time constant in s that spike times are divided by before they are coded, exp(t/tau).
-        hidden_low, hidden_high, output_low, output_high: initial timings of a layer are uniform in
-            [low / n_in, high / n_in).
-        batch_size: trials per step.
-        lr_ets, lr_ets_end: step size of the timings in the first epoch and after the last.
-        output_rate: step size of the output layer relative to the hidden one's.
-        lr_etp: step size of the passing times.
-        reward, sharpness, neighbours: the reward signal, see `network.reward_error`.
-        silent, wake, ties: silent neurons and inputs of one time, see `SL_Layer.ShiftingLayer`;
-            the deadline is twice the code of the trial's end.
-        shuffle: "every" epoch, or "never".
+class Settings(experiment.Settings):
+    """The options; the defaults are the tuned preset, the paper's values the published one.
 
     Raises:
         ValueError: a word is none of those that its field takes.
     """
 
-    tau: float
-    hidden_low: float
-    hidden_high: float
-    output_low: float
-    output_high: float
-    batch_size: int
-    lr_ets: float
-    lr_ets_end: float
-    output_rate: float
-    lr_etp: float
-    reward: Reward
-    sharpness: float
-    neighbours: float
-    silent: Silent
-    wake: float
-    ties: Ties
-    shuffle: Literal["every", "never"]
+    train_file: Annotated[Path | None, UNNAMED] = None
+    """MATLAB file of training trials in the Spike set's format; without it 200 are generated."""
+    hidden: Annotated[Positive[int], paper(3200)] = 3200
+    """Hidden neurons."""
+    epochs: Annotated[Positive[int], paper(200)] = 200
+    """Passes over the training trials."""
+    preset: Annotated[Literal["published", "tuned"], Named("{}")] = "tuned"
+    """Values of the following options where they are not given."""
+    tau: Annotated[Positive[float], paper(1.0)] = 30.0
+    """Time constant in s that spike times are divided by before they are coded, exp(t / tau)."""
+    hidden_low: Annotated[float, paper(0.0)] = 0.0
+    """Initial timings of the hidden layer are uniform in [low / inputs, high / inputs)."""
+    hidden_high: Annotated[float, paper(8.0)] = 0.7
+    """See --hidden-low."""
+    output_low: Annotated[float, paper(0.0)] = 0.0
+    """The same of the output layer."""
+    output_high: Annotated[float, paper(8.0)] = 8.0
+    """See --output-low."""
+    batch_size: Annotated[Positive[int], paper(1)] = 5
+    """Trials per step."""
+    lr_ets: Annotated[Positive[float], paper(1e-5)] = 1e-4
+    """Step size of the timings in the first epoch."""
+    lr_ets_end: Annotated[Positive[float], paper(1e-6)] = 1e-6
+    """Step size that they would have after the last."""
+    output_rate: Annotated[Positive[float], paper(1.0)] = 1.25
+    """Step size of the output layer relative to the hidden one's."""
+    lr_etp: Annotated[NonNegative[float], paper(1e-6)] = 0.0
+    """Step size of the passing times."""
+    reward: Annotated[Reward, paper("published")] = "first_spike"
+    """The reward signal, see `network.reward_error`."""
+    sharpness: Annotated[float, paper(1.0)] = 30.0
+    """Of the reward signal."""
+    neighbors: Annotated[NonNegative[float], paper(0.0)] = 3.0
+    """Of the reward signal, in counts."""
+    silent: Annotated[Silent, paper("published")] = "deadline"
+    """What neurons without a spike learn, see `SL_Layer.ShiftingLayer`; the deadline is twice the
+    code of the trial's end."""
+    wake: Annotated[float, paper(0.0)] = 0.1
+    """How strongly silent neurons are woken, see there."""
+    ties: Annotated[Ties, paper("published")] = "event"
+    """How inputs of one time are taken, see there."""
+    shuffle: Annotated[Literal["every", "never"], paper("never")] = "every"
+    """Every epoch, or never."""
+    rule: Annotated[Rule, Named("{}"), paper("published-tca")] = "shifting"
+    """The paper's rule; the exact gradient; or what the published program of this task computes."""
 
     def __post_init__(self) -> None:
         check_words(self)
 
 
-PRESETS = {
-    "published": Settings(
-        tau=1.0,
-        hidden_low=0.0,
-        hidden_high=8.0,
-        output_low=0.0,
-        output_high=8.0,
-        batch_size=1,
-        lr_ets=1e-5,
-        lr_ets_end=1e-6,
-        output_rate=1.0,
-        lr_etp=1e-6,
-        reward="published",
-        sharpness=1.0,
-        neighbours=0.0,
-        silent="published",
-        wake=0.0,
-        ties="published",
-        shuffle="never",
-    ),
-    "tuned": Settings(
-        tau=30.0,
-        hidden_low=0.0,
-        hidden_high=0.7,
-        output_low=0.0,
-        output_high=8.0,
-        batch_size=5,
-        lr_ets=1e-4,
-        lr_ets_end=1e-6,
-        output_rate=1.25,
-        lr_etp=0.0,
-        reward="first_spike",
-        sharpness=30.0,
-        neighbours=3.0,
-        silent="deadline",
-        wake=0.1,
-        ties="event",
-        shuffle="every",
-    ),
-}
+def defaults(asked: Settings) -> Settings:
+    """What options that are not given start from: by preset and rule.
+
+    The exact gradient, smaller by its divisor, is tuned to larger steps.
+    """
+    changes: dict[str, Any] = {"epochs": 2} if asked.quick else {}
+    if asked.preset == "published":
+        return replace(as_published(Settings()), **changes)
+    if asked.rule == "exact":
+        changes |= {"lr_ets": 3e-4, "lr_ets_end": 3e-6}
+    return Settings(**changes)
 
 
-def presets_for(rule: str) -> dict[str, Settings]:
-    """The presets; the exact gradient, smaller by its divisor, is tuned to larger steps."""
-    if rule == "exact":
-        return PRESETS | {"tuned": replace(PRESETS["tuned"], lr_ets=3e-4, lr_ets_end=3e-6)}
-    return PRESETS
+@dataclass(frozen=True)
+class Trials:
+    """What is trained and tested on.
+
+    Attributes:
+        name: of the test set.
+        spike_set: the features.
+        parts: trials to train on, choose by and test on: "train", "validation", "test".
+    """
+
+    name: str
+    spike_set: SpikeSet
+    parts: Mapping[str, tuple[Trial, ...]]
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Name, number of trials and checksum of all parts."""
+        every = [trial for some in self.parts.values() for trial in some]
+        return datasets.fingerprint(
+            self.name,
+            len(every),
+            np.concatenate([trial.times for trial in every]),
+            np.concatenate([trial.synapses for trial in every]),
+            np.array([(len(trial.times), trial.target) for trial in every]),
+        )
 
 
-def preset_of(args: argparse.Namespace) -> Settings:
-    """Settings of the preset that was asked for, which also names the rule where none was."""
-    if args.rule is None:
-        args.rule = "published-tca" if args.preset == "published" else "shifting"
-    return presets_for(args.rule)[args.preset]
+def load(settings: Settings, device: torch.device | None = None) -> Trials:
+    """The trials that were asked for.
 
-
-def load_trials(
-    args: argparse.Namespace,
-) -> tuple[str, SpikeSet, dict[str, tuple[Trial, ...]]]:
-    """Name of the test set, the features, and the trials to train on, choose by and test on."""
+    Raises:
+        UserError: the file of training trials cannot be had, or has other synapses.
+    """
+    seed = settings.seed
     try:
-        spike_set = datasets.load_spike_set(root=args.data_root)
+        spike_set = datasets.load_spike_set(root=settings.data_root)
         name, test = "spike_set", spike_set.trials
     except datasets.DatasetMissingError as error:
-        warnings.warn(
-            f"{error} GOING ON WITH generated features and test trials: every record of this run "
-            "names spike_set_generated.",
-            datasets.DatasetFallbackWarning,
-            stacklevel=2,
-        )
-        spike_set = generate_features(np.random.default_rng([args.seed, 0]))
-        test = generate_trials(TEST_TRIALS, np.random.default_rng([args.seed, 3]), spike_set)
         name = "spike_set_generated"
-    if args.train_file:
-        own = datasets.load_spike_set(args.train_file)
+        datasets.say_stand_in("the Spike set", name, "generated features and test trials", error)
+        spike_set = generate_features(np.random.default_rng([seed, 0]))
+        test = generate_trials(TEST_TRIALS, np.random.default_rng([seed, 3]), spike_set)
+    if settings.train_file:
+        own = datasets.load_spike_set(settings.train_file)
         if own.n_synapses != spike_set.n_synapses:
             raise UserError(
-                f"{args.train_file} has {own.n_synapses} synapses, the test trials have "
+                f"{settings.train_file} has {own.n_synapses} synapses, the test trials have "
                 f"{spike_set.n_synapses}: train on a file of the same features"
             )
         train = own.trials
     else:
-        train = generate_trials(TRAIN_TRIALS, np.random.default_rng([args.seed, 1]), spike_set)
-    validation = generate_trials(
-        VALIDATION_TRIALS, np.random.default_rng([args.seed, 2]), spike_set
-    )
-    return name, spike_set, {"train": train, "validation": validation, "test": test}
+        train = generate_trials(TRAIN_TRIALS, np.random.default_rng([seed, 1]), spike_set)
+    validation = generate_trials(VALIDATION_TRIALS, np.random.default_rng([seed, 2]), spike_set)
+    n = QUICK_TRIALS if settings.quick else None
+    parts = {"train": train[:n], "validation": validation[:n], "test": test[:n]}
+    return Trials(name, spike_set, parts)
+
+
+EXPERIMENT = Experiment(
+    paper="shifting_learning",
+    description=__doc__,
+    settings=Settings,
+    load=load,
+    session=lambda settings, data: "sl_tca",
+    defaults=defaults,
+    grows=lambda settings: False,  # the step size falls over all epochs
+)
 
 
 class Batches:
@@ -236,28 +235,31 @@ class Batches:
         return TrialBatch(*(x.to(self._device) for x in batch))
 
 
-def build(args: argparse.Namespace, n_in: int, duration: float) -> Network:
-    """The network n_in - hidden - 22 with its initial timings, float32."""
-    generator = torch.Generator().manual_seed(args.seed)
+def build(settings: Settings, n_in: int, duration: float) -> Network:
+    """The network n_in - hidden - 22 with its initial timings, float32; the duration is in s."""
+    generator = torch.Generator().manual_seed(settings.seed)
 
-    def layer(kind: type[ShiftingLayer], n_in: int, n_out: int, which: str) -> ShiftingLayer:
-        low, high = (getattr(args, f"{which}_{end}") / n_in for end in ("low", "high"))
+    def layer(
+        kind: type[ShiftingLayer], n_in: int, n_out: int, low: float, high: float
+    ) -> ShiftingLayer:
+        low, high = low / n_in, high / n_in
         e_ts = low + (high - low) * torch.rand(n_in, n_out, generator=generator)
         return kind(
             n_in,
             n_out,
             e_ts,
-            rule=args.rule,
-            silent=args.silent,
-            deadline=2 * math.exp(duration / args.tau),
-            wake=args.wake,
-            ties=args.ties,
+            rule=settings.rule,
+            silent=settings.silent,
+            deadline=2 * math.exp(duration / settings.tau),
+            wake=settings.wake,
+            ties=settings.ties,
         )
 
+    hidden = settings.hidden
     return Network(
-        layer(SNN_MInLy, n_in, args.hidden, "hidden"),
-        layer(SNNLayer, args.hidden, CLASSES, "output"),
-        output_rate=args.output_rate,
+        layer(SNN_MInLy, n_in, hidden, settings.hidden_low, settings.hidden_high),
+        layer(SNNLayer, hidden, CLASSES, settings.output_low, settings.output_high),
+        output_rate=settings.output_rate,
     )
 
 
@@ -268,7 +270,7 @@ def respond(network: Network, batch: TrialBatch) -> Float[Tensor, "batch classes
 
 
 def train_epoch(
-    args: argparse.Namespace,
+    settings: Settings,
     network: Network,
     trials: Batches,
     lr_ets: float,
@@ -281,16 +283,21 @@ def train_epoch(
         silent hidden neurons.
     """
     n = len(trials)
-    every = args.shuffle == "every"
+    every = settings.shuffle == "every"
     order = torch.randperm(n, generator=generator) if every else torch.arange(n)
     totals = torch.zeros(3, dtype=torch.float64)
-    for which in progress(torch.split(order, args.batch_size), -(-n // args.batch_size), "train"):
+    chosen = torch.split(order, settings.batch_size)
+    for which in progress(chosen, len(chosen), "train"):
         batch = trials.take(which)
         z_out = respond(network, batch)
         delta = reward_error(
-            z_out, batch.targets, args.reward, args.sharpness, neighbours=args.neighbours
+            z_out,
+            batch.targets,
+            settings.reward,
+            settings.sharpness,
+            neighbors=settings.neighbors,
         )
-        network.learn(delta, lr_ets, args.lr_etp)
+        network.learn(delta, lr_ets, settings.lr_etp)
         miss = (decide(z_out) - batch.targets).abs()
         silent = network.silent_share() * len(which)
         totals = totals.to(z_out.device) + torch.stack([(miss == 0).sum(), miss.sum(), silent])
@@ -326,9 +333,10 @@ def draw_curves(rows: list[dict[str, float]], majority: float, title: str) -> Fi
     """Accuracy and error of the count over epochs; only some are tested."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 3.2), layout="constrained")
     plot_columns(left, rows, parts_of("accuracy"), "accuracy (%)", factor=100)
-    left.axhline(100 * majority, color="gray", linestyle=":", label="commonest class")
+    line = left.axhline if len(rows) > 1 else left.axvline  # one epoch is points, not curves
+    line(100 * majority, color="gray", linestyle=":", label="commonest class")
     plot_columns(right, rows, parts_of("count_error"), "mean absolute error of the count")
-    for axes in (left, right):
+    for axes in (left, right) if len(rows) > 1 else ():
         axes.set_ylim(bottom=0)
     legend_of_all(figure)
     figure.suptitle(title, fontsize=10)
@@ -362,67 +370,57 @@ def draw_counts(decided: np.ndarray, right: np.ndarray, title: str) -> Figure:
     return figure
 
 
-def train(args: argparse.Namespace, name: str, run: Run, device: torch.device) -> None:
+def train(settings: Settings, data: Trials, device: torch.device, run: Run) -> None:
     """Train and test the network, write figures and result."""
-    dataset, spike_set, trials = load_trials(args)
-    if args.quick:
-        trials = {part: some[:20] for part, some in trials.items()}
-    parts = {part: Batches(some, args.tau, device) for part, some in trials.items()}
-    network = build(args, spike_set.n_synapses, spike_set.duration).to(device)
-    generator = torch.Generator().manual_seed(args.seed)
+    parts = {part: Batches(some, settings.tau, device) for part, some in data.parts.items()}
+    network = build(settings, data.spike_set.n_synapses, data.spike_set.duration).to(device)
+    generator = torch.Generator().manual_seed(settings.seed)
     first = run.restore(network=network, generator=generator)
 
-    for epoch in range(first, args.epochs):
-        lr_ets = step_size(epoch, args.epochs, args.lr_ets, args.lr_ets_end, "exponential")
-        row = train_epoch(args, network, parts["train"], lr_ets, generator)
-        if (epoch + 1) % EVALUATE_EVERY == 0 or epoch + 1 == args.epochs:
+    for epoch in range(first, settings.epochs):
+        lr_ets = step_size(
+            epoch, settings.epochs, settings.lr_ets, settings.lr_ets_end, "exponential"
+        )
+        row = train_epoch(settings, network, parts["train"], lr_ets, generator)
+        if (epoch + 1) % EVALUATE_EVERY == 0 or epoch + 1 == settings.epochs:
             row |= score(network, parts["validation"], "validation")
             row |= score(network, parts["test"], "test")
         run.log(epoch + 1, row)
         run.checkpoint(epoch + 1, network=network, generator=generator)
 
-    controls = control(args, network, trials, spike_set.n_synapses, device)
-    report(name, run, dataset, network, trials, parts["test"], spike_set.feature_length, controls)
+    controls = control(settings, network, data, device)
+    report(run, network, data, parts["test"], controls)
 
 
 def control(
-    args: argparse.Namespace,
-    network: Network,
-    trials: dict[str, tuple[Trial, ...]],
-    n_synapses: int,
-    device: torch.device,
+    settings: Settings, network: Network, data: Trials, device: torch.device
 ) -> dict[str, float]:
     """The scores of the controls, see `tca_controls`, on validation and test trials."""
     scores: dict[str, float] = {}
-    rng = np.random.default_rng([args.seed, 4])
+    rng = np.random.default_rng([settings.seed, 4])
+    n_synapses = data.spike_set.n_synapses
     for part in ("validation", "test"):
-        tested = trials[part]
+        tested = data.parts[part]
         right = np.array([trial.target for trial in tested])
-        told = counts_from_spike_counts(trials["train"], tested, n_synapses, MAX_TARGET)
+        told = counts_from_spike_counts(data.parts["train"], tested, n_synapses, MAX_TARGET)
         scores |= compare(told, right, part, "_of_spike_counts")
-        shuffled = Batches(shuffle_times(tested, rng), args.tau, device)
+        shuffled = Batches(shuffle_times(tested, rng), settings.tau, device)
         decided = counts(network, shuffled)[0].cpu().numpy()
         scores |= compare(decided, right, part, "_last_times_shuffled")
     return scores
 
 
 def report(
-    name: str,
-    run: Run,
-    dataset: str,
-    network: Network,
-    trials: dict[str, tuple[Trial, ...]],
-    test: Batches,
-    feature_length: float,
-    controls: dict[str, float],
+    run: Run, network: Network, data: Trials, test: Batches, controls: dict[str, float]
 ) -> None:
     """Draw the figures and write the result."""
     decided, right = (x.cpu().numpy() for x in counts(network, test))
     majority = float(np.bincount(right).max() / len(right))
-    rows = run.metrics()
+    rows, name = run.metrics(), run.experiment
     last = rows[-1]
     selected = max(rows, key=lambda row: row.get("validation_accuracy", -1.0))
-    run.save_figure(draw_trial(trials["test"][0], feature_length), "trial")
+    trial = draw_trial(data.parts["test"][0], data.spike_set.feature_length)
+    run.save_figure(trial, "trial")
     run.save_figure(draw_counts(decided, right, f"{name}, {len(right)} test trials"), "count")
     metrics = {f"{what}_last": last[what] for what in last if what != "epoch"}
     metrics["test_accuracy_selected"] = selected["test_accuracy"]
@@ -430,9 +428,6 @@ def report(
     metrics["test_accuracy_of_commonest_class"] = majority
     metrics |= controls
     run.finish(
-        experiment=name,
-        paper="shifting_learning",
-        dataset=dataset,
         epochs=int(last["epoch"]),
         metrics=metrics,
         figure=run.save_figure(draw_curves(rows, majority, name), "curves"),
@@ -442,18 +437,23 @@ def report(
 # ------------------------------------------------------------------------------ published calls
 
 
+def _published() -> Settings:
+    folder = RUNS / "shifting_learning" / "sl_tca_published" / "seed0"
+    return EXPERIMENT.parse(["--preset", "published", "--out", str(folder)])
+
+
 def preprocess() -> dict[str, tuple[Trial, ...]]:
     """The trials that the published program would read: "train" and "test".
 
     The training trials are generated (see the module's text), and nothing is written.
     """
-    parts = load_trials(read_options(["--preset", "published"]))[2]
+    parts = load(_published()).parts
     return {part: parts[part] for part in ("train", "test")}
 
 
 def Spike_train() -> None:
-    """Train with the published settings, a run under runs/."""
-    start(read_options(["--preset", "published"]))
+    """Train with the published settings, in runs/shifting_learning/sl_tca_published/seed0."""
+    EXPERIMENT.run(_published(), train)
 
 
 def Spike_test(
@@ -472,71 +472,21 @@ def Spike_test(
     Raises:
         UserError: `Spike_train` has saved nothing.
     """
-    args = read_options(["--preset", "published"])
-    path = Path("runs") / name_of(args) / f"seed{args.seed}" / "checkpoint.pt"
+    settings = _published()
+    assert settings.out is not None
+    path = settings.out / "checkpoint.pt"
     if not path.exists():
         raise UserError(f"{path} is not there: call Spike_train first")
     saved = read_checkpoint(path)["state"]["network"]
-    network = build(args, len(saved["layers.0.e_ts"]), 0.0)
+    network = build(settings, len(saved["layers.0.e_ts"]), 0.0)
     network.load_state_dict(saved)
     decided = torch.cat([decide(network(*trial)) for trial in zip(spk, idx, strict=True)])
     return int((decided == targets).sum()), len(targets)
 
 
-# ------------------------------------------------------------------------------ the command line
-
-
-def read_options(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, of the command line where no others are given."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--train-file",
-        type=Path,
-        help="MATLAB file of training trials in the Spike set's format (default: 200 generated)",
-    )
-    parser.add_argument(
-        "--hidden", type=int, default=HIDDEN, help=f"hidden neurons (default and paper: {HIDDEN})"
-    )
-    parser.add_argument(
-        "--rule",
-        choices=get_args(Rule),
-        help="the paper's rule; the exact gradient; or the rule that the published program of this "
-        "task computes, its errors divided by S - 1 (default: shifting; with --preset published: "
-        "published-tca)",
-    )
-    choices = {
-        "reward": get_args(Reward),
-        "silent": get_args(Silent),
-        "ties": get_args(Ties),
-        "shuffle": ("every", "never"),
-    }
-    add_preset_options(parser, PRESETS, choices)
-    add_common_options(parser, "sl_tca", EPOCHS)
-    args = parse(parser, preset_of, argv)
-    if args.quick:
-        args.epochs = min(args.epochs, 2)
-    positive = ("epochs", "hidden", "tau", "batch_size", "lr_ets", "lr_ets_end", "output_rate")
-    check_positive(**{name: getattr(args, name) for name in positive})
-    return args
-
-
-def name_of(args: argparse.Namespace) -> str:
-    """The experiment's name."""
-    return experiment_name("sl_tca" + named_sizes([args.hidden], [HIDDEN]), args, preset_of(args))
-
-
-def start(args: argparse.Namespace) -> None:
-    """Run what the options ask for."""
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    name = name_of(args)
-    carry_out(args, name, device, lambda run: train(args, name, run, device))
-
-
 def main() -> None:
-    """Read the options and run."""
-    start(read_options())
+    """Train and test a network."""
+    EXPERIMENT.main(train)
 
 
 if __name__ == "__main__":

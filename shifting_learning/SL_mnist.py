@@ -12,13 +12,11 @@ the decision. The tuned preset holds out a tenth of the training set, which pick
 """
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from jaxtyping import Int
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
@@ -36,6 +34,7 @@ from shared.experiment import (
 )
 from shared.options import script
 from shared.run import RUNS, Run, progress, read_checkpoint
+from shared.tensors import random_order
 from shifting_learning.Dataset import Preprocess, cut_codes, published_test_codes
 from shifting_learning.figures import draw_confusion, draw_curves, draw_layers_raster, draw_roc
 from shifting_learning.images import Images, accuracy, codes_of, evaluate, shifted
@@ -51,7 +50,7 @@ from shifting_learning.network import (
 from shifting_learning.rules import Rule
 from shifting_learning.SL_Layer import Silent, SNNLayer, Ties
 
-QUICK_SAMPLES = 2000
+QUICK_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Settings(experiment.Settings):
     epochs: Annotated[Positive[int], paper(20)] = 20
     """Passes over the training set."""
     batch_size: Annotated[Positive[int], paper(128)] = 128
-    """Images a step."""
+    """Images per step."""
     test: Annotated[Path | None, UNNAMED] = None
     """Only test the network that is saved in a run's folder."""
     preset: Annotated[Literal["published", "tuned"], Named("{}")] = "tuned"
@@ -129,11 +128,6 @@ def defaults(asked: Settings) -> Settings:
     return Settings(**changes)
 
 
-def batches(n: int, size: int, order: Int[Tensor, " n"]) -> Iterator[Int[Tensor, " batch"]]:
-    """The order cut into batches; the last may be smaller."""
-    return progress(torch.split(order, size), -(-n // size), "train")
-
-
 def build(settings: Settings, n_in: int, n_out: int, generator: torch.Generator) -> Network:
     """The network n_in - hidden - ... - n_out with its initial timings, float32."""
 
@@ -167,21 +161,20 @@ def train_epoch(
     Returns:
         Loss and accuracy as seen before each step, and the share of silent hidden neurons.
     """
-    if settings.shuffle == "every":
-        order = torch.randperm(len(images), generator=generator)
-    else:
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(settings.seed))
+    device = images.samples.device
+    once = torch.Generator().manual_seed(settings.seed)
+    order = random_order(len(images), device, generator if settings.shuffle == "every" else once)
     # Summed where the network is: reading them at every step would hold a GPU up.
-    totals = torch.zeros(3, dtype=torch.float64, device=images.labels.device)
-    for batch in batches(len(images), settings.batch_size, order.to(images.labels.device)):
-        pixels, labels = images.pixels[batch], images.labels[batch]
+    totals = torch.zeros(3, dtype=torch.float64, device=device)
+    batches = images.samples.batches(settings.batch_size, order)
+    for pixels, labels in progress(batches, len(batches), "train"):
         if settings.shift:
             pixels = shifted(pixels, settings.shift, generator)
         z_out = network(codes_of(pixels, images.coding))
         delta = reward_error(z_out, labels, settings.reward, settings.sharpness, settings.smoothing)
         network.learn(delta, lr_ets, settings.lr_etp)
         right = (decide(z_out) == labels).sum()
-        silent = network.silent_share() * len(batch)
+        silent = network.silent_share() * len(labels)
         totals += torch.stack([delta.square().sum(), right, silent])
     n = len(images)
     names = ("loss", "train_accuracy", "silent_hidden")
@@ -320,7 +313,7 @@ def MNIST_train(sn: int = 60000, bs: int = 128, data_set: str = "mnist") -> None
 
     Args:
         sn: images to train on, the first so many.
-        bs: images a step.
+        bs: images per step.
         data_set: "mnist" or "fashion_mnist".
     """
 
@@ -343,7 +336,7 @@ def MNIST_test(
         sn: images to test, the first so many.
         bs: images at once; the results do not depend on it.
         data_set: "mnist" or "fashion_mnist".
-        isConMx: print the confusion matrix, a row a true class.
+        isConMx: print the confusion matrix, a row per true class.
 
     Returns:
         Number of right decisions, and of images.

@@ -12,11 +12,8 @@ step size and reference spike of a network are chosen by folds of its own traini
 no part to choose an epoch by: the accuracy is that of the last epoch.
 """
 
-import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_args
 
 import matplotlib.pyplot as plt
 import torch
@@ -25,126 +22,49 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from shared import datasets
-from shared import run as runs
-from shared.device import prepare
 from shared.errors import UserError
+from shared.experiment import Experiment
 from shared.figures import RULES, count_of_seeds, legend_of_all, parts_of, plot_columns
-from shared.options import (
-    add_common_options,
-    add_preset_options,
-    check_positive,
-    experiment_name,
-    parse,
-    script,
-)
-from shared.run import carry_out, read_checkpoint
+from shared.options import script
+from shared.run import Run as RunFolder
+from shared.run import read_checkpoint
 from shifting_learning import Dataset
-from shifting_learning.Dataset import Scaling
-from shifting_learning.figures import draw_roc
+from shifting_learning.figures import draw_roc, logarithmic
 from shifting_learning.network import (
-    Reward,
     decide,
     lead,
-    named_sizes,
     published_network,
     reward_error,
     step_size,
 )
-from shifting_learning.rules import Rule
-from shifting_learning.SL_Layer import Silent, Ties
 from shifting_learning.tables import (
     CANDIDATES,
     FOLDS,
     Groups,
-    Plan,
     Settings,
     choose,
+    defaults,
     outer_folds,
     shares,
 )
 
-TABLES = (*datasets.TABLE_NAMES, "wine_quality")
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """Published sizes: hidden neurons, samples per step, epochs."""
-
-    hidden: tuple[int, ...]
-    batch_size: int
-    epochs: int
-
-
-SIZES = {"breast_cancer": Sizes((40,), 112, 600)}
-IRIS_SIZES = Sizes((10,), 30, 400)
-"""Iris's, and those of the tables whose sizes are not published."""
-
-PRESETS = {
-    "published": Settings(
-        choose="none",
-        scaling="global",
-        scaled_by="all",
-        reference="none",
-        hidden_spread=8.0,
-        output_spread=8.0,
-        lr_ets=1e-2,
-        lr_end=1.0,
-        decay="exponential",
-        lr_etp=1e-6,
-        reward="published",
-        sharpness=1.0,
-        smoothing=0.0,
-        silent="published",
-        wake=0.0,
-        ties="published",
-        shuffle="once",
-    ),
-    # Reward, silence and decay are those that validation images of MNIST chose (SL_mnist.py); what
-    # a table decides is chosen by inner folds.
-    "tuned": Settings(
-        choose="inner",
-        scaling="global",
-        scaled_by="train",
-        reference="spike",
-        hidden_spread=8.0,
-        output_spread=8.0,
-        lr_ets=1e-2,
-        lr_end=0.03,
-        decay="cosine",
-        lr_etp=0.0,
-        reward="first_spike",
-        sharpness=20.0,
-        smoothing=0.1,
-        silent="ignore",
-        wake=0.1,
-        ties="event",
-        shuffle="every",
-    ),
-}
-
-# Tables whose columns have units of their own are scaled column by column.
-_BY_FEATURE: dict[str, Any] = {"scaling": "feature"}
-CHANGES: dict[str, dict[str, dict[str, Any]]] = {
-    "breast_cancer": {
-        "published": _BY_FEATURE | {"lr_end": 0.1, "lr_etp": 1e-2},
-        "tuned": _BY_FEATURE,
-    },
-    "wine": dict.fromkeys(PRESETS, _BY_FEATURE),
-    "wine_quality": dict.fromkeys(PRESETS, _BY_FEATURE),
-}
-
-
-def presets_for(dataset: str) -> dict[str, Settings]:
-    """The presets, with what the table changes in them."""
-    changes = CHANGES.get(dataset, {})
-    return {name: replace(preset, **changes.get(name, {})) for name, preset in PRESETS.items()}
-
-
-def load(args: argparse.Namespace) -> datasets.Table:
+def load(settings: Settings, device: torch.device | None = None) -> datasets.Table:
     """The table that was asked for."""
-    if args.dataset == "wine_quality":
-        return Dataset.load_wine_quality(args.data_root)
-    return datasets.load_table(args.dataset)
+    if settings.dataset == "wine_quality":
+        return Dataset.load_wine_quality(settings.data_root)
+    return datasets.load_table(settings.dataset)
+
+
+EXPERIMENT = Experiment(
+    paper="shifting_learning",
+    description=__doc__,
+    settings=Settings,
+    load=load,
+    session=lambda settings, data: f"sl_{data}",
+    defaults=defaults,
+    grows=lambda settings: False,  # the step size falls over all epochs
+)
 
 
 def draw(
@@ -154,7 +74,8 @@ def draw(
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 3.2), layout="constrained")
     plot_columns(left, rows, parts_of("accuracy"), "accuracy (%)", factor=100)
     plot_columns(middle, rows, {"loss": "train"}, "mean over samples of sum d²")
-    middle.set_yscale("log")
+    if len(rows) > 1:  # what has one epoch is points, not curves
+        logarithmic(middle)
     repeats, folds = accuracies.shape
     spread = (torch.arange(repeats) - (repeats - 1) / 2) * 0.04
     x = torch.arange(1, folds + 1) + spread[:, None]
@@ -173,97 +94,79 @@ def draw(
     return figure
 
 
-def plan_of(args: argparse.Namespace) -> Plan:
-    """What the options say of sizes, epochs and rule."""
-    return Plan(tuple(args.hidden), args.batch_size, args.epochs, args.rule, args.seed)
-
-
-def settings_of(args: argparse.Namespace) -> Settings:
-    """What the options say of the settings."""
-    return Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
-
-
-def train(args: argparse.Namespace, name: str, run: runs.Run, device: torch.device) -> None:
+def train(settings: Settings, table: datasets.Table, device: torch.device, run: RunFolder) -> None:
     """Choose settings, train all networks, write the figures and the result."""
-    table, plan, settings = load(args), plan_of(args), settings_of(args)
-    is_test = outer_folds(len(table.labels), args.repeat, args.fold, args.seed)
+    is_test = outer_folds(len(table.labels), settings.repeat, settings.fold, settings.seed)
     saved = run.load()
     if saved is None:
         chosen = torch.full((len(is_test),), -1)
         if settings.choose == "inner":
-            chosen, _ = choose(plan, settings, table, ~is_test, device)
+            chosen, _ = choose(settings, table, ~is_test, device)
         run.save(0, {"chosen": chosen})
         saved = 0, {"chosen": chosen}
     first, state = saved
-    groups = Groups(plan, settings, state["chosen"], table, is_test, device)
+    groups = Groups(settings, state["chosen"], table, is_test, device)
     if first:
         groups.load_state_dict(state["groups"])
 
     labels = torch.from_numpy(table.labels)
-    for epoch in range(first, args.epochs):
+    for epoch in range(first, settings.epochs):
         row = {"loss": groups.train_epoch(epoch)}
         z_out = groups.outputs()
         for part, rows in (("train", ~is_test), ("test", is_test)):
             row[f"{part}_accuracy"] = shares(z_out, labels, rows).mean().item()
-        show = (epoch + 1) % 50 == 0 or epoch + 1 == args.epochs
+        show = (epoch + 1) % 50 == 0 or epoch + 1 == settings.epochs
         run.log(epoch + 1, row, show=show)
         if show:
             state = {"chosen": state["chosen"], "groups": groups.state_dict()}
             run.save(epoch + 1, state)
 
-    report(args, name, run, groups, state["chosen"], labels)
+    report(settings, run, groups, state["chosen"], labels)
 
 
 def report(
-    args: argparse.Namespace,
-    name: str,
-    run: runs.Run,
-    groups: Groups,
-    chosen: Tensor,
-    labels: Tensor,
+    settings: Settings, run: RunFolder, groups: Groups, chosen: Tensor, labels: Tensor
 ) -> None:
     """Draw the figures and write the result."""
-    z_out, is_test = groups.outputs(), groups.is_test
-    by_fold = shares(z_out, labels, is_test).reshape(args.repeat, -1)
+    z_out, is_test, name = groups.outputs(), groups.is_test, run.experiment
+    by_fold = shares(z_out, labels, is_test).reshape(settings.repeat, -1)
     by_seed = by_fold.mean(dim=1)
     tested = labels.expand(len(is_test), -1)[is_test]
     run.save_figure(draw_roc(tested.numpy(), lead(z_out)[is_test].numpy(), name), "roc")
     metrics: dict[str, float | None] = {
         "networks": len(is_test),
         "test_accuracy_last": by_seed.mean().item(),
-        "test_accuracy_last_sd_of_seeds": by_seed.std().item() if args.repeat > 1 else None,
+        "test_accuracy_last_sd_of_seeds": by_seed.std().item() if settings.repeat > 1 else None,
         "test_accuracy_last_worst_fold": by_fold.min().item(),
         "train_accuracy_last": shares(z_out, labels, ~is_test).mean().item(),
     }
-    if args.choose == "inner":
+    if settings.choose == "inner":
         for k, changes in enumerate(CANDIDATES):
             words = "_".join(f"{key}-{value}" for key, value in sorted(changes.items()))
             metrics[f"chosen_{words}"] = (chosen == k).double().mean().item()
     run.finish(
-        experiment=name,
-        paper="shifting_learning",
-        dataset=args.dataset,
-        epochs=args.epochs,
+        epochs=settings.epochs,
         metrics=metrics,
         figure=run.save_figure(draw(run.metrics(), by_fold, name), "folds"),
     )
 
 
-def test_saved(args: argparse.Namespace, device: torch.device) -> None:
+def test_saved(settings: Settings, folder: Path) -> None:
     """Print the accuracy of a run's saved networks on the folds that they were tested on.
 
     Raises:
         UserError: the folder holds no trained networks of these options.
     """
-    path = args.test / "checkpoint.pt"
+    device = EXPERIMENT.device(settings)
+    path = folder / "checkpoint.pt"
     if not path.exists():
-        raise UserError(f"--test {args.test}: there is no {path.name}; train first")
+        raise UserError(f"--test {folder}: there is no {path.name}; train first")
     state = read_checkpoint(path)["state"]
-    table = load(args)
-    is_test = outer_folds(len(table.labels), args.repeat, args.fold, args.seed)
+    table = load(settings)
+    is_test = outer_folds(len(table.labels), settings.repeat, settings.fold, settings.seed)
     if "groups" not in state or len(state["chosen"]) != len(is_test):
-        raise UserError(f"--test {args.test}: give the options that the run was trained with")
-    groups = Groups(plan_of(args), settings_of(args), state["chosen"], table, is_test, device)
+        raise UserError(f"--test {folder}: give the options that the run was trained with")
+    groups = Groups(settings, state["chosen"], table, is_test, device)
     groups.load_state_dict(state["groups"])
     accuracy = shares(groups.outputs(), torch.from_numpy(table.labels), is_test).mean().item()
     print(f"test accuracy of {len(is_test)} saved networks: {100 * accuracy:.2f} %")
@@ -392,74 +295,13 @@ def Iris_fold() -> float:
     return mean
 
 
-# ------------------------------------------------------------------------------ the command line
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of this experiment."""
-    add = parser.add_argument
-    add("--dataset", choices=TABLES, default="iris", help="table (default: iris)")
-    add("--fold", type=int, choices=range(FOLDS), help="test on this fold only (default: all five)")
-    add("--repeat", type=int, default=10, help="seeds, from --seed on (default: 10)")
-    add(
-        "--hidden",
-        type=int,
-        nargs="+",
-        help="neurons of each hidden layer (default and paper: 10, breast cancer 40; older "
-        "program: 5 5, breast cancer 40 40)",
-    )
-    add(
-        "--batch-size",
-        type=int,
-        help="samples per step (default and paper: 30, breast cancer 112)",
-    )
-    add(
-        "--rule",
-        choices=get_args(Rule),
-        default="shifting",
-        help="the paper's rule, or the exact gradient on the same network (default: shifting)",
-    )
-    add("--test", type=Path, metavar="FOLDER", help="test the networks saved in a run's folder")
-    choices = {
-        "choose": ("inner", "none"),
-        "decay": ("exponential", "cosine"),
-        "scaling": get_args(Scaling),
-        "scaled_by": ("all", "train"),
-        "reference": ("none", "spike"),
-        "reward": get_args(Reward),
-        "silent": get_args(Silent),
-        "ties": get_args(Ties),
-        "shuffle": ("every", "once"),
-    }
-    add_preset_options(parser, PRESETS, choices)
-    add_common_options(parser, "sl_iris", IRIS_SIZES.epochs, threads=1)
-    parser.set_defaults(epochs=None)
-
-
 def main() -> None:
-    """Read the options and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_options(parser)
-    args = parse(parser, lambda args: presets_for(args.dataset)[args.preset])
-    usual = SIZES.get(args.dataset, IRIS_SIZES)
-    for size in ("hidden", "batch_size", "epochs"):
-        if getattr(args, size) is None:
-            setattr(args, size, getattr(usual, size))
-    if args.quick:
-        args.epochs, args.repeat = min(args.epochs, 20), 1
-    positive = ("epochs", "repeat", "batch_size", "hidden_spread", "output_spread", "lr_ets")
-    check_positive(
-        **{name: getattr(args, name) for name in (*positive, "lr_end")}, hidden=min(args.hidden)
-    )
-    device = prepare(args.device, args.seed, args.threads, args.deterministic)
-    if args.test:
-        test_saved(args, device)
-        return
-    session = f"sl_{args.dataset}" + named_sizes(args.hidden, usual.hidden)
-    name = experiment_name(session, args, presets_for(args.dataset)[args.preset])
-    carry_out(args, name, device, lambda run: train(args, name, run, device))
+    """Train and test the networks, or test saved ones."""
+    settings = EXPERIMENT.parse()
+    if settings.test:
+        test_saved(settings, settings.test)
+    else:
+        EXPERIMENT.run(settings, train)
 
 
 if __name__ == "__main__":

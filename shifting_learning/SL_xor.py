@@ -34,6 +34,7 @@ from shared.experiment import (
     as_published,
     paper,
 )
+from shared.figures import integer_ticks, styles_of
 from shared.options import script
 from shared.run import Run
 from shifting_learning.Dataset import code
@@ -102,15 +103,22 @@ def build(
     return Network(*(layer(*pair) for pair in itertools.pairwise([2, *hidden, 2])))
 
 
-def draw(rows: list[dict[str, float]], repeat: int) -> Figure:
+def draw(rows: list[dict[str, float]], repeat: int, rule: Rule) -> Figure:
     """Error and share of networks that are right on all patterns, over epochs."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    epochs = [row["epoch"] for row in rows]
-    left.plot(epochs, [row["error"] for row in rows], color="C0")
-    left.set(xlabel="epoch", ylabel="summed squared error", title="error, mean over networks")
-    right.plot(epochs, [100 * row["success_rate"] for row in rows], color="C1")
-    right.set(xlabel="epoch", ylabel="all four patterns right (%)", ylim=(-2, 102))
-    right.set_title(f"success, {repeat} network{'s' if repeat > 1 else ''}")
+    ((style, _),) = styles_of([rule])
+    for axes, name, factor, words in (
+        (left, "error", 1, "summed squared error, mean over networks"),
+        (right, "success_rate", 100, "all four patterns right (%)"),
+    ):
+        values = [factor * row[name] for row in rows]
+        axes.plot([row["epoch"] for row in rows], values, color=style.color)
+        axes.set(xlabel="epoch", ylabel=words)
+        integer_ticks(axes.xaxis)
+        axes.grid(alpha=0.3)
+    left.set_ylim(bottom=0)
+    right.set_ylim(-2, 102)
+    figure.suptitle(f"{rule}, {repeat} network{'s' if repeat > 1 else ''}", fontsize=10)
     return figure
 
 
@@ -164,7 +172,7 @@ def train(settings: Settings, data: Made, device: torch.device, run: Run) -> Non
             "success_rate_low_95": interval.low,
             "success_rate_high_95": interval.high,
         },
-        figure=run.save_figure(draw(run.metrics(), repeat), "xor"),
+        figure=run.save_figure(draw(run.metrics(), repeat, settings.rule), "xor"),
     )
 
 
@@ -193,5 +201,10 @@ EXPERIMENT = Experiment(
 )
 
 
+def main() -> None:
+    """Train the networks."""
+    EXPERIMENT.main(train)
+
+
 if __name__ == "__main__":
-    script(lambda: EXPERIMENT.main(train))
+    script(main)

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 from sklearn.metrics import auc, roc_curve
 
@@ -45,6 +47,7 @@ __all__ = [
     "draw_potentials",
     "draw_roc",
     "draw_shift",
+    "logarithmic",
     "look_at_last_layer",
 ]
 
@@ -54,13 +57,22 @@ def draw_curves(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 3.2), layout="constrained")
     plot_columns(left, rows, parts_of("accuracy"), "accuracy (%)", factor=100)
     plot_columns(middle, rows, {"loss": "train"}, "mean over images of sum d²")
-    middle.set_yscale("log")
     silent = {"silent_hidden": "train"}
     plot_columns(right, rows, silent, "silent hidden neurons (%)", factor=100)
-    right.set_ylim(bottom=0)
+    if len(rows) > 1:  # what has one epoch is points, not curves
+        logarithmic(middle)
+        right.set_ylim(bottom=0)
     legend_of_all(figure)
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis with ticks in plain numbers, also where it spans less than a decade."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_roc(labels: NDArray[np.int64], scores: FLOAT, title: str) -> Figure:

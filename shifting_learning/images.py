@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from shared import datasets
+from shared.tensors import Samples
 from shifting_learning.Dataset import Preprocess, code, cut_codes, image_intensities
 from shifting_learning.network import Network, decide
 
@@ -42,12 +43,21 @@ class Images:
     def __init__(self, split: datasets.Split, preprocess: Preprocess, device: torch.device) -> None:
         x = image_intensities(split.inputs, preprocess)
         pixels = (255 * x).round().astype(np.uint8).reshape(len(x), *split.inputs.shape[2:])
-        self.pixels = torch.from_numpy(pixels).to(device)
-        self.labels = torch.from_numpy(split.labels).to(device)
+        self.samples = Samples.of(datasets.Split(pixels, split.labels), device)
         self.coding: Coding = cut_codes if preprocess == "cut" else code
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.samples)
+
+    @property
+    def pixels(self) -> UInt8[Tensor, "n height width"]:
+        """The images."""
+        return self.samples.inputs
+
+    @property
+    def labels(self) -> Int[Tensor, " n"]:
+        """Their classes."""
+        return self.samples.labels
 
 
 def codes_of(pixels: UInt8[Tensor, "n height width"], coding: Coding) -> Float[Tensor, "n pixels"]:
@@ -60,8 +70,8 @@ def evaluate(
     network: Network, images: Images, coding: Coding | None = None
 ) -> Float[Tensor, "n classes"]:
     """Output codes of all images of a split, coded as in training or as asked for."""
-    chunks = torch.split(images.pixels, EVALUATION_BATCH)
-    return torch.cat([network(codes_of(chunk, coding or images.coding)) for chunk in chunks])
+    chunks = images.samples.batches(EVALUATION_BATCH)
+    return torch.cat([network(codes_of(chunk, coding or images.coding)) for chunk, _ in chunks])
 
 
 def accuracy(z_out: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]) -> float:

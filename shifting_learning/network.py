@@ -33,7 +33,7 @@ class Network(nn.Module):
     def forward(self, *inputs: Tensor, **options: Tensor) -> Float[Tensor, "*networks batch out"]:
         """Output codes of the last layer; arguments are those of the first layer."""
         first, *others = self.layers
-        codes = [first(*inputs, **options)]
+        codes: list[Tensor] = [first(*inputs, **options)]
         for layer in others:
             codes.append(layer(codes[-1]))
         if not torch.compiler.is_exporting():  # an exported network does not learn
@@ -78,7 +78,7 @@ def reward_error(
     reward: Reward,
     sharpness: float = 1.0,
     smoothing: float = 0.0,
-    neighbours: float = 0.0,
+    neighbors: float = 0.0,
 ) -> Float[Tensor, "*batch classes"]:
     """Error d of the output codes: the global reward-punishment signal.
 
@@ -91,7 +91,7 @@ def reward_error(
             class and smoothing to all classes evenly.
         sharpness: of "first_spike"; a difference of 1/sharpness between codes counts fully.
         smoothing: of "first_spike", in [0, 1).
-        neighbours: of "first_spike", where classes are counts: above 0, the right class shares its
+        neighbors: of "first_spike", where classes are counts: above 0, the right class shares its
             reward with its neighbors as a Gaussian of this standard deviation, in classes.
 
     Returns:
@@ -101,7 +101,7 @@ def reward_error(
         ValueError: the word is none of these.
     """
     check_word("reward", reward, REWARDS)
-    return REWARDS[reward](z_out, labels, sharpness, smoothing, neighbours)
+    return REWARDS[reward](z_out, labels, sharpness, smoothing, neighbors)
 
 
 def _towards_targets(
@@ -160,11 +160,6 @@ def published_network(sizes: Sequence[int]) -> Network:
         sizes: neurons of each layer, inputs first.
     """
     return Network(*(SNNLayer(*pair, ties="published") for pair in itertools.pairwise(sizes)))
-
-
-def named_sizes(hidden: Sequence[int], default: Sequence[int]) -> str:
-    """What the hidden layers' sizes add to an experiment's name: nothing where they are usual."""
-    return "" if list(hidden) == list(default) else "_hidden-" + "-".join(map(str, hidden))
 
 
 def step_size(epoch: int, epochs: int, first: float, end: float, decay: str) -> float:

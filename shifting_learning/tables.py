@@ -7,8 +7,10 @@ has seen the samples that it is tested on.
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+import annotated_types
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,8 +18,17 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold, ParameterGrid
 from torch import Tensor
 
-from shared import datasets
+from shared import datasets, experiment
 from shared.errors import check_words
+from shared.experiment import (
+    UNNAMED,
+    Named,
+    NonNegative,
+    Positive,
+    as_published,
+    paper,
+)
+from shared.tensors import on_device
 from shifting_learning.Dataset import Scaling, code, table_intensities, with_reference
 from shifting_learning.network import Network, Reward, decide, reward_error, step_size
 from shifting_learning.rules import Rule
@@ -30,68 +41,92 @@ INNER_EPOCHS = 0.25
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a preset fixes; every field is an option of the same name.
-
-    Attributes:
-        choose: "inner": folds of the training samples choose among the candidates of
-            `candidates_of`, whose fields replace those below; "none": nothing is chosen.
-        scaling: min-max over the whole table ("global") or over each column ("feature").
-        scaled_by: samples that the minimum and maximum are taken of, "all" (published) or those of
-            the training part ("train").
-        reference: "spike" gives every trial one input more that fires at time 0, "none" does not.
-        hidden_spread, output_spread: initial timings are uniform in [0, spread / n_in).
-        lr_ets: step size of the timings in the first epoch.
-        lr_end: what it falls to after the last, as a share of that in the first.
-        decay: how it falls in between, "exponential" or "cosine".
-        lr_etp: step size of the passing times.
-        reward, sharpness, smoothing: the reward signal, see `network.reward_error`.
-        silent, wake, ties: silent neurons and inputs of one time, see `SL_Layer.ShiftingLayer`.
-        shuffle: "every" epoch, or "once" before the first.
+class Settings(experiment.Settings):
+    """The options; the defaults are the tuned preset, the paper's values the published one.
 
     Raises:
         ValueError: a word is none of those that its field takes.
     """
 
-    choose: Literal["inner", "none"]
-    scaling: Scaling
-    scaled_by: Literal["all", "train"]
-    reference: Literal["none", "spike"]
-    hidden_spread: float
-    output_spread: float
-    lr_ets: float
-    lr_end: float
-    decay: Literal["exponential", "cosine"]
-    lr_etp: float
-    reward: Reward
-    sharpness: float
-    smoothing: float
-    silent: Silent
-    wake: float
-    ties: Ties
-    shuffle: Literal["every", "once"]
+    dataset: Annotated[Literal["iris", "wine", "breast_cancer", "wine_quality"], UNNAMED] = "iris"
+    """Table."""
+    fold: Annotated[int, annotated_types.Ge(0), annotated_types.Lt(FOLDS)] | None = None
+    """Test on this fold only; without it on all five."""
+    repeat: Annotated[Positive[int], UNNAMED] = 10
+    """How often the samples are dealt out anew to the folds, with seeds from --seed on."""
+    hidden: Annotated[tuple[Positive[int], ...], paper((10,))] = (10,)
+    """Neurons of each hidden layer; paper: 40 for breast cancer; older program: 5 5, and 40 40."""
+    epochs: Annotated[Positive[int], paper(400)] = 400
+    """Passes over the training samples; paper: 600 for breast cancer."""
+    batch_size: Annotated[Positive[int], paper(30)] = 30
+    """Samples per step; paper: 112 for breast cancer."""
+    threads: Annotated[Positive[int] | None, UNNAMED] = 1
+    """CPU threads; more would wait for each other longer than they work."""
+    test: Annotated[Path | None, UNNAMED] = None
+    """Only test the networks that are saved in a run's folder."""
+    preset: Annotated[Literal["published", "tuned"], Named("{}")] = "tuned"
+    """Values of the following options where they are not given."""
+    choose: Annotated[Literal["inner", "none"], paper("none")] = "inner"
+    """inner: folds of the training samples choose among `CANDIDATES`, which replace what is given
+    here; none: nothing is chosen."""
+    scaling: Annotated[Scaling, paper("global")] = "global"
+    """Minimum and maximum of the whole table (global) or of each column (feature)."""
+    scaled_by: Annotated[Literal["all", "train"], paper("all")] = "train"
+    """Samples that minimum and maximum are taken of: all, or those of the training part."""
+    reference: Annotated[Literal["none", "spike"], paper("none")] = "spike"
+    """spike gives every trial one more input, which fires at time 0."""
+    hidden_spread: Annotated[Positive[float], paper(8.0)] = 8.0
+    """Initial timings of hidden layers are uniform in [0, spread / inputs)."""
+    output_spread: Annotated[Positive[float], paper(8.0)] = 8.0
+    """The same of the output layer."""
+    lr_ets: Annotated[Positive[float], paper(1e-2)] = 1e-2
+    """Step size of the timings in the first epoch."""
+    lr_end: Annotated[Positive[float], paper(1.0)] = 0.03
+    """What it falls to after the last, as a share of that in the first."""
+    decay: Annotated[Literal["exponential", "cosine"], paper("exponential")] = "cosine"
+    """How the step size falls in between, per epoch."""
+    lr_etp: Annotated[NonNegative[float], paper(1e-6)] = 0.0
+    """Step size of the passing times."""
+    reward: Annotated[Reward, paper("published")] = "first_spike"
+    """The reward signal, see `network.reward_error`."""
+    sharpness: Annotated[float, paper(1.0)] = 20.0
+    """Of the reward signal."""
+    smoothing: Annotated[float, paper(0.0)] = 0.1
+    """Of the reward signal."""
+    silent: Annotated[Silent, paper("published")] = "ignore"
+    """What neurons without a spike learn, see `SL_Layer.ShiftingLayer`."""
+    wake: Annotated[float, paper(0.0)] = 0.1
+    """How strongly silent neurons are woken, see there."""
+    ties: Annotated[Ties, paper("published")] = "event"
+    """How inputs of one time are taken, see there."""
+    shuffle: Annotated[Literal["every", "once"], paper("once")] = "every"
+    """Every epoch, or once before the first."""
+    rule: Annotated[Rule, Named("{}"), paper("shifting")] = "shifting"
+    """The paper's rule, or the exact gradient on the same network."""
 
     def __post_init__(self) -> None:
         check_words(self)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What does not depend on the settings.
+# Reward, silence and decay are those that validation images of MNIST chose (SL_mnist.py); what a
+# table decides is chosen by inner folds. Tables whose columns have units of their own are scaled
+# column by column.
+_BY_FEATURE: dict[str, Any] = {"scaling": "feature"}
+CHANGES: dict[str, dict[str, Any]] = {
+    "breast_cancer": _BY_FEATURE | {"hidden": (40,), "batch_size": 112, "epochs": 600},
+    "breast_cancer published": {"lr_end": 0.1, "lr_etp": 1e-2},
+    "wine": _BY_FEATURE,
+    "wine_quality": _BY_FEATURE,
+}
+"""What a table, or a table and a preset, change."""
 
-    Attributes:
-        hidden: neurons of each hidden layer.
-        batch_size: samples per step.
-        epochs: passes over the training samples.
-        rule: learning rule.
-        seed: of the initial timings and of the order of samples.
-    """
 
-    hidden: tuple[int, ...]
-    batch_size: int
-    epochs: int
-    rule: Rule
-    seed: int
+def defaults(asked: Settings) -> Settings:
+    """What options that are not given start from: by preset and table."""
+    settings = as_published(Settings()) if asked.preset == "published" else Settings()
+    changes = CHANGES.get(asked.dataset, {}) | CHANGES.get(f"{asked.dataset} {asked.preset}", {})
+    quick = {"epochs": 20, "repeat": 1} if asked.quick else {}
+    return replace(settings, **changes | quick)
 
 
 CANDIDATES: list[dict[str, Any]] = list(
@@ -109,7 +144,6 @@ class Trainer:
     """Networks of equal settings that train side by side, each on its own samples.
 
     Args:
-        plan: sizes, epochs and rule.
         settings: settings of all of them.
         table: the samples.
         is_train: which samples each network learns from, bool [networks, n].
@@ -118,18 +152,16 @@ class Trainer:
 
     def __init__(
         self,
-        plan: Plan,
         settings: Settings,
         table: datasets.Table,
         is_train: Bool[Tensor, "networks n"],
         device: torch.device,
     ) -> None:
-        self.plan = plan
         self.settings = settings
-        self._generator = torch.Generator().manual_seed(plan.seed)
+        self._generator = torch.Generator().manual_seed(settings.seed)
         self._is_train = is_train
         self._z = self._codes(table).to(device)
-        self._labels = torch.from_numpy(table.labels).to(device)
+        self._labels = on_device(table.labels, device)
         self.network = self._build(len(table.class_names)).to(device)
         self._key = torch.rand(is_train.shape, generator=self._generator)
 
@@ -156,13 +188,13 @@ class Trainer:
                 n_in,
                 n_out,
                 e_ts * (spread / n_in),
-                rule=self.plan.rule,
+                rule=settings.rule,
                 silent=settings.silent,
                 wake=settings.wake,
                 ties=settings.ties,
             )
 
-        sizes = [self._z.shape[-1], *self.plan.hidden]
+        sizes = [self._z.shape[-1], *settings.hidden]
         hidden = [layer(*pair, settings.hidden_spread) for pair in itertools.pairwise(sizes)]
         return Network(*hidden, layer(sizes[-1], n_classes, settings.output_spread))
 
@@ -182,10 +214,10 @@ class Trainer:
             self._key = torch.rand(self._key.shape, generator=self._generator)
         n_train = int(self._is_train.sum(dim=1).min())
         order = self._key.masked_fill(~self._is_train, 2.0).argsort(dim=1)[:, :n_train]
-        lr_ets = step_size(epoch, self.plan.epochs, s.lr_ets, s.lr_ets * s.lr_end, s.decay)
+        lr_ets = step_size(epoch, s.epochs, s.lr_ets, s.lr_ets * s.lr_end, s.decay)
         loss = torch.zeros(len(order), dtype=self._z.dtype, device=self._z.device)
         net = torch.arange(len(order), device=self._z.device)[:, None]
-        for batch in torch.split(order.to(self._z.device), self.plan.batch_size, dim=1):
+        for batch in torch.split(order.to(self._z.device), s.batch_size, dim=1):
             z_out = self.network(self._z[net, batch])
             delta = reward_error(z_out, self._labels[batch], s.reward, s.sharpness, s.smoothing)
             self.network.learn(delta, lr_ets, s.lr_etp)
@@ -220,7 +252,6 @@ class Groups:
     """The networks of all folds and seeds, those of equal settings side by side.
 
     Args:
-        plan: sizes, epochs and rule.
         settings: what the settings of all have in common.
         chosen: number of each network's settings among `candidates_of`, or -1 where nothing was
             chosen, [networks].
@@ -231,7 +262,6 @@ class Groups:
 
     def __init__(
         self,
-        plan: Plan,
         settings: Settings,
         chosen: Tensor,
         table: datasets.Table,
@@ -243,7 +273,7 @@ class Groups:
         self._members = [(chosen == k).nonzero()[:, 0] for k in numbers]
         candidates = candidates_of(settings)
         self._trainers = [
-            Trainer(plan, settings if k < 0 else candidates[k], table, ~is_test[members], device)
+            Trainer(settings if k < 0 else candidates[k], table, ~is_test[members], device)
             for k, members in zip(numbers, self._members, strict=True)
         ]
 
@@ -297,7 +327,6 @@ def outer_folds(n: int, repeat: int, fold: int | None, seed: int) -> Bool[Tensor
 
 
 def choose(
-    plan: Plan,
     settings: Settings,
     table: datasets.Table,
     is_train: Bool[Tensor, "networks n"],
@@ -309,7 +338,6 @@ def choose(
     for a part of the epochs, and is scored on the one left out.
 
     Args:
-        plan: sizes, epochs and rule.
         settings: what the candidates have in common.
         table: the samples.
         is_train: which samples each network may learn and choose from, bool [networks, n].
@@ -319,12 +347,12 @@ def choose(
         Number of the best of `candidates_of` for each network, the first of equal ones, and all
         scores.
     """
-    inner_train, inner_test = _inner_folds(is_train, plan.seed)
-    short = replace(plan, epochs=max(1, round(INNER_EPOCHS * plan.epochs)))
+    inner_train, inner_test = _inner_folds(is_train, settings.seed)
+    epochs = max(1, round(INNER_EPOCHS * settings.epochs))
     scores = []
-    for candidate in candidates_of(settings):
-        trainer = Trainer(short, candidate, table, inner_train, device)
-        for epoch in range(short.epochs):
+    for candidate in candidates_of(replace(settings, epochs=epochs)):
+        trainer = Trainer(candidate, table, inner_train, device)
+        for epoch in range(epochs):
             trainer.train_epoch(epoch)
         right = trainer.right().cpu() & inner_test
         accuracy = right.sum(dim=1).double() / inner_test.sum(dim=1)

@@ -36,6 +36,8 @@ class Settings(experiment.Settings):
     """Step size."""
     rand_kill: Annotated[float, spelled("randKill")] = 1.0
     """Factor."""
+    sides: Annotated[Positive[int], UNNAMED, spelled("Nsides")] = 6
+    """Sides of a die."""
     validation: Share = 0.25
     """Share held out."""
     steps: Annotated[Positive[int] | None, Named("T{}")] = None
@@ -97,6 +99,7 @@ def name(*words: str) -> str:
         (["--data_root", "x", "--lr=2", "--lr", "3"], "lr", 3.0),
         (["-gpu"], "device", "cuda"),
         (["-gpu", "12"], "device", "cuda:12"),
+        (["--Nsides", "8"], "sides", 8),
         (["-gpu", "--lr", "3"], "device", "cuda"),
         (["--cont", "False"], "resume", False),
         (["--cont", "--steps", "7"], "steps", 7),

@@ -179,7 +179,7 @@ def test_two_steps_lower_the_loss_and_keep_gradients_finite(reward):
     assert losses[0] > losses[1] > losses[2]
 
 
-def test_an_error_that_is_not_finite_stops_before_it_is_learnt():
+def test_an_error_that_is_not_finite_stops_before_it_is_learned():
     network = Network(SNNLayer(3, 2))
     before = network.layers[0].e_ts.clone()
     network(codes(1, 3, dtype=torch.float32))

@@ -1,6 +1,5 @@
 """The published program's names, calls and fresh networks."""
 
-import argparse
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +13,7 @@ from shifting_learning.network import Network, published_network, reward_error
 from shifting_learning.reference import PlainLayer
 from shifting_learning.SL_Layer import SNNLayer
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
-from shifting_learning.tables import Plan, Trainer
+from shifting_learning.tables import Trainer
 
 
 def test_every_published_name_is_there(scripts):
@@ -27,17 +26,16 @@ def test_every_published_name_is_there(scripts):
 def fresh_networks() -> dict[str, Network]:
     """A fresh network of each experiment with the published settings."""
     generator = torch.Generator().manual_seed(3)
-    mnist = SL_mnist.read_options(["--preset", "published"])
-    tca = SL_TCA.read_options(["--preset", "published", "--hidden", "300"])
-    table = SL_small.load(argparse.Namespace(dataset="iris"))
-    plan = Plan((10,), 30, 1, "shifting", 0)
+    mnist = SL_mnist.EXPERIMENT.parse(["--preset", "published"])
+    tca = SL_TCA.EXPERIMENT.parse(["--preset", "published", "--hidden", "300"])
+    iris = SL_small.EXPERIMENT.parse(["--preset", "published"])
+    table = SL_small.load(iris)
     is_train = torch.ones(50, len(table.labels), dtype=torch.bool)
-    iris = Trainer(plan, SL_small.PRESETS["published"], table, is_train, torch.device("cpu"))
     torch.manual_seed(0)
     return {
         "mnist": SL_mnist.build(mnist, 784, 10, generator),
         "tca": SL_TCA.build(tca, 500, 10.0),
-        "iris": iris.network,
+        "iris": Trainer(iris, table, is_train, torch.device("cpu")).network,
         "xor": SL_xor.build(300, [8], "shifting", "published", generator),
         "published": published_network([784, 400, 400, 10]),
     }
@@ -68,7 +66,7 @@ def train_xor(network: Network) -> torch.Tensor:
     """Output codes over 400 epochs of XOR with the published steps, [400, 4, 2]."""
     z, labels = SL_xor.patterns()
     codes = []
-    for _ in range(SL_xor.EPOCHS):
+    for _ in range(SL_xor.Settings().epochs):
         codes.append(network(z))
         network.learn(reward_error(codes[-1], labels, "published"), 1e-3, 1e-2)
     return torch.stack(codes)
@@ -93,6 +91,13 @@ def test_published_ties_follow_the_plain_formulation_where_events_leave_it():
 
 
 # ---------------------------------------------------------------------------------------- calls
+
+
+def make_smaller(monkeypatch, program, **sizes) -> None:
+    """Let a program's published calls train a small network for one epoch."""
+    published = program._published
+    small = {"epochs": 1, **sizes}
+    monkeypatch.setattr(program, "_published", lambda *words: replace(published(*words), **small))
 
 
 def test_one_network_of_xor():
@@ -136,8 +141,9 @@ def test_digits_are_trained_saved_and_tested(tmp_path, monkeypatch, capsys):
 
 def test_spike_trials_are_trained_saved_and_tested(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, few in (("EPOCHS", 1), ("HIDDEN", 30), ("TRAIN_TRIALS", 6), ("VALIDATION_TRIALS", 6)):
-        monkeypatch.setattr(SL_TCA, name, few)
+    make_smaller(monkeypatch, SL_TCA, hidden=30)
+    for name in ("TRAIN_TRIALS", "VALIDATION_TRIALS"):
+        monkeypatch.setattr(SL_TCA, name, 6)
     parts = SL_TCA.preprocess()
     few = parts["train"][:4]
     trials = (

@@ -8,12 +8,12 @@ import torch
 
 from shared import datasets
 from shared.errors import UserError
-from shifting_learning import SL_TCA, Dataset, SL_small, tables
-from shifting_learning.tables import Groups, Plan, Trainer, choose, outer_folds
+from shared.experiment import as_published
+from shifting_learning import SL_TCA, Dataset, tables
+from shifting_learning.tables import Groups, Settings, Trainer, choose, outer_folds
 
 CPU = torch.device("cpu")
-PLAN = Plan((5,), 30, 8, "shifting", 0)
-TUNED = SL_small.PRESETS["tuned"]
+TUNED = Settings(hidden=(5,), epochs=8)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_inner_folds_divide_the_training_samples():
     assert test.reshape(5, -1, 150).sum(dim=1).eq(is_train).all()
 
 
-def test_nothing_learnt_or_chosen_sees_the_samples_tested_on(iris):
+def test_nothing_learned_or_chosen_sees_the_samples_tested_on(iris):
     is_test = outer_folds(150, 1, 2, 0)
     (rows,) = np.nonzero(is_test[0].numpy())
     inputs, labels = iris.inputs.copy(), iris.labels.copy()
@@ -46,8 +46,8 @@ def test_nothing_learnt_or_chosen_sees_the_samples_tested_on(iris):
     labels[rows] = (labels[rows] + 1) % 3
     states = []
     for table in (iris, replace(iris, inputs=inputs, labels=labels)):
-        chosen, scores = choose(PLAN, TUNED, table, ~is_test, CPU)
-        groups = Groups(PLAN, TUNED, chosen, table, is_test, CPU)
+        chosen, scores = choose(TUNED, table, ~is_test, CPU)
+        groups = Groups(TUNED, chosen, table, is_test, CPU)
         loss = [groups.train_epoch(epoch) for epoch in range(3)]
         states.append((chosen, scores, loss, groups.state_dict()))
     assert torch.equal(states[0][0], states[1][0])
@@ -60,17 +60,17 @@ def test_nothing_learnt_or_chosen_sees_the_samples_tested_on(iris):
 def test_networks_of_one_group_keep_their_order(iris):
     is_test = outer_folds(150, 1, None, 0)
     chosen = torch.tensor([3, 0, 3, 0, 5])
-    groups = Groups(PLAN, TUNED, chosen, iris, is_test, CPU)
+    groups = Groups(TUNED, chosen, iris, is_test, CPU)
     groups.train_epoch(0)
     candidates = tables.candidates_of(TUNED)
-    alone = Trainer(PLAN, candidates[3], iris, ~is_test[[0, 2]], CPU)
+    alone = Trainer(candidates[3], iris, ~is_test[[0, 2]], CPU)
     alone.train_epoch(0)
     assert torch.equal(groups.outputs()[[0, 2]], alone.outputs())
 
 
 def test_published_order_of_samples_stays(iris):
     is_train = ~outer_folds(150, 1, None, 0)
-    trainer = Trainer(PLAN, SL_small.PRESETS["published"], iris, is_train, CPU)
+    trainer = Trainer(as_published(TUNED), iris, is_train, CPU)
     before = trainer.state_dict()["key"].clone()
     trainer.train_epoch(0)
     assert torch.equal(trainer.state_dict()["key"], before)
@@ -78,11 +78,11 @@ def test_published_order_of_samples_stays(iris):
 
 def test_words_of_settings_are_checked():
     for name in ("choose", "scaling", "scaled_by", "reference", "decay", "reward", "shuffle"):
-        with pytest.raises(ValueError, match=rf"{name} must be one of \(.*\), not 'other'"):
+        with pytest.raises(ValueError, match=rf"{name} must be one of .*, not 'other'"):
             replace(TUNED, **{name: "other"})
-    with pytest.raises(ValueError, match=r"shuffle must be one of \('every', 'never'\)"):
-        replace(SL_TCA.PRESETS["tuned"], shuffle="once")
-    with pytest.raises(ValueError, match=r"part must be one of \('train', 'test'\), not 'trian'"):
+    with pytest.raises(ValueError, match=r"shuffle must be one of every, never"):
+        SL_TCA.Settings(shuffle="once")
+    with pytest.raises(ValueError, match=r"part must be one of train, test, not 'trian'"):
         Dataset.MNIST_show("mnist", "trian")
 
 
@@ -95,10 +95,10 @@ def test_scaling_by_some_samples_clips_the_others():
 
 
 def test_breast_cancer_has_published_settings_of_its_own():
-    published = SL_small.presets_for("breast_cancer")["published"]
+    published = tables.defaults(Settings(dataset="breast_cancer", preset="published"))
     assert (published.lr_ets, published.lr_end, published.lr_etp) == (1e-2, 0.1, 1e-2)
     assert published.scaling == "feature"
-    assert SL_small.SIZES["breast_cancer"] == SL_small.Sizes((40,), 112, 600)
+    assert (published.hidden, published.batch_size, published.epochs) == ((40,), 112, 600)
 
 
 def test_wine_quality_is_read_from_the_published_files(tmp_path):

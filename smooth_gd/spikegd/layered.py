@@ -179,7 +179,7 @@ def _layer_forward(
     state, xs = jax.lax.scan(step, first, events)
     rest = (end - reached[-1])[:, None]
     state = _turn(state, jnp.cos(rest), jnp.sin(rest), n_events)
-    # A spike comes the angle pi - theta behind the pulse before it.
+    # A spike comes the angle pi - theta after the pulse before it.
     before = jnp.concatenate([first.x[None], xs])
     spikes = [
         reached[number, jnp.arange(batch)[:, None]]
@@ -254,6 +254,8 @@ def present(
 ) -> Response:
     """Show a batch of inputs to a network.
 
+    Trials that wanted more than the bounds are NaN, see `Response`.
+
     Args:
         neuron: the neuron model.
         weights: of each layer.
@@ -265,6 +267,30 @@ def present(
     Raises:
         UserError: T is not below the period: between two pulses a neuron could spike twice; or
             shapes do not fit, or a weight, phase or time is NaN.
+    """
+    response = present_unmarked(neuron, weights, phases, inputs, T, bounds)
+    times = () if isinstance(inputs, Levels) else (inputs.times,)
+    fits = _fits(response.hidden, bounds)
+    mark = nan_unless(fits, *weights, *phases, *times)[:, None]
+    return response._replace(
+        first=response.first + mark,
+        hidden=tuple(
+            layer._replace(times=layer.times + mark[..., None]) for layer in response.hidden
+        ),
+    )
+
+
+def present_unmarked(
+    neuron: ThetaNeuron,
+    weights: Sequence[Float[Array, "N Nbefore"]],
+    phases: Sequence[Float[Array, " N"]],
+    inputs: Levels | Spikes,
+    T: float,
+    bounds: Bounds,
+) -> Response:
+    """`present` for callers who look at what was wanted, and do it again with more room.
+
+    Arguments and errors are as there. Trials that wanted more than the bounds are wrong, not NaN.
     """
     if not 0 < T < neuron.Theta():
         raise UserError(
@@ -300,12 +326,10 @@ def present(
         pulsed = neuron.H(phase, (pulsed / neuron.Theta()) @ w.T)
     ordinary = spikes.counts > 0
     first = jnp.where(ordinary, spikes.times[..., 0], T + neuron.Theta() - pulsed)
-    shown = () if isinstance(inputs, Levels) else (inputs.times,)
-    mark = nan_unless(_fits(hidden, bounds), *weights, *phases, *shown)[:, None]
     return Response(
-        first=first + mark,
+        first=first,
         ordinary=ordinary,
-        hidden=tuple(layer._replace(times=layer.times + mark[..., None]) for layer in hidden),
+        hidden=tuple(hidden),
         wanted_events=jnp.stack([jnp.max(jnp.sum(layer.counts, 1)) for layer in hidden]),
         wanted_slots=jnp.stack([jnp.max(layer.counts) for layer in hidden]),
     )

@@ -167,7 +167,7 @@ def test_single_training():
 
 def test_rnn_run():
     golden = load("rnn_training")
-    config = {**patterns.PAPER, "seed": 7, "Ntrial": 3}
+    config = {**patterns.PAPER, "seed": 7, "Ntrial": 3, "K": 272}
     metrics, examples = rnn.run(QIFNeuron(), rnn.optimizer(1e-2), config)
     np.testing.assert_allclose(metrics["loss"], golden["loss"], rtol=TOLERANCE)
     for trial, key in ((1, "w_1"), (3, "w_3")):

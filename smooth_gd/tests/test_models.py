@@ -389,7 +389,7 @@ def test_a_phase_oscillator_s_spike_to_itself_does_nothing():
 
 
 def test_the_network_s_spike_comes_before_an_input_of_the_same_time():
-    """A pulse makes neuron 1 spike at once; the second input of that time is shown behind it."""
+    """A pulse makes neuron 1 spike at once; the second input of that time is shown after it."""
     spikes_in = jnp.array([0.2, 0.2]), jnp.array([0, 0])
     weights_net, weights_in = jnp.zeros((2, 2)), jnp.array([[0.0], [5.0]])
     events = OLIF.event(jnp.zeros((1, 2)), weights_net, weights_in, spikes_in, {"T": 1.0, "K": 8})

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import tomllib
 
 import pytest
 
@@ -47,9 +48,9 @@ def test_quick_rnn_with_a_line_search(scripts, tmp_path):
     assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"] / 2
 
 
-def parsed(program, monkeypatch, *options):
-    monkeypatch.setattr("sys.argv", ["script", *options])
-    return program.parse()
+def named(program, *options):
+    settings = program.EXPERIMENT.parse(options)
+    return program.EXPERIMENT.name(settings, getattr(settings, "dataset", "made"))
 
 
 @pytest.mark.parametrize(
@@ -65,10 +66,28 @@ def parsed(program, monkeypatch, *options):
         (rnn, ("--task", "7", "--nudge", "1e-12", "--seed", "0"), "gd_rnn_task-7_nudge-1e-12"),
         (rnn, ("--nudge", "0.5"), "gd_rnn_nudge-0.5"),
         (rnn, ("--line-search", "--seed", "1", "--lr", "0.02"), "gd_rnn_line-search_drawn_lr-0.02"),
+        (rnn, ("--line-search", "--epochs", "100"), "gd_rnn_line-search_100-epochs"),
+        (mnist, (), "gd_mnist"),
+        (mnist, ("--spread", "2", "--epochs", "10"), "gd_mnist_spread-2.0_10-epochs"),
+        (mnist, ("--hidden", "50", "30", "--Nin-virtual", "3"), "gd_mnist_50-30_Nin_virtual-3"),
+        (mnist, ("--dataset", "yin_yang", "--flip", "0"), "gd_yin_yang"),
+        (mnist, ("--dtype", "float64", "--quick"), "gd_mnist_dtype-float64_quick"),
     ],
 )
-def test_names_tell_runs_apart(monkeypatch, program, options, name):
-    assert program.name_of(parsed(program, monkeypatch, *options)) == name
+def test_names_tell_runs_apart(program, options, name):
+    assert named(program, *options) == name
+
+
+def test_rows_are_called_and_last_as_the_scripts_say(scripts):
+    programs = {CONCEPT: concept, SINGLE: single, RNN: rnn, MNIST: mnist}
+    rows = tomllib.loads((scripts.folder / "reproduction.toml").read_text())["row"]
+    assert rows
+    for row in rows:
+        experiment = programs[row["script"]].EXPERIMENT
+        for seed in row.get("seeds", [0]):
+            settings = experiment.parse([*row.get("options", ()), "--seed", str(seed)])
+            assert experiment.name(settings, row["dataset"]) == row["name"]
+            assert getattr(settings, "epochs", 1) == row["epochs"]
 
 
 @pytest.mark.parametrize(
@@ -85,8 +104,8 @@ def test_names_tell_runs_apart(monkeypatch, program, options, name):
         (("--quick",), None),
     ],
 )
-def test_the_published_loss_is_that_of_the_paper_s_setting(monkeypatch, options, loss):
-    published = rnn.published(parsed(rnn, monkeypatch, *options))
+def test_the_published_loss_is_that_of_the_paper_s_setting(options, loss):
+    published = rnn.published(rnn.EXPERIMENT.parse(options), "made")
     assert published == (loss and {"loss_last": loss})
 
 
@@ -113,7 +132,7 @@ def test_quick_yin_yang(scripts, tmp_path):
     options = ("--dataset", "yin_yang", "--hidden", 20)
     result = finished(scripts, tmp_path, ["curves", "activity", "raster"], MNIST, *options)
     assert result["experiment"] == "gd_yin_yang_20_quick"
-    assert result["dataset"] == "yin_yang"
+    assert result["dataset"] == result["data"]["name"] == "yin_yang"
     rows = scripts.rows(tmp_path)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
 
@@ -135,7 +154,9 @@ def test_the_seed_decides(scripts, undisturbed, tmp_path):
     ],
 )
 def test_options_that_cannot_be_had_are_refused(scripts, tmp_path, script, options, words):
-    done = scripts.run(script, "--quick", *options, "--out", tmp_path / "run")
+    # A plugin for GPUs that finds none would say so on standard error, too.
+    cpu = {"JAX_PLATFORMS": "cpu"}
+    done = scripts.run(script, "--quick", *options, "--out", tmp_path / "run", **cpu)
     scripts.assert_refused(done, words)
     assert not (tmp_path / "run" / "result.json").exists()
 
@@ -147,15 +168,15 @@ def test_options_that_cannot_be_had_are_refused(scripts, tmp_path, script, optio
         (single, ("--dtype", "float32"), "the single neuron needs --dtype float64"),
         (rnn, ("--dtype", "float32"), "the recurrent network needs --dtype float64"),
         (rnn, ("--epochs", 0), "--epochs 0 must be above 0"),
-        (rnn, ("--nudge", -1), "--nudge -1.0 must be at least 0 and finite"),
+        (rnn, ("--nudge", -1), "--nudge -1.0 must be 0 or above"),
         (rnn, ("--lr", "nan"), "--lr nan must be above 0 and finite"),
-        (mnist, ("--flip", 1), "--flip 1.0 must be at least 0 and below 1"),
+        (mnist, ("--flip", 1), "--flip 1.0 must be 0 or above and below 1"),
         (mnist, ("--lr", 0), "--lr 0.0 must be above 0"),
         (mnist, ("--lr", "inf"), "--lr inf must be above 0 and finite"),
-        (mnist, ("--gamma", "nan"), "--gamma nan must be at least 0 and finite"),
-        (mnist, ("--gamma", "inf"), "--gamma inf must be at least 0 and finite"),
+        (mnist, ("--gamma", "nan"), "--gamma nan must be 0 or above and finite"),
+        (mnist, ("--gamma", "inf"), "--gamma inf must be 0 or above and finite"),
         (mnist, ("--spread", "inf"), "--spread inf must be above 0 and finite"),
-        (mnist, ("--threads", 0), "--threads 0: at least one thread is needed"),
+        (mnist, ("--threads", 0), "--threads 0 must be above 0"),
         (mnist, ("--threads", 100_000), "--threads 100000: this machine has"),
         (mnist, ("--Nin-virtual", 100), "the darkest of 100 levels or more never spikes"),
     ],
@@ -168,13 +189,21 @@ def test_bad_options_are_refused(scripts, tmp_path, program, options, words):
 
 def test_help_states_the_script_s_own_defaults(capsys):
     for program, words in (
-        (single, "seed of all random draws (default: 3)"),
-        (rnn, "(default and paper: 100, or 200 with --line-search)"),
-        (mnist, "auto, cuda, cpu or cuda:N (default: auto, the first there is of cuda, cpu)"),
+        (single, "Seed of the fixed inputs; the paper's figure has 3. (default: 3)"),
+        (rnn, "paper: 200 with --line-search. (default: 100, paper: 100)"),
+        (mnist, "auto, cuda, cuda:N or cpu; auto takes the first of these that is there."),
     ):
-        with pytest.raises(SystemExit), pytest.MonkeyPatch.context() as patch:
-            parsed(program, patch, "--help")
-        assert words in " ".join(capsys.readouterr().out.split())
+        with pytest.raises(SystemExit):
+            program.EXPERIMENT.parse(["--help"])
+        assert words in " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_a_run_of_three_epochs_goes_on_where_one_of_two_ended(scripts, undisturbed, tmp_path):
+    script, *options = REPEATED
+    for words in (("--epochs", 2), ()):
+        done = scripts.run(script, *options, *words, "--out", tmp_path)
+        assert done.returncode == 0, done.stderr
+    scripts.assert_same_run(tmp_path, undisturbed)
 
 
 def written_run(folder, name, seed, silent, accuracies, dataset="mnist"):
@@ -194,7 +223,7 @@ def test_accuracy_against_silence(scripts, tmp_path):
     silence = ("experiments/mnist/silence.py", "--results", tmp_path, "--epoch", 2)
     written_run(tmp_path, "gd_mnist", 0, 1.0, [0.2, 0.9, 0.95])
     scripts.assert_refused(scripts.run(*silence), "fewer than two spreads have runs of 2 epochs")
-    written_run(tmp_path, "gd_mnist_spread-4.0", 0, 0.25, [0.5, 0.8])
+    written_run(tmp_path, "gd_mnist_spread-4.0_2-epochs", 0, 0.25, [0.5, 0.8])
     written_run(tmp_path, "gd_mnist_spread-8.0", 0, 0.1, [0.5])  # too short
     written_run(tmp_path, "gd_mnist_spread-2.0_quick", 0, 0.4, [0.5, 0.6])
     written_run(tmp_path, "gd_mnist", 1, 0.9, [0.5, 0.6], dataset="mnist5k")

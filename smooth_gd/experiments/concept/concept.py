@@ -9,7 +9,6 @@ The spike times of the QIF neuron change continuously, except where they leave t
 the LIF neuron jump in the middle of it.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +20,10 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from shared.errors import UserError
-from shared.options import add_common_options, script
-from shared.run import Run, carry_out
+from shared.experiment import Experiment, Made
+from shared.options import script
+from shared.run import Run
+from smooth_gd.experiments import jax_runtime
 from smooth_gd.experiments.concept.figures import (
     draw_concept,
     idx_to_color,
@@ -32,7 +33,7 @@ from smooth_gd.experiments.concept.figures import (
     plot_spiketimes,
     plot_voltage,
 )
-from smooth_gd.experiments.jax_runtime import DEVICES, add_dtype_option, described, prepare
+from smooth_gd.experiments.jax_runtime import Device, prepare
 from smooth_gd.spikegd.lif import LIFNeuron
 from smooth_gd.spikegd.models import AbstractIFNeuron, Config, Events
 from smooth_gd.spikegd.qif import QIFNeuron
@@ -52,7 +53,6 @@ __all__ = [
     "vary_w",
 ]
 
-EXPERIMENT = "gd_concept"
 T_INPUT = 0.5
 QUICK_POINTS = 2000
 CHUNK = 10_000  # points of a grid that are computed at once
@@ -218,22 +218,21 @@ def largest_jump(grid: Results, T: float) -> float:
     return float(np.abs(np.diff(np.where(np.isfinite(spikes), spikes, T))).max())
 
 
-def name_of(args: argparse.Namespace) -> str:
-    """Name of the experiment."""
-    return f"{EXPERIMENT}_quick" if args.quick else EXPERIMENT
+@dataclass(frozen=True)
+class Settings(jax_runtime.Settings):
+    """The options."""
+
+    def check(self) -> None:
+        """Refuse float32; raises `UserError`."""
+        needs_float64("the concept figure", self.dtype)
 
 
-def work(args: argparse.Namespace, folder: Run) -> None:
-    """Vary, draw, and write the result.
-
-    Args:
-        args: of the command line.
-        folder: of the run.
-    """
+def work(settings: Settings, data: Made, device: Device, run: Run) -> None:
+    """Vary, draw, and write the result."""
     grids, shown = {}, {}
     metrics: dict[str, float | None] = {}
     for name, setting in SETTINGS.items():
-        points = QUICK_POINTS if args.quick else setting.points
+        points = QUICK_POINTS if settings.quick else setting.points
         neuron, config = setting.neuron, setting.config
         by_weight = vary_w(neuron, setting.weights, config, points)
         by_time = vary_t(neuron, setting.times, config, setting.excitation, points)
@@ -247,36 +246,25 @@ def work(args: argparse.Namespace, folder: Run) -> None:
         metrics[f"{name}_points"] = float(points)
     configs = {name: setting.config for name, setting in SETTINGS.items()}
     with plt.style.context(plotting.STYLE):
-        figure = folder.save_figure(draw_concept(grids, shown, configs), "concept")
-    folder.log(1, {k: value for k, value in metrics.items() if value is not None}, show=False)
-    folder.finish(
-        experiment=name_of(args),
-        paper="smooth_gd",
-        dataset="none",
-        epochs=1,
-        metrics=metrics,
-        published=None if args.quick else PUBLISHED,
-        figure=figure,
-    )
+        figure = run.save_figure(draw_concept(grids, shown, configs), "concept")
+    run.log(1, {k: value for k, value in metrics.items() if value is not None}, show=False)
+    run.finish(epochs=1, metrics=metrics, figure=figure)
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_options(parser, EXPERIMENT, None, threads=1, devices=DEVICES)
-    add_dtype_option(parser, "float64")
-    args = parser.parse_args()
-    needs_float64("the concept figure", args.dtype)
-    return args
+EXPERIMENT = Experiment(
+    paper="smooth_gd",
+    description=__doc__,
+    settings=Settings,
+    load=lambda settings, device: Made("none"),
+    session=lambda settings, data: "gd_concept",
+    published=lambda settings, data: PUBLISHED,
+    prepare=prepare,
+)
 
 
 def main() -> None:
     """Draw the figure, or show the result that is there."""
-    args = parse()
-    device = prepare(args)
-    carry_out(args, name_of(args), described(device), lambda folder: work(args, folder))
+    EXPERIMENT.main(work)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from shared.errors import check_word
 from smooth_gd.spikegd.models import Config
 from smooth_gd.spikegd.utils import plotting
-from smooth_gd.spikegd.utils.checks import check_word
 from smooth_gd.spikegd.utils.plotting import Colormap, cmap_blues, cmap_grays, cmap_purples
 
 Arrays = Mapping[str, Any]

@@ -1,6 +1,7 @@
 """What the classifier is shown: images as spikes at few times, points as spike times."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from shared import datasets
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from smooth_gd.experiments.mnist.network import Network
 from smooth_gd.experiments.mnist.training import Classification, Part
 from smooth_gd.spikegd.layered import Levels, Spikes, at_times
-from smooth_gd.spikegd.utils.checks import check_word
 
 IMAGES = ("mnist", "fashion_mnist", "digits")
 POINTS = ("yin_yang",)
@@ -24,13 +24,13 @@ _EARLIEST, _LATEST = 0.01, 0.5  # spike times of coordinates 0 and 1, as shares 
 
 def load(
     name: str, root: Path | None, network: Network, flip: float, samples: int | None = None
-) -> tuple[Classification, Network]:
-    """The data to classify, and the network with as many inputs and outputs as it has.
+) -> Classification:
+    """The data to classify.
 
     Args:
         name: of the data set.
         root: of the data sets.
-        network: whose hidden layers are kept.
+        network: says when inputs spike; its sizes play no part.
         flip: probability that an input of an image is turned over in training.
         samples: of each part that are kept; None for all.
 
@@ -42,10 +42,14 @@ def load(
     data = datasets.load(name, root, validation=0, fallback=True)
     if samples is not None:
         data = data.first(samples)
-    n_inputs = 5 if name in POINTS else int(np.prod(data.train.inputs.shape[1:]))
-    network = dataclasses.replace(network, sizes=(n_inputs, *network.sizes[1:-1], data.n_classes))
     make = _points if name in POINTS else _images
-    return make(data, network, flip), network
+    return make(data, network, flip)
+
+
+def sized(network: Network, data: Classification) -> Network:
+    """The network with as many inputs and outputs as the data have; hidden layers are kept."""
+    n_inputs = data.train.inputs.shape[1]
+    return dataclasses.replace(network, sizes=(n_inputs, *network.sizes[1:-1], data.n_classes))
 
 
 def _images(data: datasets.Dataset, network: Network, flip: float) -> Classification:
@@ -59,7 +63,7 @@ def _images(data: datasets.Dataset, network: Network, flip: float) -> Classifica
     def shown(codes: Array) -> Levels:
         return network.levels(codes)
 
-    return Classification(data.name, part(data.train), part(data.test), shown, disturbed)
+    return _classification(data, part, shown, disturbed)
 
 
 def _points(data: datasets.Dataset, network: Network, flip: float) -> Classification:
@@ -71,8 +75,23 @@ def _points(data: datasets.Dataset, network: Network, flip: float) -> Classifica
     def shown(times: Array) -> Spikes:
         return at_times(times)
 
+    return _classification(data, part, shown, lambda key, times: times)
+
+
+def _classification(
+    data: datasets.Dataset,
+    part: Callable[[datasets.Split], Part],
+    shown: Callable[[Array], Levels | Spikes],
+    disturbed: Callable[[Array, Array], Array],
+) -> Classification:
     return Classification(
-        data.name, part(data.train), part(data.test), shown, lambda key, times: times
+        data.name,
+        part(data.train),
+        part(data.test),
+        shown,
+        disturbed,
+        data.n_classes,
+        data.fingerprint,
     )
 
 

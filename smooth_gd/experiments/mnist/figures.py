@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from shared.figures import (
     BLACK,
@@ -47,6 +47,7 @@ def draw_curves(rows: Sequence[Mapping[str, float]], initial: Mapping[str, float
             curves.append(Curve(label, [shown], rule))
         plot_curves(axes, curves, f"test {words}", counts_seeds=False)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(formatter)
         axes.yaxis.set_minor_formatter(NullFormatter())
     legend_of_all(figure)
@@ -160,6 +161,7 @@ def plot_error(ax: Axes, metrics: Mapping[str, Any], config: Config) -> None:
     ax.set(xscale="log", yscale="log", ylim=(0.01, 1), xlabel="epochs + 1", ylabel="test error")
     ax.xaxis.set_major_formatter(formatter)
     ax.yaxis.set_major_formatter(formatter)
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def plot_traces(ax: Axes, example: Mapping[str, Any], config: Config) -> None:

@@ -11,10 +11,9 @@ given twice: with pseudospikes, as in the paper's headline, and by ordinary spik
 Training is on the whole training set, and the result is the last epoch's: nothing is chosen.
 """
 
-import argparse
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +21,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from shared.errors import UserError
-from shared.options import add_common_options, check_positive, script
-from shared.run import Run, carry_out
-from smooth_gd.experiments.jax_runtime import DEVICES, add_dtype_option, described, prepare
-from smooth_gd.experiments.mnist.data import IMAGES, POINTS, QUICK_SAMPLES, load
+from shared.experiment import (
+    UNNAMED,
+    Experiment,
+    Named,
+    NonNegative,
+    Positive,
+    Share,
+    paper,
+)
+from shared.options import script
+from shared.run import Run
+from smooth_gd.experiments import jax_runtime
+from smooth_gd.experiments.jax_runtime import Device, Dtype, prepare
+from smooth_gd.experiments.mnist.data import IMAGES, POINTS, QUICK_SAMPLES, load, sized
 from smooth_gd.experiments.mnist.figures import (
     draw_activity,
     draw_curves,
@@ -43,7 +52,7 @@ from smooth_gd.experiments.mnist.model import (
     outfn,
     transform_image,
 )
-from smooth_gd.experiments.mnist.network import Network, Parameters, layers_of
+from smooth_gd.experiments.mnist.network import Network, Parameters
 from smooth_gd.experiments.mnist.runs import (
     example_of,
     load_data,
@@ -79,8 +88,7 @@ __all__ = [
 ]
 
 PAPER = Network()
-SETTINGS = {"batch_size": 1000, "lr": 4e-3, "flip": 0.02}
-POINTS_SETTINGS = {"batch_size": 100, "lr": 4e-3, "flip": 0.0}
+PAPER_EPOCHS = 100
 
 # Mean and standard deviation of ten seeds, on MNIST's test set.
 PUBLISHED = {
@@ -111,90 +119,77 @@ PUBLISHED = {
 }
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+@dataclass(frozen=True)
+class Settings(jax_runtime.Settings):
+    """The options."""
+
+    dataset: Annotated[Literal["mnist", "fashion_mnist", "digits", "yin_yang"], UNNAMED] = "mnist"
+    """Data set; where MNIST cannot be had, the 5,000 digits of mnist5k stand in."""
+    threads: Annotated[Positive[int] | None, UNNAMED] = None
+    """CPU threads; without a number all cores."""
+    epochs: Annotated[Positive[int], paper(PAPER_EPOCHS)] = PAPER_EPOCHS
+    """Passes over the training set."""
+    hidden: Annotated[tuple[Positive[int], ...], Named("{}"), paper(PAPER.sizes[1:-1])] = (
+        PAPER.sizes[1:-1]
     )
-    add_common_options(parser, "gd_mnist", 100, devices=DEVICES)
-    add_dtype_option(parser, "float32")
-    parser.add_argument(
-        "--dataset", choices=(*IMAGES, *POINTS), default="mnist", help="(default: mnist)"
-    )
-    network = parser.add_argument_group("network")
-    network.add_argument(
-        "--hidden",
-        type=int,
-        nargs="+",
-        default=list(PAPER.sizes[1:-1]),
-        help="neurons of each hidden layer (paper: 100 100)",
-    )
-    network.add_argument(
-        "--Nin-virtual",
-        type=int,
-        default=PAPER.Nin_virtual,
-        help="times at which pixels can spike, one a level of brightness (paper: 1)",
-    )
-    network.add_argument(
-        "--spread",
-        type=float,
-        default=PAPER.spread,
-        help="weights start in +-spread / sqrt(presynaptic neurons) (paper: 0.5)",
-    )
-    network.add_argument("--T", type=float, default=PAPER.T, help="length of a trial (paper: 2)")
-    training = parser.add_argument_group("training")
-    training.add_argument(
-        "--batch-size", type=int, help="trials per step (paper: 1000; yin_yang: 100)"
-    )
-    training.add_argument("--lr", type=float, help="step size of AdaBelief (paper: 4e-3)")
-    training.add_argument(
-        "--flip",
-        type=float,
-        help="probability that a pixel is turned over in training (paper: 0.02; yin_yang: 0)",
-    )
-    training.add_argument(
-        "--gamma",
-        type=float,
-        default=PAPER.gamma,
-        help="weight of the term that draws the label's spike forward (paper: 0.01)",
-    )
-    args = parser.parse_args()
-    settings = POINTS_SETTINGS if args.dataset in POINTS else SETTINGS
-    for name, value in settings.items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    return args
+    """Neurons of each hidden layer."""
+    Nin_virtual: Annotated[Positive[int], paper(PAPER.Nin_virtual)] = PAPER.Nin_virtual
+    """Times at which pixels can spike, one for each level of brightness."""
+    spread: Annotated[Positive[float], paper(PAPER.spread)] = PAPER.spread
+    """Weights start in +-spread / sqrt(presynaptic neurons)."""
+    T: Annotated[Positive[float], paper(PAPER.T)] = PAPER.T
+    """Length of a trial."""
+    gamma: Annotated[NonNegative[float], paper(PAPER.gamma)] = PAPER.gamma
+    """Weight of the term that draws the label's spike forward."""
+    batch_size: Annotated[Positive[int], paper(1000)] = 1000
+    """Trials per step; 100 for yin_yang."""
+    lr: Annotated[Positive[float], paper(4e-3)] = 4e-3
+    """Step size of AdaBelief."""
+    flip: Annotated[Share, paper(0.02)] = 0.02
+    """Probability that a pixel is turned over in training; 0 for yin_yang."""
+    dtype: Annotated[Dtype, paper("float32")] = "float32"
+    """Floating point type."""
+
+    def check(self) -> None:
+        """Refuse levels of brightness that never spike; raises `UserError`."""
+        if self.Nin_virtual > 99:
+            raise UserError(
+                f"--Nin-virtual {self.Nin_virtual}: the darkest of 100 levels or more never spikes"
+            )
 
 
-def check(args: argparse.Namespace) -> None:
-    """Refuse options that cannot be.
-
-    Raises:
-        UserError: one of them is out of its range.
-    """
-    names = ("epochs", "batch_size", "lr", "T", "spread", "Nin_virtual")
-    check_positive(hidden=min(args.hidden), **{name: getattr(args, name) for name in names})
-    if not 0 <= args.gamma < math.inf:
-        raise UserError(f"--gamma {args.gamma} must be at least 0 and finite")
-    if not 0 <= args.flip < 1:
-        raise UserError(f"--flip {args.flip} must be at least 0 and below 1")
-    if args.Nin_virtual > 99:
-        raise UserError(
-            f"--Nin-virtual {args.Nin_virtual}: the darkest of 100 levels or more never spikes"
-        )
+def defaults(asked: Settings) -> Settings:
+    """What options that are not given start from, by the data set."""
+    settings = Settings()
+    if asked.dataset in POINTS:
+        settings = replace(settings, batch_size=100, flip=0.0)
+    if asked.quick:
+        settings = replace(settings, epochs=2, batch_size=min(settings.batch_size, 200))
+    return settings
 
 
-def name_of(args: argparse.Namespace) -> str:
-    """Name of the experiment: followed by what differs from the default."""
-    settings = POINTS_SETTINGS if args.dataset in POINTS else SETTINGS
-    words = ["gd_mnist" if args.dataset == "mnist" else f"gd_{args.dataset}"]
-    if args.hidden != list(PAPER.sizes[1:-1]):
-        words.append(layers_of(args.hidden))
-    differing = {name: getattr(PAPER, name) for name in ("Nin_virtual", "spread", "T", "gamma")}
-    for name, value in {**differing, **settings, "dtype": "float32"}.items():
-        if getattr(args, name) != value:
-            words.append(f"{name}-{getattr(args, name)}")
-    return "_".join([*words, "quick"] if args.quick else words)
+def unsized_network(settings: Settings) -> Network:
+    """The network, with one input and one output."""
+    return Network(
+        sizes=(1, *settings.hidden, 1),
+        T=settings.T,
+        Nin_virtual=settings.Nin_virtual,
+        gamma=settings.gamma,
+        spread=settings.spread,
+    )
+
+
+def load_for(settings: Settings, device: Device) -> Classification:
+    """The data set that was asked for."""
+    samples = QUICK_SAMPLES if settings.quick else None
+    network = unsized_network(settings)
+    return load(settings.dataset, settings.data_root, network, settings.flip, samples)
+
+
+def published(settings: Settings, data: str) -> dict[str, float] | None:
+    """The paper's numbers, where the settings are the paper's too."""
+    is_paper = EXPERIMENT.name(settings, data) == "gd_mnist"
+    return PUBLISHED if is_paper else None
 
 
 def response_to(
@@ -208,38 +203,27 @@ def response_to(
     return response
 
 
-def train(args: argparse.Namespace, folder: Run, device: Any) -> None:
+def train(settings: Settings, data: Classification, device: Device, run: Run) -> None:
     """Train and test one network.
 
     Raises:
-        UserError: data, network or options cannot be had as asked.
+        UserError: network or options cannot be had as asked.
     """
-    network = Network(
-        sizes=(1, *args.hidden, 1),
-        T=args.T,
-        Nin_virtual=args.Nin_virtual,
-        gamma=args.gamma,
-        spread=args.spread,
-    )
-    data, network = load(
-        args.dataset, args.data_root, network, args.flip, QUICK_SAMPLES if args.quick else None
-    )
-    batch_size = min(args.batch_size, 200) if args.quick else args.batch_size
-    trainer = Trainer(network, data, batch_size, args.lr, args.seed, device)
-    untrained = trainer.initial(args.dtype)
+    network = sized(unsized_network(settings), data)
+    trainer = Trainer(network, data, settings.batch_size, settings.lr, settings.seed, device.jax)
+    untrained = trainer.initial(settings.dtype)
     state, epoch = untrained, 0
-    if saved := folder.load():
+    if saved := run.load():
         epoch, content = saved
         state = trainer.placed(restored(untrained, content))
         trainer.bounds = Bounds(*map(tuple, content["bounds"]))
-    epochs = min(args.epochs, 2) if args.quick else args.epochs
-    for number in range(epoch + 1, epochs + 1):
+    for number in range(epoch + 1, settings.epochs + 1):
         state, row = trainer.train_epoch(state, number)
         tested = trainer.evaluate(state.parameters, data.test)
-        folder.log(number, row | {f"test_{name}": value for name, value in tested.items()})
-        folder.save(number, saved_state(state, trainer.bounds))
+        run.log(number, row | {f"test_{name}": value for name, value in tested.items()})
+        run.save(number, saved_state(state, trainer.bounds))
     initial = trainer.evaluate(untrained.parameters, data.test)
-    finish(args, folder, trainer, (untrained, state), initial, epochs)
+    finish(settings, run, trainer, (untrained, state), initial)
 
 
 def saved_state(state: State, bounds: Bounds) -> dict[str, Any]:
@@ -285,51 +269,50 @@ def errors_of(
 
 
 def finish(
-    args: argparse.Namespace,
-    folder: Run,
+    settings: Settings,
+    run: Run,
     trainer: Trainer,
     states: tuple[State, State],
     initial: dict[str, float],
-    epochs: int,
 ) -> None:
     """Draw the figures and write the result; states are the untrained one and the last."""
-    rows, data = folder.metrics(), trainer.data
-    curves = folder.save_figure(draw_curves(rows, initial), "curves")
-    folder.save_figure(draw_activity(rows, initial), "activity")
+    rows, data, epochs = run.metrics(), trainer.data, settings.epochs
+    curves = run.save_figure(draw_curves(rows, initial), "curves")
+    run.save_figure(draw_activity(rows, initial), "activity")
     before, after = (
         response_to(trainer.network, data, state.parameters, 0, trainer.bounds) for state in states
     )
     label = int(data.test.labels[0])
-    folder.save_figure(draw_raster(before, after, label, trainer.network.T), "raster")
-    if args.dataset in IMAGES and len(set(args.hidden)) == 1:
+    run.save_figure(draw_raster(before, after, label, trainer.network.T), "raster")
+    if settings.dataset in IMAGES and len(set(settings.hidden)) == 1:
         examples, config = examples_of(trainer, states, epochs)
         networks = errors_of(rows, initial)
         with plt.style.context(plotting.STYLE):
-            folder.save_figure(draw_example(examples, networks, config), "example")
+            run.save_figure(draw_example(examples, networks, config), "example")
     metrics: dict[str, float | None] = {
         f"{name}_last": value for name, value in rows[-1].items() if name != "epoch"
     }
     metrics |= {f"initial_{name}": value for name, value in initial.items()}
     metrics["events_bound"] = max(trainer.bounds.events)
     print(f"compilation took {trainer.compile_seconds:.1f} s")
-    is_paper = name_of(args) == "gd_mnist" and data.name == "mnist" and epochs == 100
-    folder.finish(
-        experiment=name_of(args),
-        paper="smooth_gd",
-        dataset=data.name,
-        epochs=epochs,
-        metrics=metrics,
-        published=PUBLISHED if is_paper else None,
-        figure=curves,
-    )
+    run.finish(epochs=epochs, metrics=metrics, figure=curves)
+
+
+EXPERIMENT = Experiment(
+    paper="smooth_gd",
+    description=__doc__,
+    settings=Settings,
+    load=load_for,
+    session=lambda settings, data: f"gd_{data}",
+    defaults=defaults,
+    published=published,
+    prepare=prepare,
+)
 
 
 def main() -> None:
     """Train a network, or show the result of the run that is there."""
-    args = parse()
-    check(args)
-    device = prepare(args)
-    carry_out(args, name_of(args), described(device), lambda folder: train(args, folder, device))
+    EXPERIMENT.main(train)
 
 
 if __name__ == "__main__":

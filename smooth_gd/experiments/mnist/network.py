@@ -1,7 +1,6 @@
 """The network of figure 4: theta neurons in layers, taught by the times of first spikes."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from smooth_gd.experiments.mnist.model import (
     time_loss,
     transform_image,
 )
-from smooth_gd.spikegd.layered import Bounds, Levels, Response, Spikes, present
+from smooth_gd.spikegd.layered import Bounds, Levels, Response, Spikes, present, present_unmarked
 from smooth_gd.spikegd.theta import ThetaNeuron
 from smooth_gd.spikegd.utils.checks import check_positive
 
@@ -90,8 +89,15 @@ class Network:
         return transform_image(images, {"Nin_virtual": self.Nin_virtual}).astype(np.uint8)
 
     def respond(self, parameters: Parameters, inputs: Levels | Spikes, bounds: Bounds) -> Response:
-        """Show a batch of inputs, layer by layer."""
+        """Show a batch of inputs, layer by layer; NaN in trials that want more than the bounds."""
         return present(self.neuron, parameters.weights, parameters.phases, inputs, self.T, bounds)
+
+    def respond_unmarked(
+        self, parameters: Parameters, inputs: Levels | Spikes, bounds: Bounds
+    ) -> Response:
+        """The same for callers who look at what was wanted; other trials are wrong, not NaN."""
+        weights, phases = parameters
+        return present_unmarked(self.neuron, weights, phases, inputs, self.T, bounds)
 
     def levels(self, codes: Int[Array, "batch pixels"]) -> Levels:
         """Inputs of `respond` from codes."""
@@ -122,8 +128,3 @@ class Network:
 def clipped(parameters: Parameters, period: float) -> Parameters:
     """Parameters with phases in [0, period]."""
     return parameters._replace(phases=tuple(jnp.clip(phi, 0, period) for phi in parameters.phases))
-
-
-def layers_of(sizes: Sequence[int]) -> str:
-    """Such as 784-100-100-10."""
-    return "-".join(map(str, sizes))

@@ -18,7 +18,7 @@ from tqdm.notebook import tqdm as tqdm_notebook
 
 from shared import datasets
 from shared.errors import UserError
-from smooth_gd.experiments.mnist.data import load
+from smooth_gd.experiments.mnist.data import load, sized
 from smooth_gd.experiments.mnist.model import (
     eventffwd,
     init_phi0,
@@ -231,9 +231,10 @@ def run(neuron: ThetaNeuron, config: Config, progress_bar: str | None = None) ->
     if progress_bar not in BARS:
         raise UserError(f"progress_bar must be 'notebook', 'script' or None, not {progress_bar!r}")
     name, samples = config.get("dataset", "mnist"), config.get("samples")
-    data, network = load(name, None, network_of(neuron, config), config["p_flip"], samples)
+    network = network_of(neuron, config)
+    data = load(name, None, network, config["p_flip"], samples)
     trainer = Trainer(
-        network,
+        sized(network, data),
         data,
         config["Nbatch"],
         config["lr"],

@@ -3,26 +3,39 @@
     python smooth_gd/experiments/mnist/mnist.py --spread 2 --epochs 10      for some spreads, then
     python smooth_gd/experiments/mnist/silence.py --epoch 10
 
-Reads <results>/gd_mnist[_spread-<number>]/seed*/, where the data set is MNIST: the share of hidden
-neurons that never spiked before learning, and the test accuracy after that many epochs. A run
-counts where it lasted that long.
+Reads gd_mnist[_spread-<number>][_<number>-epochs]/seed*/ below --results, where the data set is
+MNIST: the share of hidden neurons that never spiked before learning, and the test accuracy after
+that many epochs. A run counts where it lasted that long.
 """
 
-import argparse
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from shared import experiment
 from shared.errors import UserError
+from shared.experiment import Positive
 from shared.figures import RULES, legend_beside, save_figure
-from shared.options import check_positive, script
+from shared.options import script
 from shared.report import load_results
 
-NAME = re.compile(r"gd_mnist(?:_spread-([0-9.e+-]+))?")
+NAME = re.compile(r"gd_mnist(?:_spread-([0-9.e+-]+))?(?:_[0-9]+-epochs)?")
 PAPER_SPREAD = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options."""
+
+    results: Path = Path("runs")
+    """Folder of the runs, of which all below it are read; the figure goes into its folder
+    figures."""
+    epoch: Positive[int] = 10
+    """Epoch after which the accuracies are taken."""
 
 
 def collect(results: pd.DataFrame, epoch: int) -> pd.DataFrame:
@@ -92,16 +105,10 @@ def draw(runs: pd.DataFrame, epoch: int) -> Figure:
 
 def main() -> None:
     """Draw the figure."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--results", type=Path, default=Path("runs"), help="(default: runs)")
-    parser.add_argument("--epoch", type=int, default=10, help="(default: 10)")
-    args = parser.parse_args()
-    check_positive(epoch=args.epoch)
-    runs = collect(load_results(args.results), args.epoch)
-    path = args.results / "figures" / "gd_mnist_silence"
-    save_figure(draw(runs, args.epoch), path)
+    settings = experiment.parse(Settings, __doc__)
+    runs = collect(load_results(settings.results), settings.epoch)
+    path = settings.results / "figures" / "gd_mnist_silence"
+    save_figure(draw(runs, settings.epoch), path)
     print(runs.to_string(index=False))
     print(f"{path}.png")
 

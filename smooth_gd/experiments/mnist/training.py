@@ -1,9 +1,9 @@
 """Training and testing a classifier by the times of first spikes."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,12 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int, Shaped
 
-from shared.errors import UserError
+from shared.errors import UserError, check_word
 from shared.run import progress
-from smooth_gd.experiments.jax_runtime import DTYPES
+from smooth_gd.experiments.jax_runtime import Dtype
 from smooth_gd.experiments.mnist.network import Network, Parameters, clipped
 from smooth_gd.experiments.trials import all_finite
 from smooth_gd.spikegd.layered import Bounds, Levels, Response, Spikes
-from smooth_gd.spikegd.utils.checks import check_word
 from smooth_gd.spikegd.utils.events import Sized, room_for
 from smooth_gd.spikegd.utils.parallel import Chunks
 
@@ -41,6 +40,8 @@ class Classification:
         train, test: its parts.
         shown: makes of a chunk of inputs what the network is shown.
         disturbed: makes of a random key and a chunk of inputs one that it is trained with.
+        n_classes: number of classes.
+        fingerprint: name, number of samples and checksum; None where they are not told.
     """
 
     name: str
@@ -48,6 +49,8 @@ class Classification:
     test: Part
     shown: Callable[[Array], Levels | Spikes]
     disturbed: Callable[[Array, Array], Array]
+    n_classes: int
+    fingerprint: Mapping[str, Any] | None = None
 
 
 class State(NamedTuple):
@@ -117,7 +120,7 @@ class Trainer:
         Raises:
             ValueError: the type is neither.
         """
-        check_word("dtype", dtype, DTYPES)
+        check_word("dtype", dtype, get_args(Dtype))
         return self.started(self.network.initial(jax.random.key(self.seed), jnp.dtype(dtype)))
 
     def started(self, parameters: Parameters) -> State:
@@ -135,7 +138,7 @@ class Trainer:
         self, parameters: Parameters, inputs: Array, labels: Array, key: Array, bounds: Bounds
     ) -> tuple[Array, tuple[Array, Array, Array]]:
         shown = self.data.shown(self.data.disturbed(key, inputs))
-        response = self.network.respond(parameters, shown, bounds)
+        response = self.network.respond_unmarked(parameters, shown, bounds)
         valid = labels >= 0
         losses = self.network.loss(response.first, jnp.maximum(labels, 0))
         right = jnp.sum(valid & (jnp.argmin(response.first, 1) == labels))
@@ -235,7 +238,7 @@ class Trainer:
         self, bounds: Bounds, parameters: Parameters, inputs: Array, labels: Array
     ) -> tuple[dict[str, Array], Array, Array]:
         def of_chunk(parameters: Parameters, inputs: Array, labels: Array) -> Any:
-            response = self.network.respond(parameters, self.data.shown(inputs), bounds)
+            response = self.network.respond_unmarked(parameters, self.data.shown(inputs), bounds)
             found = seen(self.network, response, labels)
             return found, response.wanted_events, response.wanted_slots
 

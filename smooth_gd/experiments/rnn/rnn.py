@@ -10,10 +10,10 @@ while no spike of a target neuron moves by more than 0.5, the shortest where all
 An epoch is 100 trials.
 """
 
-import argparse
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,11 @@ import optax
 from jaxtyping import Array, ArrayLike, Float
 
 from shared.errors import UserError
-from shared.options import add_common_options, check_positive, script
-from shared.run import Run, carry_out
-from smooth_gd.experiments.jax_runtime import DEVICES, add_dtype_option, described, prepare
+from shared.experiment import UNNAMED, Experiment, Made, NonNegative, Positive, paper
+from shared.options import script
+from shared.run import Run
+from smooth_gd.experiments import jax_runtime
+from smooth_gd.experiments.jax_runtime import Device, prepare
 from smooth_gd.experiments.rnn import patterns as rnn
 from smooth_gd.experiments.rnn.figures import (
     draw_changes,
@@ -123,8 +125,10 @@ def run(
         value, trial = rnn.loss(neuron, patterns, p, K)
         return value, trial._replace(seen={**trial.seen, "w": p.w, "x0": p.x0})
 
-    learning = Learning(loss, learner, rnn.start(config["N"]), config["K"])
-    history = learning.learn(config["Ntrial"] + 1)
+    n = config["Ntrial"] + 1
+    start = rnn.start(config["N"])
+    learning = Learning(loss, learner, start, config["K"], trials=min(n, TRIALS))
+    history = learning.learn(n)
     metrics = metrics_of(history, patterns)
     metrics["p"] = [list(p) for p in zip(history["w"], history["x0"], strict=True)]
     last = rnn.Parameters(*map(jnp.asarray, metrics["p"][-1]))
@@ -191,102 +195,90 @@ def line_search(
     return optax.GradientTransformation(belief.init, update)
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_options(parser, "gd_rnn", None, threads=1, devices=DEVICES)
-    parser.set_defaults(seed=rnn.PAPER_SEED)
-    parser.add_argument("--task", type=int, help="seed of inputs and targets (default: --seed)")
-    parser.add_argument(
-        "--nudge",
-        type=float,
-        default=0.0,
-        help="spread of the random numbers, by --seed, that weights and states start from "
-        "(default and paper: 0); with 1e-12, runs differ by what rounding decides",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=int,
-        help=f"epochs of {TRIALS} trials (default and paper: {EPOCHS}, or {LINE_SEARCH_EPOCHS} "
-        "with --line-search)",
-    )
-    add_dtype_option(parser, "float64")
-    parser.add_argument("--lr", type=float, default=LR, help="step size (paper: 1e-2)")
-    parser.add_argument("--line-search", action="store_true", help="as in figure S1")
-    args = parser.parse_args()
-    needs_float64("the recurrent network", args.dtype)
-    if args.epochs is None:
-        args.epochs = LINE_SEARCH_EPOCHS if args.line_search else EPOCHS
-    if args.task is None:
-        args.task = args.seed
-    check_positive(epochs=args.epochs, lr=args.lr)
-    if not 0 <= args.nudge < math.inf:
-        raise UserError(f"--nudge {args.nudge} must be at least 0 and finite")
-    return args
+@dataclass(frozen=True)
+class Settings(jax_runtime.Settings):
+    """The options."""
+
+    seed: Annotated[int, UNNAMED] = rnn.PAPER_SEED
+    """Seed of inputs and targets, if --task does not give one, and of --nudge; the paper's figure
+    has 7."""
+    task: Annotated[int | None, UNNAMED] = None
+    """Seed of inputs and targets; without it --seed."""
+    line_search: Annotated[bool, UNNAMED] = False
+    """As in figure S1."""
+    epochs: Annotated[Positive[int], paper(EPOCHS)] = EPOCHS
+    """Epochs of 100 trials; paper: 200 with --line-search."""
+    nudge: Annotated[NonNegative[float], paper(0.0)] = 0.0
+    """Spread of the random numbers, by --seed, that weights and states start from; with 1e-12, runs
+    differ by what rounding decides."""
+    lr: Annotated[Positive[float], paper(LR)] = LR
+    """Step size."""
+
+    @property
+    def drawn(self) -> int:
+        """Seed of inputs and targets."""
+        return self.seed if self.task is None else self.task
+
+    def check(self) -> None:
+        """Refuse float32; raises `UserError`."""
+        needs_float64("the recurrent network", self.dtype)
 
 
-def name_of(args: argparse.Namespace) -> str:
-    """Name of the experiment; a seed that is not the paper's draws other patterns."""
-    words = ["gd_rnn", *(["line-search"] if args.line_search else [])]
-    if args.task != args.seed:
-        words.append(f"task-{args.task}")
-    elif args.task != rnn.PAPER_SEED:
+def defaults(asked: Settings) -> Settings:
+    """What options that are not given start from."""
+    full, quick = (LINE_SEARCH_EPOCHS, 1) if asked.line_search else (EPOCHS, 2)
+    return replace(Settings(), epochs=quick if asked.quick else full)
+
+
+def session(settings: Settings, data: str) -> str:
+    """How the experiment's name begins; a seed that is not the paper's draws other patterns."""
+    words = ["gd_rnn", *(["line-search"] if settings.line_search else [])]
+    if settings.drawn != settings.seed:
+        words.append(f"task-{settings.drawn}")
+    elif settings.drawn != rnn.PAPER_SEED:
         words.append("drawn")
-    if args.nudge:
-        words.append(f"nudge-{args.nudge:g}")
-    if args.lr != LR:
-        words.append(f"lr-{args.lr}")
-    return "_".join([*words, "quick"] if args.quick else words)
+    return "_".join(words)
 
 
-def published(args: argparse.Namespace) -> dict[str, float] | None:
+def published(settings: Settings, data: str) -> dict[str, float] | None:
     """The paper's loss, where patterns, step size and length are the paper's too."""
-    full = LINE_SEARCH_EPOCHS if args.line_search else EPOCHS
-    is_paper = args.task == rnn.PAPER_SEED and args.lr == LR and args.epochs == full
-    if args.quick or args.nudge or not is_paper:
+    full = LINE_SEARCH_EPOCHS if settings.line_search else EPOCHS
+    is_paper = (settings.drawn, settings.lr, settings.epochs) == (rnn.PAPER_SEED, LR, full)
+    if settings.nudge or not is_paper:
         return None
-    return {"loss_last": 6e-5 if args.line_search else 1.7e-4}
+    return {"loss_last": 6e-5 if settings.line_search else 1.7e-4}
 
 
-def train(args: argparse.Namespace, folder: Run) -> None:
-    """Train the network, draw the figures, write the result.
-
-    Args:
-        args: of the command line.
-        folder: of the run.
-    """
-    neuron, patterns = QIFNeuron(), rnn.make_patterns(args.task)
+def train(settings: Settings, data: Made, device: Device, run: Run) -> None:
+    """Train the network, draw the figures, write the result."""
+    neuron, patterns, lr = QIFNeuron(), rnn.make_patterns(settings.drawn), settings.lr
     K = len(patterns.spikes_in[0]) + 40
 
     def learner(K: int) -> optax.GradientTransformation:
-        if args.line_search:
-            return line_search(neuron, patterns, optax.adabelief(args.lr, b2=0.99), K)
-        return optimizer(args.lr)
+        if settings.line_search:
+            return line_search(neuron, patterns, optax.adabelief(lr, b2=0.99), K)
+        return optimizer(lr)
 
+    start = rnn.start()
     learning = Learning(
         lambda parameters, K: rnn.loss(neuron, patterns, parameters, K),
         learner,
-        rnn.nudged(rnn.start(), args.nudge, args.seed) if args.nudge else rnn.start(),
+        rnn.nudged(start, settings.nudge, settings.seed) if settings.nudge else start,
         K,
     )
-    epochs = min(args.epochs, 2) if args.quick else args.epochs
-    learning.run(folder, epochs)
+    epochs = settings.epochs
+    learning.run(run, epochs)
     history, learned = learning.history, learning.parameters
     config = {**rnn.PAPER, "Ntrial": epochs * TRIALS}
     examples = examples_of(neuron, patterns, learned, learning.K)
     with plt.style.context(plotting.STYLE):
         drawn = draw_learning(metrics_of(history, patterns), examples, config)
-        figure = folder.save_figure(drawn, "learning")
-    folder.save_figure(draw_changes(history["counts"]), "changes")
-    folder.save_figure(draw_weights(np.asarray(rnn.w_to_weights_net(learned.w))), "weights")
+        figure = run.save_figure(drawn, "learning")
+    run.save_figure(draw_changes(history["counts"]), "changes")
+    run.save_figure(draw_weights(np.asarray(rnn.w_to_weights_net(learned.w))), "weights")
     _, after, cut_off = map(float, examples["losses"])
     changes = np.diff(history["counts"], axis=0)
-    folder.finish(
-        experiment=name_of(args),
-        paper="smooth_gd",
-        dataset="made",
+    run.finish(
         epochs=epochs,
         metrics={
             "loss_first": float(history["loss"][0]),
@@ -298,7 +290,6 @@ def train(args: argparse.Namespace, folder: Run) -> None:
             "trials": float(epochs * TRIALS),
             "events_bound": float(learning.K),
         },
-        published=published(args),
         figure=figure,
     )
 
@@ -312,11 +303,21 @@ def largest_error(history: dict[str, np.ndarray[Any, Any]], patterns: rnn.Patter
     return float(max(found))
 
 
+EXPERIMENT = Experiment(
+    paper="smooth_gd",
+    description=__doc__,
+    settings=Settings,
+    load=lambda settings, device: Made("made"),
+    session=session,
+    defaults=defaults,
+    published=published,
+    prepare=prepare,
+)
+
+
 def main() -> None:
     """Train the network, or show the result of the run that is there."""
-    args = parse()
-    device = prepare(args)
-    carry_out(args, name_of(args), described(device), lambda folder: train(args, folder))
+    EXPERIMENT.main(train)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,10 @@ def plot_gradients(ax: Axes, metrics: Arrays, config: Config) -> None:
                 zorder=2 + row,
                 label=rf"$\partial L / \partial {words}_{i + 1}$",
             )
-    ax.legend(labelcolor="linecolor", handlelength=0, labelspacing=0)
+    ax.legend(
+        labelcolor="linecolor", handlelength=0, labelspacing=0, frameon=False, loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+    )  # fmt: skip
     ax.set(ylim=(-1.1, 1.1), xlabel="way of the spike times (ms)", ylabel="normalized gradient")
 
 

@@ -8,8 +8,8 @@ end and are drawn in until they are ordinary spikes, one after the other. 3000 t
 100; a unit of time is 10 ms.
 """
 
-import argparse
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,11 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from shared.errors import UserError
-from shared.options import add_common_options, check_positive, script
-from shared.run import Run, carry_out
-from smooth_gd.experiments.jax_runtime import DEVICES, add_dtype_option, described, prepare
+from shared.experiment import UNNAMED, Experiment, Made, Positive, paper
+from shared.options import script
+from shared.run import Run
+from smooth_gd.experiments import jax_runtime
+from smooth_gd.experiments.jax_runtime import Device, prepare
 from smooth_gd.experiments.singleneuron.figures import (
     draw_learning,
     draw_single,
@@ -39,7 +41,6 @@ from smooth_gd.spikegd.utils.plotting import idx_to_color
 
 __all__ = ["idx_to_color", "plot_dynamics", "plot_gradients", "plot_spiketimes", "run"]
 
-EXPERIMENT = "gd_single"
 EPOCHS = 30
 PAPER: dict[str, Any] = {
     "seed": 3,
@@ -54,7 +55,6 @@ PAPER: dict[str, Any] = {
 }
 CLIP = 0.02  # largest entry of a gradient
 TIMES = (1.0, 9.0)  # of the trained inputs at first
-SETTINGS = {"lr": PAPER["lr"], "clip": CLIP}
 
 # Trials are counted from 1.
 PUBLISHED = {
@@ -127,7 +127,11 @@ def loss(
 
 
 def learning_of(
-    neuron: AbstractPseudoIFNeuron, fixed: Inputs, config: Config = PAPER, clip: float = CLIP
+    neuron: AbstractPseudoIFNeuron,
+    fixed: Inputs,
+    config: Config = PAPER,
+    clip: float = CLIP,
+    trials: int = TRIALS,
 ) -> Learning:
     """Learning from weights 0 and the times `TIMES`; trained times stay in the trial.
 
@@ -136,6 +140,7 @@ def learning_of(
         fixed: the inputs that do not learn.
         config: with T, K, t_targets, lr.
         clip: largest entry of a gradient.
+        trials: of an epoch.
     """
 
     def within_trial(learned: Inputs) -> Inputs:
@@ -149,6 +154,7 @@ def learning_of(
         config["K"],
         within_trial,
         lambda gradient: {"gradient": jnp.stack(gradient)},
+        trials,
     )
 
 
@@ -195,33 +201,32 @@ def run(neuron: AbstractPseudoIFNeuron, config: Config) -> tuple[dict[str, Any],
             f"Ntrain = {config['Ntrain']} must be {len(TIMES)}: inputs at 1 and 9 learn"
         )
     fixed = fixed_inputs(config["seed"], config)
-    learning = learning_of(neuron, fixed, config)
+    learning = learning_of(neuron, fixed, config, trials=min(config["Ntrial"], TRIALS))
     metrics = metrics_of(learning.learn(config["Ntrial"]))
     return metrics, examples_of(neuron, fixed, metrics, {**config, "K": learning.K})
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add_common_options(parser, EXPERIMENT, EPOCHS, threads=1, devices=DEVICES)
-    parser.set_defaults(seed=PAPER["seed"])
-    add_dtype_option(parser, "float64")
-    parser.add_argument("--lr", type=float, help="step size (paper: 0.1)")
-    parser.add_argument("--clip", type=float, help="largest entry of a gradient (paper: 0.02)")
-    parser.set_defaults(**SETTINGS)
-    args = parser.parse_args()
-    needs_float64("the single neuron", args.dtype)
-    check_positive(epochs=args.epochs, lr=args.lr, clip=args.clip)
-    return args
+@dataclass(frozen=True)
+class Settings(jax_runtime.Settings):
+    """The options."""
+
+    seed: Annotated[int, UNNAMED] = PAPER["seed"]
+    """Seed of the fixed inputs; the paper's figure has 3."""
+    epochs: Annotated[Positive[int], paper(EPOCHS)] = EPOCHS
+    """Epochs of 100 trials."""
+    lr: Annotated[Positive[float], paper(PAPER["lr"])] = PAPER["lr"]
+    """Step size."""
+    clip: Annotated[Positive[float], paper(CLIP)] = CLIP
+    """Largest entry of a gradient."""
+
+    def check(self) -> None:
+        """Refuse float32; raises `UserError`."""
+        needs_float64("the single neuron", self.dtype)
 
 
-def name_of(args: argparse.Namespace) -> str:
-    """Name of the experiment: followed by what differs from the paper."""
-    differing = [name for name, value in SETTINGS.items() if getattr(args, name) != value]
-    words = [EXPERIMENT, *(f"{name}-{getattr(args, name)}" for name in differing)]
-    return "_".join([*words, "quick"] if args.quick else words)
+def defaults(asked: Settings) -> Settings:
+    """What options that are not given start from."""
+    return replace(Settings(), epochs=3 if asked.quick else EPOCHS)
 
 
 def first_where(condition: np.ndarray[Any, Any]) -> float | None:
@@ -231,34 +236,19 @@ def first_where(condition: np.ndarray[Any, Any]) -> float | None:
     return float(first) if first <= len(condition) else None
 
 
-def train(args: argparse.Namespace, folder: Run) -> None:
-    """Train the neuron, draw the figures, write the result.
-
-    Args:
-        args: of the command line.
-        folder: of the run.
-    """
-    neuron, fixed = QIFNeuron(), fixed_inputs(args.seed)
-    epochs = min(args.epochs, 3) if args.quick else args.epochs
-    config = {**PAPER, "lr": args.lr, "Ntrial": epochs * TRIALS}
-    learning = learning_of(neuron, fixed, config, args.clip)
-    learning.run(folder, epochs)
+def train(settings: Settings, data: Made, device: Device, run: Run) -> None:
+    """Train the neuron, draw the figures, write the result."""
+    neuron, fixed, epochs = QIFNeuron(), fixed_inputs(settings.seed), settings.epochs
+    config = {**PAPER, "lr": settings.lr, "Ntrial": epochs * TRIALS}
+    learning = learning_of(neuron, fixed, config, settings.clip)
+    learning.run(run, epochs)
     history, config = learning.history, {**config, "K": learning.K}
     metrics = metrics_of(history)
     examples = examples_of(neuron, fixed, metrics, config)
     with plt.style.context(plotting.STYLE):
-        name = folder.save_figure(draw_single(metrics, examples, config), "single")
-    folder.save_figure(draw_learning(history, config), "learning")
-    is_paper = name_of(args) == EXPERIMENT and args.seed == PAPER["seed"] and epochs == EPOCHS
-    folder.finish(
-        experiment=name_of(args),
-        paper="smooth_gd",
-        dataset="made",
-        epochs=epochs,
-        metrics=numbers_of(history),
-        published=PUBLISHED if is_paper else None,
-        figure=name,
-    )
+        figure = run.save_figure(draw_single(metrics, examples, config), "single")
+    run.save_figure(draw_learning(history, config), "learning")
+    run.finish(epochs=epochs, metrics=numbers_of(history), figure=figure)
 
 
 def numbers_of(history: dict[str, np.ndarray[Any, Any]]) -> dict[str, float | None]:
@@ -279,11 +269,28 @@ def numbers_of(history: dict[str, np.ndarray[Any, Any]]) -> dict[str, float | No
     }
 
 
+def published(settings: Settings, data: str) -> dict[str, float] | None:
+    """The paper's numbers, where seed, steps and length are the paper's too."""
+    same = ("seed", "epochs", "lr", "clip")
+    is_paper = all(getattr(settings, name) == getattr(Settings(), name) for name in same)
+    return PUBLISHED if is_paper else None
+
+
+EXPERIMENT = Experiment(
+    paper="smooth_gd",
+    description=__doc__,
+    settings=Settings,
+    load=lambda settings, device: Made("made"),
+    session=lambda settings, data: "gd_single",
+    defaults=defaults,
+    published=published,
+    prepare=prepare,
+)
+
+
 def main() -> None:
     """Train the neuron, or show the result of the run that is there."""
-    args = parse()
-    device = prepare(args)
-    carry_out(args, name_of(args), described(device), lambda folder: train(args, folder))
+    EXPERIMENT.main(train)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Checks of what a user hands in, one sentence that says what to do; marks of what is not valid."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,17 +20,6 @@ def check_positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise UserError(f"{name} = {value} must be above 0")
-
-
-def check_word(name: str, word: object, allowed: Iterable[object]) -> None:
-    """Refuse a word that is none of those allowed.
-
-    Raises:
-        ValueError: the word is none of these, which the message names.
-    """
-    words = tuple(allowed)
-    if word not in words:
-        raise ValueError(f"{name} must be one of {words}, not {word!r}")
 
 
 def check_numbers(**arrays: Any) -> None:

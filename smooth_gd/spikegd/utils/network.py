@@ -56,11 +56,10 @@ def spike_times(events: Events, neuron: int | Int[Array, ""], n: int) -> Float[A
     NaN where the trial was cut short, and so is the gradient.
     """
     own = ~events.spike_in & (events.neurons == neuron)
-    times = jnp.where(own, events.times, jnp.inf)
+    times = jnp.where(own, events.times, _no_spike(events))
     place = jnp.argsort(times)[:n]
     found = times[place]
-    padded = jnp.pad(found, (0, n - found.shape[0]), constant_values=jnp.inf)
-    return _if_complete(events, padded)
+    return jnp.pad(found, (0, n - found.shape[0]), constant_values=_no_spike(events))
 
 
 def first_spikes(events: Events, neurons: Int[Array, " n"]) -> Float[Array, " n"]:
@@ -70,14 +69,12 @@ def first_spikes(events: Events, neurons: Int[Array, " n"]) -> Float[Array, " n"
     """
     own = ~events.spike_in[:, None] & (events.neurons[:, None] == neurons)
     place = jnp.argmax(own, axis=0)
-    found = jnp.where(jnp.any(own, axis=0), events.times[place], jnp.inf)
-    return _if_complete(events, found)
+    return jnp.where(jnp.any(own, axis=0), events.times[place], _no_spike(events))
 
 
-def _if_complete(events: Events, times: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Times of a trial; NaN, with their slopes, where that was cut short."""
-    # The first event's time is NaN then, and so is its gradient in all that it is computed from.
-    return jnp.where(jnp.isnan(events.times[0]), events.times[0], times)
+def _no_spike(events: Events) -> Float[Array, ""]:
+    """The time of a spike that has not happened: inf, or NaN where the trial was cut short."""
+    return jnp.where(jnp.isnan(events.times[0]), jnp.nan, jnp.inf)
 
 
 def times_with_pseudospikes(
