@@ -256,7 +256,7 @@ for _paper in PAPERS:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Tests of `shared`, of every paper and of the verdicts."""
-    _install(session, *PAPERS, "reproduce", groups=("tests",))
+    _install(session, *PAPERS, "reproduce", "cluster", groups=("tests",))
     _test(session, "shared", "reproduce", *PAPERS)
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -67,22 +68,43 @@ def make(
     Args:
         targets: the files, relative to the repository.
         machine: where.
-        is_dry: do nothing; fail where the engine could not do it.
+        is_dry: make nothing; find out whether it could be.
         again: make them although they are there.
 
     Returns:
         The engine's exit code.
 
     Raises:
-        UserError: Snakemake is not installed, or the machine is none.
+        UserError: Snakemake is not installed, or could not do it; or the machine is none.
     """
     if importlib.util.find_spec("snakemake") is None:
         raise UserError("this needs Snakemake: pip install '.[reproduce]'")
     words: Sequence[str] = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(FOLDER / "Snakefile")),
         *("--directory", str(REPOSITORY), *ALWAYS, *machine.options),
-        *(["--dry-run", "--quiet", "all"] if is_dry else ["--quiet", "host", "reason", "rules"]),
+        *(["--dry-run"] if is_dry else ["--quiet", "host", "reason", "rules"]),
         *(["--force"] if again else []),
         *("--", *(path.as_posix() for path in targets)),
     ]
-    return subprocess.run(words, cwd=REPOSITORY).returncode
+    if not is_dry:
+        return call_and_wait(words)
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"Snakemake could not do it: {done.stderr.strip()}")
+    return 0
+
+
+def call_and_wait(words: Sequence[str]) -> int:
+    """Run a command in the repository; Ctrl-C, which it gets too, lets it end by itself.
+
+    Returns:
+        Its exit code.
+    """
+    with subprocess.Popen(
+        words, cwd=REPOSITORY, env={"MPLBACKEND": "agg", **os.environ}
+    ) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.wait()
+            raise

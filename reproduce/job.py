@@ -10,7 +10,6 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import filelock
 
 from reproduce.declared import read_all
+from reproduce.engine import call_and_wait
 from reproduce.graph import FIGURES, Graph, Job, read_result
 from shared.errors import UserError
 from shared.options import script
@@ -56,13 +56,9 @@ def call(words: Sequence[str], folder: Path) -> dict[str, Any]:
         UserError: it failed; what was wrong it has said itself.
     """
     wait_for(REPOSITORY / folder)
-    done = subprocess.run(
-        [sys.executable, *words, "--out", str(folder)],
-        cwd=REPOSITORY,
-        env={"MPLBACKEND": "agg", **os.environ},
-    )
-    if done.returncode:
-        raise UserError(f"{shlex.join(words)} ended with exit code {done.returncode}")
+    code = call_and_wait([sys.executable, *words, "--out", str(folder)])
+    if code:
+        raise UserError(f"{shlex.join(words)} ended with exit code {code}")
     return read_result(REPOSITORY / folder / "result.json")
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 from reproduce import again, budget, engine
 from reproduce.declared import read_all
 from reproduce.graph import FIGURES, Graph, Job, Wanted, parse_seeds, read_result
-from reproduce.states import cost, listing
+from reproduce.states import cost, counted, listing
 from reproduce.verdicts import decide
 from shared.errors import UserError
 from shared.options import check_positive, script
@@ -45,10 +45,12 @@ def plan(jobs: Sequence[Job]) -> str:
         row = job.row
         goes_on = f", from epoch {job.epochs_done} of {row.epochs}" if job.epochs_done else ""
         estimate = "" if row.is_measured else " (estimate)"
-        needs = f"{cost(job.minutes_left)}{estimate}, {row.cores} cores, {row.memory_mb} MB"
+        needs = (
+            f"{cost(job.minutes_left)}{estimate}, {counted(row.cores, 'core')}, {row.memory_mb} MB"
+        )
         lines.append(f"  {job.name:60} {needs}{goes_on}")
     total = cost(sum(job.minutes_left * job.row.cores for job in jobs))
-    return "\n".join([*lines, f"{len(jobs)} runs, {total} on one core"])
+    return "\n".join([*lines, f"{counted(len(jobs), 'run')}, {total} on one core"])
 
 
 def within(hours: float, cores: int, graph: Graph, wanted: Wanted | None) -> Wanted:
@@ -68,7 +70,7 @@ def within(hours: float, cores: int, graph: Graph, wanted: Wanted | None) -> Wan
     chosen = budget.choose(waiting, hours, cores, None if wanted is None else wanted.jobs)
     if not chosen:
         raise UserError(f"no claim can be decided in {hours:g} hours; --list says what each needs")
-    print(f"{len(chosen)} claims: {', '.join(need.claim.name for need in chosen)}")
+    print(f"{counted(len(chosen), 'claim')}: {', '.join(need.claim.name for need in chosen)}")
     jobs = dict.fromkeys(job for need in chosen for job in need.jobs)
     return Wanted(tuple(jobs), tuple(need.claim for need in chosen))
 
@@ -83,7 +85,10 @@ def carry_out(wanted: Wanted, graph: Graph, machine: engine.Machine, is_dry: boo
     figures = [FIGURES / f"{figure.name}.png" for figure in wanted.figures]
     # A figure shows its runs: new ones draw it anew.
     undrawn = [path for path in figures if missing or not (REPOSITORY / path).exists()]
-    print(plan(missing) if missing else f"done already: {len(wanted.jobs)} runs", flush=True)
+    print(
+        plan(missing) if missing else f"done already: {counted(len(wanted.jobs), 'run')}",
+        flush=True,
+    )
     for path in undrawn:
         print(f"  {path}", flush=True)
     code = 0
@@ -117,7 +122,9 @@ def compute_again(jobs: Sequence[Job], machine: engine.Machine) -> int:
         differences = again.compare(stored, new, job.row)
         print(again.table(stored, new, differences))
         moved += sum(difference.has_moved for difference in differences)
-    print(f"{moved} numbers moved" if moved else "no number moved by more than is stated")
+    print(
+        f"moved: {counted(moved, 'number')}" if moved else "no number moved by more than is stated"
+    )
     return int(moved > 0)
 
 
@@ -165,7 +172,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--cores", type=int, help="for all jobs together (default: the profile's)")
     parser.add_argument("--resources", nargs="+", default=[], metavar="NAME=N",
                         help="limits for all jobs together, such as gpu_slots=4")  # fmt: skip
-    parser.add_argument("--profile", default="local", help="local, slurm, kubernetes, or a folder "
+    parser.add_argument("--profile", default="local", help="local, slurm, or a folder "
                         "(default: %(default)s)")  # fmt: skip
     return parser.parse_args()
 

@@ -23,7 +23,14 @@ def missing_jobs(jobs: Iterable[Job], results: pd.DataFrame) -> list[Job]:
 
 def cost(minutes: float) -> str:
     """A time for people."""
+    if minutes < 1:
+        return f"{60 * minutes:.0f} s"
     return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+
+
+def counted(number: int, word: str) -> str:
+    """Such as 1 run, 2 runs."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def state(paper: str, row: Row, results: pd.DataFrame) -> str:
@@ -31,7 +38,7 @@ def state(paper: str, row: Row, results: pd.DataFrame) -> str:
     missing = [Job(paper, row, seed) for seed in missing_of(row, results)]
     done = len(row.seeds) - len(missing)
     if not missing:
-        return f"done, {done} seeds" if done > 1 else "done, 1 seed"
+        return f"done, {counted(done, 'seed')}"
     words = [f"{done} of {len(row.seeds)} seeds done"] if done else []
     for job in missing:
         if epochs := job.epochs_done:
@@ -62,15 +69,18 @@ def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str
             words = f"{decision.verdict.value:14} {rest(graph.jobs_of_claim(name))}"
             lines.append(f"  {f'claim:{name}':52} {words}".rstrip())
         for figure in reproduction.figure:
-            is_there = (REPOSITORY / FIGURES / f"{figure.name}.png").exists()
-            words = (
-                f"{'drawn' if is_there else 'missing':14} {rest(graph.jobs_of_figure(figure.name))}"
-            )
-            lines.append(f"  {f'figure:{figure.name}':52} {words}".rstrip())
+            found = "drawn" if (REPOSITORY / FIGURES / f"{figure.name}.png").exists() else "missing"
+            words = f"{found:14} {rest(graph.jobs_of_figure(figure.name))}".rstrip()
+            if rowless := set(figure.curves.values()) - set(reproduction.rows):
+                words += (
+                    f" ({len(rowless)} of {counted(len(figure.curves), 'curve')} without a row)"
+                )
+            lines.append(f"  {f'figure:{figure.name}':52} {words}")
     missing = missing_jobs(graph.jobs(), results)
     measured = cost(sum(job.minutes_left for job in missing if job.row.is_measured))
     estimated = cost(sum(job.minutes_left for job in missing if not job.row.is_measured))
     lines.append(
-        f"missing: {len(missing)} runs, {measured} by measured rows, {estimated} by estimates"
+        f"missing: {counted(len(missing), 'run')}, {measured} by measured rows and {estimated} by "
+        "estimates, on one core"
     )
     return "\n".join(lines)

@@ -198,7 +198,7 @@ def test_what_is_missing_is_made_once_in_a_fresh_clone_too(copy, tmp_path):
     for path in (clone.folder / "results").rglob("*"):  # older than every program
         os.utime(path, (0, 0))
     before = {path: path.read_bytes() for path in clone.folder.glob("results/**/*.*")}
-    assert "1 runs" in clone.make("toy", "--seeds", "0-2", "-n")
+    assert "1 run, 1 min" in clone.make("toy", "--seeds", "0-2", "-n")
     assert clone.epochs("toy") == []
     clone.make("toy", "--seeds", "0-2")
     assert clone.epochs("toy") == ["2 1", "2 2"]
@@ -242,7 +242,7 @@ def test_claims_figures_and_what_fails(copy):
     assert not copy.kept("toy_fail", 0).exists()
     said = copy.make("--list")
     assert re.search(r"figure:toys +drawn", said)
-    assert "missing: 1 runs, 1 min by measured rows" in said
+    assert "missing: 1 run, 1 min by measured rows and 0 s by estimates" in said
 
 
 def test_a_result_of_something_else_is_not_kept(copy):
@@ -265,7 +265,7 @@ def test_again_finds_a_number_that_moved(copy):
     path.write_text(json.dumps(result))
     said = copy.make("--nightly", code=1)
     assert re.search(r"test_accuracy_last +0.750001 +0.75 +-1e-06  moved", said)
-    assert "1 numbers moved" in said
+    assert "moved: 1 number" in said
     path.write_text(before)
     toy = copy.folder / "toys/toy.py"
     toy.write_text(toy.read_text().replace("lr: float = 0.5", "lr: float = 0.25"))
