@@ -73,7 +73,7 @@ def choose(
     if not jobs:
         return []
     # A variable for every claim, then one for every job; a claim is decided by all of its jobs.
-    costs = np.array([job.minutes_left * job.row.cores for job in jobs])
+    costs = np.array([job.core_minutes_left for job in jobs])
     pairs = [(n, jobs.index(job)) for n, need in enumerate(waiting) for job in need.jobs]
     columns = np.array([(n, len(waiting) + k) for n, k in pairs]).ravel()
     lines = np.repeat(np.arange(len(pairs)), 2)

@@ -214,9 +214,20 @@ def read_all(repository: Path = REPOSITORY) -> tuple[Reproduction, ...]:
     """What all folders of a repository declare, by the folders' names.
 
     Raises:
-        UserError: as in `read`; or no folder declares anything.
+        UserError: as in `read`; or no folder declares anything; or two declare one name.
     """
     paths = sorted(repository.glob("*/reproduction.toml"))
     if not paths:
         raise UserError(f"no folder of {repository} has a reproduction.toml")
-    return tuple(map(read, paths))
+    found = tuple(map(read, paths))
+    for kind in ("row", "claim", "figure"):
+        owners: dict[str, str] = {}
+        for reproduction in found:
+            for each in getattr(reproduction, kind):
+                if (
+                    owner := owners.setdefault(each.name, reproduction.paper)
+                ) != reproduction.paper:
+                    raise UserError(
+                        f"{owner} and {reproduction.paper} both declare a {kind} {each.name}"
+                    )
+    return found

@@ -120,6 +120,11 @@ class Job:
         """What it takes from where it stands."""
         return self.row.minutes * (1 - self.epochs_done / self.row.epochs)
 
+    @property
+    def core_minutes_left(self) -> float:
+        """What that takes of all cores together."""
+        return self.minutes_left * self.row.cores
+
 
 def read_result(path: Path) -> dict[str, Any]:
     """The content of a result.json.

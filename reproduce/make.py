@@ -49,7 +49,7 @@ def plan(jobs: Sequence[Job]) -> str:
             f"{cost(job.minutes_left)}{estimate}, {counted(row.cores, 'core')}, {row.memory_mb} MB"
         )
         lines.append(f"  {job.name:60} {needs}{goes_on}")
-    total = cost(sum(job.minutes_left * job.row.cores for job in jobs))
+    total = cost(sum(job.core_minutes_left for job in jobs))
     return "\n".join([*lines, f"{counted(len(jobs), 'run')}, {total} on one core"])
 
 
@@ -107,14 +107,22 @@ def carry_out(wanted: Wanted, graph: Graph, machine: engine.Machine, is_dry: boo
     return code
 
 
-def compute_again(jobs: Sequence[Job], machine: engine.Machine) -> int:
+def compute_again(jobs: Sequence[Job], machine: engine.Machine, is_dry: bool) -> int:
     """Compute stored runs anew below runs/, and print both results.
 
     Returns:
         0; 1 where a number has moved by more than is stated, or the engine's exit code.
+
+    Raises:
+        UserError: there are no jobs.
     """
-    print(plan(jobs), flush=True)
-    if code := engine.make([job.kept_anew for job in jobs], machine, again=True):
+    if not jobs:
+        raise UserError("nothing is stored, so there is nothing to compare with")
+    for job in jobs:
+        print(f"  {job.name:60} {cost(job.row.minutes)}", flush=True)
+    targets = [job.kept_anew for job in jobs]
+    code = engine.make(targets, machine, is_dry=is_dry, again=True)
+    if code or is_dry:
         return code
     moved = 0
     for job in jobs:
@@ -190,7 +198,7 @@ def main() -> None:
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
     if args.nightly or args.again:
         jobs = cheapest(graph) if args.nightly else stored_jobs(graph, args.again, seeds)
-        sys.exit(compute_again(jobs, machine))
+        sys.exit(compute_again(jobs, machine, args.dry_run))
     if not args.names and args.hours is None:
         raise UserError("say what: a row, a paper, claim:NAME, figure:NAME or --hours; --list "
                         "shows all names")  # fmt: skip

@@ -77,8 +77,8 @@ def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str
                 )
             lines.append(f"  {f'figure:{figure.name}':52} {words}")
     missing = missing_jobs(graph.jobs(), results)
-    measured = cost(sum(job.minutes_left for job in missing if job.row.is_measured))
-    estimated = cost(sum(job.minutes_left for job in missing if not job.row.is_measured))
+    measured = cost(sum(job.core_minutes_left for job in missing if job.row.is_measured))
+    estimated = cost(sum(job.core_minutes_left for job in missing if not job.row.is_measured))
     lines.append(
         f"missing: {counted(len(missing), 'run')}, {measured} by measured rows and {estimated} by "
         "estimates, on one core"

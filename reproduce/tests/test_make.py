@@ -256,7 +256,10 @@ def test_a_result_of_something_else_is_not_kept(copy):
 
 
 def test_again_finds_a_number_that_moved(copy):
+    assert "nothing is stored" in copy.make("--nightly", code=2)
     copy.make("toy", "--seeds", "0")
+    assert "toy, seed 0" in copy.make("--again", "toy", "-n")
+    assert copy.epochs("toy") == ["0 1", "0 2"]
     assert "no number moved" in copy.make("--again", "toy")
     path = copy.kept("toy", 0) / "result.json"
     before = path.read_text()
