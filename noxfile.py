@@ -1,4 +1,4 @@
-"""Sessions: an experiment, a test suite, lint, bench, report. `nox -l` lists them.
+"""Sessions: experiments, the reproduction, tests, lint, bench, report. `nox -l` lists them.
 
 What stands behind `--` goes to the script, in test sessions to pytest. Every session has an
 environment of its own with its paper's extra only; uv links large wheels, so that is cheap.
@@ -256,7 +256,7 @@ for _paper in PAPERS:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Tests of `shared`, of every paper and of the verdicts."""
-    _install(session, *PAPERS, "reproduce", groups=("tests",))
+    _install(session, *PAPERS, "reproduce", "cluster", groups=("tests",))
     _test(session, "shared", "reproduce", *PAPERS)
 
 
@@ -325,3 +325,18 @@ def docs(session: nox.Session) -> None:
     _install(session, groups=("docs",))
     quiet = {"DISABLE_MKDOCS_2_WARNING": "true", "NO_MKDOCS_2_WARNING": "1"}
     session.run("mkdocs", "build", "--strict", *_words(session), env=quiet)
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """What is missing of `-- sl_mnist`, `-- claim:NAME` or `-- figure:NAME`; `-- --list`."""
+    words = _words(session)
+    _install(session, *(() if "--list" in words else PAPERS), "reproduce")
+    session.run("python", "-m", "reproduce.make", *words, env=ENVIRONMENT)
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """Compute the cheapest stored run of every paper anew; fails if a number has moved."""
+    _install(session, *PAPERS, "reproduce")
+    session.run("python", "-m", "reproduce.make", "--nightly", *_words(session), env=ENVIRONMENT)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from reproduce.declared import Reproduction, Row, read_all
-from reproduce.verdicts import Decision, decide, runs_of
+from reproduce.declared import Reproduction, read_all
+from reproduce.figures import draw_figures
+from reproduce.states import listing
+from reproduce.verdicts import Decision, decide
 from shared.errors import UserError
-from shared.figures import save_figure
 from shared.options import script
-from shared.report import Comparison, draw_comparison, load_results, with_table
+from shared.report import load_results, with_table
 from shared.run import REPOSITORY
 
 HEAD = """# Claims and verdicts
@@ -79,52 +80,6 @@ def front_table(reproductions: Sequence[Reproduction], results: pd.DataFrame) ->
     """README.md's table: the claims that are declared to stand there."""
     decisions = [d for r in reproductions for d in decide(r, results) if d.claim.front]
     return claims_table(decisions)
-
-
-def state(row: Row, results: pd.DataFrame) -> str:
-    """How much of a row is there, and what the rest costs."""
-    there = set(runs_of(row, results)["seed"])
-    missing = [seed for seed in row.seeds if seed not in there]
-    if not missing:
-        return f"done, {len(there)} seeds"
-    estimate = "" if row.is_measured else " (estimate)"
-    cost = f"{row.minutes * len(missing):.0f} min{estimate}"
-    return f"missing seeds {', '.join(map(str, missing))}: {cost}"
-
-
-def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str:
-    """Every row with its state and cost, every claim with its verdict, and every figure."""
-    lines, hours = [], 0.0
-    for reproduction in reproductions:
-        lines.append(reproduction.paper)
-        for row in reproduction.row:
-            lines.append(f"  {row.name:44} {row.dataset:18} {state(row, results)}")
-            missing = set(row.seeds) - set(runs_of(row, results)["seed"])
-            hours += row.minutes * len(missing) / 60
-        for decision in decide(reproduction, results):
-            lines.append(f"  claim:{decision.claim.name:38} {decision.verdict}")
-        for figure in reproduction.figure:
-            of_set = set(results.loc[results["dataset"] == figure.dataset, "experiment"])
-            there = of_set & set(figure.curves.values())
-            lines.append(f"  figure:{figure.name:37} {len(there)} of {len(figure.curves)} curves")
-    return "\n".join([*lines, f"missing rows: {hours:.1f} hours on one core"])
-
-
-def draw_figures(
-    reproductions: Sequence[Reproduction], results: pd.DataFrame, folder: Path
-) -> list[str]:
-    """Draw every declared figure that has two curves at least.
-
-    Returns:
-        The names of those that were drawn.
-    """
-    drawn = []
-    for declared in (figure for reproduction in reproductions for figure in reproduction.figure):
-        comparison = Comparison(**declared.model_dump(exclude={"name"}))
-        if figure := draw_comparison(results, comparison):
-            save_figure(figure, folder / declared.name)
-            drawn.append(declared.name)
-    return drawn
 
 
 def main() -> None:

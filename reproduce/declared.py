@@ -33,8 +33,15 @@ class Row(_Declared):
         dataset: as result.json names it.
         epochs: of a run of this row.
         size: what is smaller or shorter than in the paper, in words; empty if nothing is.
-        minutes: that one seed takes on one core of the machine that the results name.
+        minutes: that one seed takes on its cores of the machine that the results name.
         is_measured: whether these minutes are from a run, or an estimate.
+        cores: that one seed is given, one thread each.
+        memory_mb: that one seed needs at most.
+        gpu_slots: of a GPU's slots those that one seed takes, where a GPU is shared.
+        tolerance: by which a metric that is computed again may differ from the stored one, on any
+            machine. If it is not stated, nothing may differ on a machine of the same kind, and on
+            another one everything may.
+        unsteady: metrics that differ from run to run, such as times; not compared.
     """
 
     name: str
@@ -46,6 +53,11 @@ class Row(_Declared):
     size: str = ""
     minutes: Positive
     is_measured: bool = True
+    cores: Count = 1
+    memory_mb: Count = 2500
+    gpu_slots: Count = 1
+    tolerance: Annotated[float, Field(ge=0)] | None = None
+    unsteady: tuple[str, ...] = ()
 
 
 class Quantity(_Declared):
@@ -211,9 +223,20 @@ def read_all(repository: Path = REPOSITORY) -> tuple[Reproduction, ...]:
     """What all folders of a repository declare, by the folders' names.
 
     Raises:
-        UserError: as in `read`; or no folder declares anything.
+        UserError: as in `read`; or no folder declares anything; or two declare one name.
     """
     paths = sorted(repository.glob("*/reproduction.toml"))
     if not paths:
         raise UserError(f"no folder of {repository} has a reproduction.toml")
-    return tuple(map(read, paths))
+    found = tuple(map(read, paths))
+    for kind in ("row", "claim", "figure"):
+        owners: dict[str, str] = {}
+        for reproduction in found:
+            for each in getattr(reproduction, kind):
+                if (
+                    owner := owners.setdefault(each.name, reproduction.paper)
+                ) != reproduction.paper:
+                    raise UserError(
+                        f"{owner} and {reproduction.paper} both declare a {kind} {each.name}"
+                    )
+    return found

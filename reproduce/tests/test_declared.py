@@ -107,6 +107,15 @@ def test_declared_figures_are_drawn_if_two_curves_have_runs(tmp_path):
     assert draw_figures(declared, results[results["experiment"] == "a"], tmp_path / "none") == []
 
 
+def test_two_papers_share_no_name(tmp_path):
+    written(tmp_path, GOOD)
+    other = tmp_path / "other" / "reproduction.toml"
+    other.parent.mkdir()
+    other.write_text(GOOD.replace('"a"', '"q"'))
+    with pytest.raises(UserError, match="other and paper both declare a claim c"):
+        read_all(tmp_path)
+
+
 def test_without_declarations_the_folder_is_named(tmp_path):
     with pytest.raises(UserError, match=r"has a reproduction\.toml"):
         read_all(tmp_path)

@@ -1,0 +1,155 @@
+"""What the engine starts: one job, or one figure. Not meant to be called by hand.
+
+python -m reproduce.job run PAPER ROW SEED --threads N
+python -m reproduce.job again PAPER ROW SEED
+python -m reproduce.job figure NAME
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from reproduce.declared import read_all
+from reproduce.engine import call_and_wait
+from reproduce.graph import FIGURES, Graph, Job, read_result
+from shared.errors import UserError
+from shared.options import script
+from shared.run import REPOSITORY
+
+
+def wait_for(folder: Path) -> None:
+    """Wait until nobody writes to a run's folder.
+
+    The script of an engine that was killed can be still at work. To wait for it loses nothing: it
+    does what is wanted here.
+    """
+    if not folder.exists():
+        return
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        print(f"waiting for the run that is writing to {folder}", file=sys.stderr, flush=True)
+        lock.acquire()
+    lock.release()
+
+
+def call(words: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Run a script in a folder.
+
+    Args:
+        words: the script, below the repository, and its options.
+        folder: of the run, below the repository.
+
+    Returns:
+        The content of its result.json.
+
+    Raises:
+        UserError: it failed; what was wrong it has said itself.
+    """
+    wait_for(REPOSITORY / folder)
+    code = call_and_wait([sys.executable, *words, "--out", str(folder)])
+    if code:
+        raise UserError(f"{shlex.join(words)} ended with exit code {code}")
+    return read_result(REPOSITORY / folder / "result.json")
+
+
+def run(job: Job, threads: int) -> None:
+    """Do a job that is missing, or the rest of it, and keep its result."""
+    row = job.row
+    words = [f"{job.paper}/{row.script}", *row.options]
+    result = call([*words, "--seed", str(job.seed), "--threads", str(threads)], job.folder)
+    job.check(result, job.folder / "result.json")
+    keep(REPOSITORY / job.folder, REPOSITORY / job.kept.parent)
+
+
+def keep(run_folder: Path, kept: Path) -> None:
+    """Copy metrics, figures and last the result, each in one step."""
+    kept.mkdir(parents=True, exist_ok=True)
+    names = [*sorted(run_folder.glob("*.png")), run_folder / "metrics.jsonl"]
+    for path in [*(path for path in names if path.exists()), run_folder / "result.json"]:
+        temporary = kept / f"{path.name}.tmp"
+        shutil.copyfile(path, temporary)
+        os.replace(temporary, kept / path.name)
+
+
+def again(job: Job) -> None:
+    """Do a job anew whose result is kept already, by the command in it."""
+    stored = read_result(REPOSITORY / job.kept)
+    folder = REPOSITORY / job.anew
+    # One that was killed goes on; one that has ended was another day's.
+    afresh = ["--no-resume"] if (folder / "result.json").exists() else []
+    result = call([*words_of(stored, job), *afresh], job.anew)
+    path = REPOSITORY / job.kept_anew
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def words_of(stored: Mapping[str, Any], job: Job) -> list[str]:
+    """The script and options that gave a result.
+
+    Args:
+        stored: content of its result.json.
+        job: whose result it is. Its row's script and options stand in where the result came from
+            another script, such as one that does several runs.
+    """
+    _, program, *options = shlex.split(stored["command"])
+    if program != f"{job.paper}/{job.row.script}":
+        program, options = f"{job.paper}/{job.row.script}", list(job.row.options)
+    for name, value in (("--seed", stored["seed"]), ("--threads", stored.get("threads"))):
+        is_said = any(word.split("=")[0] == name for word in options)
+        if not is_said and value is not None:
+            options += [name, str(value)]
+    return [program, *options]
+
+
+def draw(name: str, graph: Graph) -> None:
+    """Draw a figure from what is kept.
+
+    Raises:
+        UserError: fewer than two of its experiments have runs.
+    """
+    # Imported here: runs need none of it.
+    from reproduce.figures import draw_figures
+    from shared.report import load_results
+
+    results = load_results(REPOSITORY / "results")
+    if not draw_figures(graph.reproductions, results, REPOSITORY / FIGURES, (name,)):
+        raise UserError(f"figure {name} needs runs of two of its experiments")
+
+
+def main() -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for kind in ("run", "again"):
+        words = kinds.add_parser(kind)
+        words.add_argument("paper")
+        words.add_argument("row")
+        words.add_argument("seed", type=int)
+        if kind == "run":
+            words.add_argument("--threads", type=int, required=True)
+    kinds.add_parser("figure").add_argument("name")
+    args = parser.parse_args()
+    graph = Graph(read_all())
+    if args.kind == "figure":
+        draw(args.name, graph)
+        return
+    job = Job(args.paper, graph.row(args.paper, args.row), args.seed)
+    if args.kind == "run":
+        run(job, args.threads)
+    else:
+        again(job)
+
+
+if __name__ == "__main__":
+    script(main)
