@@ -15,7 +15,6 @@ One folder takes one run at a time, one set of options and one data set: what a 
 compared with what is asked for, whether config.json is there or result.json alone.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -28,7 +27,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -110,31 +109,6 @@ class Result:
     command: str
     commit: str | None
     versions: Mapping[str, str]
-
-
-def carry_out(
-    args: argparse.Namespace,
-    experiment: str,
-    device: Any,
-    work: Callable[["Run"], None],
-    data: Mapping[str, Any] | None = None,
-) -> None:
-    """Do a run's work in its folder, or show the result where it has been done already.
-
-    Args:
-        args: the options, `shared.options.add_common_options` among them.
-        experiment: name of the default folder, runs/<experiment>/seed<seed>.
-        device: the device it runs on.
-        work: trains, tests and writes the result.
-        data: as in `Run`.
-    """
-    folder = args.out or Path("runs") / experiment / f"seed{args.seed}"
-    with Run(folder, vars(args), device, data) as run:
-        if run.finished is None:
-            work(run)
-        else:
-            print_table(run.finished)
-            print(f"\nalready in {folder}; --no-resume computes it anew")
 
 
 def print_table(result: Mapping[str, Any]) -> None:
@@ -747,10 +721,6 @@ class Run:
         epochs: int,
         metrics: Mapping[str, float | None],
         figure: str | None = None,
-        experiment: str | None = None,
-        paper: str | None = None,
-        dataset: str | None = None,
-        published: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
         """Write result.json and print it as a table; arguments as in `Result`.
 
@@ -758,10 +728,10 @@ class Run:
             The content of result.json.
         """
         result = Result(
-            experiment=experiment or self.experiment,
-            paper=paper or self.paper,
+            experiment=self.experiment,
+            paper=self.paper,
             figure=figure,
-            dataset=dataset or self.dataset,
+            dataset=self.dataset,
             seed=self.config["seed"],
             epochs=epochs,
             device=self._one_after_the_other("device"),
@@ -771,7 +741,7 @@ class Run:
             cpu_seconds=round(self.cpu_seconds, 2),
             peak_memory_mb=round(peak_memory_mb(), 1),
             metrics=metrics,
-            published=published or self.published,
+            published=self.published,
             options={
                 name: value for name, value in self.config.items() if name not in _NOT_COMPARED
             },

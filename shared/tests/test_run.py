@@ -1,4 +1,3 @@
-import argparse
 import json
 import os
 import subprocess
@@ -14,12 +13,18 @@ import torch
 from shared.datasets import Split, fingerprint
 from shared.datasets._types import Dataset
 from shared.errors import UserError
-from shared.options import add_common_options, check_positive, script
+from shared.options import check_positive, script
 from shared.run import Run, RunError, commit, processor, progress, repeatable_command, versions
 
 matplotlib.use("Agg")
 
 CPU = torch.device("cpu")
+TOY = {
+    "experiment": "toy",
+    "paper": "shared",
+    "dataset": "none",
+    "published": {"test_accuracy_last": 0.75},
+}
 STATE = {
     "weights": torch.arange(1000.0),
     "moments": {"m": [torch.ones(3)]},
@@ -28,18 +33,12 @@ STATE = {
 
 
 def new_run(folder: Path, **options: object) -> Run:
-    return Run(folder, {"seed": 3, "epochs": 2, "resume": True, **options}, CPU)
+    options = {"seed": 3, "epochs": 2, "resume": True, **options}
+    return Run(folder, options, CPU, **TOY)
 
 
 def finish(run: Run) -> dict[str, object]:
-    return run.finish(
-        experiment="toy",
-        paper="shared",
-        dataset="none",
-        epochs=2,
-        metrics={"test_accuracy_last": 0.5, "test_accuracy_selected": None},
-        published={"test_accuracy_last": 0.75},
-    )
+    return run.finish(epochs=2, metrics={"test_accuracy_last": 0.5, "test_accuracy_selected": None})
 
 
 def test_checkpoint_comes_back_as_it_was(tmp_path):
@@ -556,12 +555,3 @@ def test_check_positive_names_the_option():
 def test_check_positive_refuses_what_is_no_number(value):
     with pytest.raises(UserError, match=f"--lr {value} must be above 0 and finite"):
         check_positive(lr=value)
-
-
-def test_help_states_the_script_s_own_seed_and_devices(capsys):
-    parser = argparse.ArgumentParser()
-    add_common_options(parser, "toy", None, devices=("cuda", "cpu"))
-    parser.set_defaults(seed=3)
-    words = " ".join(parser.format_help().split())
-    assert "seed of all random draws (default: 3)" in words
-    assert "auto, cuda, cpu or cuda:N (default: auto, the first there is of cuda, cpu)" in words
