@@ -12,24 +12,23 @@ the threshold or of the surrogate's edge, and such a unit moves a gradient by so
 the peak of a step in a fresh process each, above parameters, gradients and input.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from measure import (
+    Benchmark,
     interleaved,
     memory_in_fresh_process,
     print_times,
-    record,
     step_memory_mb,
-    write,
 )
+from measure import Options as EveryOption
 from torch import Tensor
 from torch.nn.functional import mse_loss, one_hot
 
@@ -37,12 +36,11 @@ from brp_snn import layerwise
 from brp_snn.cost import Cost, Form, step_cost
 from brp_snn.function import Mode
 from brp_snn.models import NetworkBuilder
-from shared.device import keep_freed_memory, set_threads, torch_device
 from shared.figures import save_figure
 from shared.options import script
 
 SIDES: tuple[Form, ...] = get_args(Form)
-TIMED: tuple[Mode, ...] = ("BRP", "BP", "FA", "DFA")
+Timed = Literal["BRP", "BP", "FA", "DFA"]
 SPEED_BARS: dict[Mode, float] = {"BRP": 1.4, "BP": 1.2}
 GPU_BAR = 5.0
 MEMORY_BAR = 1 / 3  # layerwise BRP in units of plain BRP
@@ -158,23 +156,27 @@ def differences(
     return found
 
 
-def bench(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Compare, time and weigh both sides of every network and mode."""
-    rows: dict[str, Any] = {}
-    for name in args.cases:
-        for mode in args.modes:
-            rows[f"{name} {mode}"] = bench_one(name, mode, args, device)
-    return rows
+@dataclass(frozen=True)
+class Options(EveryOption):
+    """The options."""
+
+    modes: tuple[Timed, ...] = get_args(Timed)
+    """Learning modes."""
 
 
-def bench_one(name: str, mode: Mode, args: argparse.Namespace, device: torch.device) -> Any:
+def bench(name: str, options: Options, device: torch.device) -> dict[str, Any]:
+    """Compare, time and weigh both sides of a network in every mode."""
+    return {f"{name} {mode}": bench_one(name, mode, options, device) for mode in options.modes}
+
+
+def bench_one(name: str, mode: Mode, options: Options, device: torch.device) -> Any:
     """Compare, time and weigh both sides of one network in one mode."""
     case = CASES[name]
     exact = differences(case, mode, device, torch.float64)
     rounded = differences(case, mode, device, torch.float32)
     steps = {form: make_side(case, mode, form, device).step for form in SIDES}
-    times = interleaved(steps, device, args.rounds, dict.fromkeys(SIDES, 2))
-    memory = {form: memory_of_step(args, name, mode, form) for form in SIDES}
+    times = interleaved(steps, device, options.rounds, dict.fromkeys(SIDES, 2))
+    memory = {form: memory_of_step(options, name, mode, form) for form in SIDES}
     speed = times["plain"]["wall_median"] / times["layerwise"]["wall_median"]
     share = memory["layerwise"] / memory["plain"]
     speed_bar = GPU_BAR if device.type == "cuda" else SPEED_BARS.get(mode)
@@ -212,22 +214,23 @@ def as_row(found: Cost) -> dict[str, float]:
 
 
 def memory_of_step(
-    args: argparse.Namespace, name: str, mode: Mode, form: Form, steps: int = STEPS
+    options: Options, name: str, mode: Mode, form: Form, steps: int = STEPS
 ) -> float:
     """Peak memory of a step in a fresh process, in MB; its input is drawn in the step."""
-    options = ("--device", args.device)
-    options += ("--threads", str(args.threads)) if args.threads else ()
-    return memory_in_fresh_process(__file__, name, mode, form, str(steps), *options)
+    words = (name, mode, form, str(steps))
+    return memory_in_fresh_process(__file__, *words, *options.passed_on())
 
 
-def memory_of(name: str, mode: Mode, form: Form, steps: int, device: torch.device) -> float:
+def memory_of(name: str, mode: Mode, form: Form, steps: str, device: torch.device) -> float:
     """Peak memory of a step beyond parameters and gradients, in MB; in a fresh process only."""
     make = (CASES[name], mode, form, device)
     small = make_side(*make, batch=2, steps=STEPS, stored_input=False).step
-    return step_memory_mb(make_side(*make, steps=steps, stored_input=False).step, small, device)
+    return step_memory_mb(
+        make_side(*make, steps=int(steps), stored_input=False).step, small, device
+    )
 
 
-def grow(args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+def grow(options: Options) -> dict[str, list[dict[str, float]]]:
     """Memory against the number of steps, measured and counted, for the MNIST network."""
     found: dict[str, list[dict[str, float]]] = {}
     for mode, form in GROWING:
@@ -235,7 +238,7 @@ def grow(args: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
         for steps in GROWTH:
             counted = cost(CASES["mnist"], mode, form, steps).kept
             if form == "layerwise" or counted < PLAIN_LIMIT:
-                measured = memory_of_step(args, "mnist", mode, form, steps)
+                measured = memory_of_step(options, "mnist", mode, form, steps)
                 rows.append({"steps": steps, "measured_mb": measured, "counted_mb": counted / 1e6})
         print(f"{mode} {form}: " + ", ".join(
             f"{row['measured_mb']:.0f} MB at T = {row['steps']}" for row in rows
@@ -267,7 +270,7 @@ def draw_cost(rows: dict[str, Any]) -> Figure:
     """Operations by kind, and memory counted and measured, of every mode and form."""
     bars = [
         (f"{mode}\n{form}", row["analytic"][form], row["step_memory_mb"][form])
-        for mode in TIMED
+        for mode in get_args(Timed)
         for form in SIDES
         if (row := rows.get(f"mnist {mode}"))
     ]
@@ -291,40 +294,17 @@ def draw_cost(rows: dict[str, Any]) -> Figure:
     return figure
 
 
-def main() -> None:
-    """Read the options and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--cases", nargs="+", choices=tuple(CASES), default=list(CASES), help="(default: all)"
-    )
-    parser.add_argument(
-        "--modes", nargs="+", choices=TIMED, default=list(TIMED), help="(default: all)"
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
-    parser.add_argument("--growth", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--device", default="auto", help="as in the experiments (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/brp_snn"))
-    parser.add_argument("--memory-of", nargs=4, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    keep_freed_memory()  # for all sides alike
-    torch.set_flush_denormal(True)
-    set_threads(args.threads)
-    device = torch_device(args.device)
-    if args.memory_of:
-        name, mode, form, steps = args.memory_of
-        print(memory_of(name, mode, form, int(steps), device))
-        return
-    content = record(device) | {"cases": bench(args, device)}
-    if "mnist" in args.cases:
-        save_figure(draw_cost(content["cases"]), args.out / "cost")
-    if args.growth:
-        content["growth"] = grow(args)
-        save_figure(draw_memory(content["growth"]), args.out / "memory")
-    write(content, args.out)
+def more(content: dict[str, Any], options: Options, device: torch.device, folder: Path) -> None:
+    """Memory against the steps, and figures."""
+    if "mnist" in options.cases:
+        save_figure(draw_cost(content["cases"]), folder / "cost")
+    if options.growth:
+        content["growth"] = grow(options)
+        save_figure(draw_memory(content["growth"]), folder / "memory")
+
+
+BENCHMARK = Benchmark("brp_snn", __doc__, Options, tuple(CASES), bench, memory_of, more)
 
 
 if __name__ == "__main__":
-    script(main)
+    script(BENCHMARK.main)

@@ -12,21 +12,19 @@ process each: parameters, traces, gradients, states of the optimizers and the st
 Under GP the fast side runs too, to show what the trace costs.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from measure import (
+    Benchmark,
+    Options,
     interleaved,
     memory_in_fresh_process,
     print_times,
-    record,
     step_memory_mb,
-    write,
 )
 from torch import Tensor
 
@@ -47,7 +45,6 @@ from hybrid_plasticity.multitask_learning.tasks import Task
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS as SIMPLE
 from hybrid_plasticity.training import optimizers, squared_error
 from shared import datasets
-from shared.device import keep_freed_memory, set_threads, torch_device
 from shared.options import script
 
 SIDES = ("plain", "fast", "fast_gp")
@@ -274,34 +271,32 @@ def differences(name: str, device: torch.device) -> dict[str, float]:
     return found
 
 
-def bench(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Compare, time and weigh the sides of every case."""
-    rows: dict[str, Any] = {}
-    for name in args.cases:
-        different = differences(name, device)
-        steps = {side: CASES[name](side, device).step for side in SIDES}
-        repeats = {side: 1 if side == "plain" else REPEATS[name] for side in SIDES}
-        times = interleaved(steps, device, args.rounds, repeats)
-        options = ("--device", args.device)
-        options += ("--threads", str(args.threads)) if args.threads else ()
-        memory = {side: memory_in_fresh_process(__file__, name, side, *options) for side in SIDES}
-        ratio = times["plain"]["wall_median"] / times["fast"]["wall_median"]
-        rows[name] = {
-            "differences": different,
-            "seconds": times,
-            "step_memory_mb": memory,
-            "speed_ratio": ratio,
-            "bar": BARS[name],
-            "memory_ratio_hp_to_gp": memory["fast"] / memory["fast_gp"],
-            "memory_bar": MEMORY_BAR,
-        }
-        print(f"\n{name}")
-        print_times(times, memory)
-        cost = memory["fast"] / memory["fast_gp"]
-        print(f"  fast is {ratio:.1f} times faster (bar {BARS[name]:.0f}); HP takes {cost:.2f} "
-              f"times the memory of GP (bar {MEMORY_BAR}); largest "
-              f"relative difference {max(different.values()):.1e}", flush=True)  # fmt: skip
-    return rows
+def bench(name: str, options: Options, device: torch.device) -> dict[str, Any]:
+    """Compare, time and weigh the sides of a case."""
+    different = differences(name, device)
+    steps = {side: CASES[name](side, device).step for side in SIDES}
+    repeats = {side: 1 if side == "plain" else REPEATS[name] for side in SIDES}
+    times = interleaved(steps, device, options.rounds, repeats)
+    memory = {
+        side: memory_in_fresh_process(__file__, name, side, *options.passed_on()) for side in SIDES
+    }
+    ratio = times["plain"]["wall_median"] / times["fast"]["wall_median"]
+    row = {
+        "differences": different,
+        "seconds": times,
+        "step_memory_mb": memory,
+        "speed_ratio": ratio,
+        "bar": BARS[name],
+        "memory_ratio_hp_to_gp": memory["fast"] / memory["fast_gp"],
+        "memory_bar": MEMORY_BAR,
+    }
+    print(f"\n{name}")
+    print_times(times, memory)
+    cost = memory["fast"] / memory["fast_gp"]
+    print(f"  fast is {ratio:.1f} times faster (bar {BARS[name]:.0f}); HP takes {cost:.2f} "
+          f"times the memory of GP (bar {MEMORY_BAR}); largest "
+          f"relative difference {max(different.values()):.1e}", flush=True)  # fmt: skip
+    return {name: row}
 
 
 def memory_of(name: str, side: str, device: torch.device) -> float:
@@ -315,29 +310,8 @@ def memory_of(name: str, side: str, device: torch.device) -> float:
     return step_memory_mb(training, CASES[name](side, device, batch=2).step, device)
 
 
-def main() -> None:
-    """Read the options and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--cases", nargs="+", choices=tuple(CASES), default=list(CASES), help="(default: all)"
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
-    parser.add_argument("--device", default="auto", help="as in the experiments (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/hybrid_plasticity"))
-    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    keep_freed_memory()  # for all sides alike
-    torch.set_flush_denormal(True)
-    set_threads(args.threads)
-    device = torch_device(args.device)
-    if args.memory_of:
-        print(memory_of(*args.memory_of, device))
-        return
-    write(record(device) | {"cases": bench(args, device)}, args.out)
+BENCHMARK = Benchmark("hybrid_plasticity", __doc__, Options, tuple(CASES), bench, memory_of)
 
 
 if __name__ == "__main__":
-    script(main)
+    script(BENCHMARK.main)

@@ -8,7 +8,6 @@ step of both layers) and must give the same numbers: in float64 first, to 1e-9; 
 in float32, interleaved, in this process. Peak memory is that of a step in a fresh process each.
 """
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +18,15 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from measure import (
+    Benchmark,
+    Options,
     interleaved,
     memory_in_fresh_process,
     print_times,
-    record,
     step_memory_mb,
-    timed,
-    write,
 )
 
 from shared import datasets
-from shared.device import set_threads, torch_device
 from shared.figures import save_figure
 from shared.options import script
 from shifting_learning.Dataset import code, image_intensities
@@ -193,60 +190,45 @@ def draw_growth(growth: dict[str, dict[str, list[list[float]]]]) -> Figure:
     return figure
 
 
-def bench(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Compare, time and weigh both sides on both networks."""
-    rows: dict[str, Any] = {}
-    for name, case in CASES.items():
-        differences = compare(case, device)
-        steps = {side: make_step(case, side, torch.float32, device)[1] for side in SIDES}
-        times = interleaved(steps, device, args.rounds, {"plain": 1, "fused": 10})
-        options = ("--device", args.device)
-        options += ("--threads", str(args.threads)) if args.threads else ()
-        memory = {side: memory_in_fresh_process(__file__, name, side, *options) for side in SIDES}
-        ratio = times["plain"]["wall_median"] / times["fused"]["wall_median"]
-        bar = GPU_BAR if device.type == "cuda" else BARS[name]
-        rows[name] = {
-            "sizes": case.sizes,
-            "batch": case.batch,
-            "spikes": case.spikes,
-            "differences": differences,
-            "seconds": times,
-            "step_memory_mb": memory,
-            "speed_ratio": ratio,
-            "memory_ratio": memory["fused"] / memory["plain"],
-            "bar": bar,
-        }
-        print(f"\n{name} {'-'.join(map(str, case.sizes))}, batch {case.batch}")
-        print_times(times, memory)
-        print(f"  fused is {ratio:.0f} times faster (bar {bar:.0f}) with "
-              f"{rows[name]['memory_ratio']:.3f} of the memory (bar 0.1); largest relative "
-              f"difference {max(differences['codes'], differences['timings']):.1e}")  # fmt: skip
-    return rows
+def bench(name: str, options: Options, device: torch.device) -> dict[str, Any]:
+    """Compare, time and weigh both sides on a network."""
+    case = CASES[name]
+    differences = compare(case, device)
+    steps = {side: make_step(case, side, torch.float32, device)[1] for side in SIDES}
+    times = interleaved(steps, device, options.rounds, {"plain": 1, "fused": 10})
+    memory = {
+        side: memory_in_fresh_process(__file__, name, side, *options.passed_on()) for side in SIDES
+    }
+    ratio = times["plain"]["wall_median"] / times["fused"]["wall_median"]
+    bar = GPU_BAR if device.type == "cuda" else BARS[name]
+    row = {
+        "sizes": case.sizes,
+        "batch": case.batch,
+        "spikes": case.spikes,
+        "differences": differences,
+        "seconds": times,
+        "step_memory_mb": memory,
+        "speed_ratio": ratio,
+        "memory_ratio": memory["fused"] / memory["plain"],
+        "bar": bar,
+    }
+    print(f"\n{name} {'-'.join(map(str, case.sizes))}, batch {case.batch}")
+    print_times(times, memory)
+    print(f"  fused is {ratio:.0f} times faster (bar {bar:.0f}) with "
+          f"{row['memory_ratio']:.3f} of the memory (bar 0.1); largest relative "
+          f"difference {max(differences['codes'], differences['timings']):.1e}")  # fmt: skip
+    return {name: row}
 
 
-def main() -> None:
-    """Read the options and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
-    parser.add_argument("--growth", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--device", default="auto", help="as in the experiments (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/shifting_learning"))
-    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    set_threads(args.threads)
-    device = torch_device(args.device)
-    if args.memory_of:
-        print(memory_of(*args.memory_of, device))
-        return
-    content = record(device) | {"cases": bench(args, device)}
-    if args.growth:
+def more(content: dict[str, Any], options: Options, device: torch.device, folder: Path) -> None:
+    """Growth with the size, and its figure."""
+    if options.growth:
         content["growth"] = grow(device)
-        save_figure(draw_growth(content["growth"]), args.out / "growth")
-    write(content, args.out)
+        save_figure(draw_growth(content["growth"]), folder / "growth")
+
+
+BENCHMARK = Benchmark("shifting_learning", __doc__, Options, tuple(CASES), bench, memory_of, more)
 
 
 if __name__ == "__main__":
-    script(main)
+    script(BENCHMARK.main)

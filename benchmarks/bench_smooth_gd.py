@@ -13,8 +13,8 @@ there are; both compute in float64 and must agree to 1e-9. Memory is what a step
 process, with the network that training starts from.
 """
 
-import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -30,17 +30,17 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from measure import (
+    Benchmark,
+    Options,
     interleaved,
     memory_in_fresh_process,
     print_times,
-    record,
     step_memory_mb,
-    write,
 )
 
 from shared.figures import save_figure
 from shared.options import script
-from smooth_gd.experiments.jax_runtime import Dtype, Settings, prepare, threads_of
+from smooth_gd.experiments.jax_runtime import Settings, prepare, threads_of
 from smooth_gd.experiments.mnist.data import load, sized
 from smooth_gd.experiments.mnist.network import Network, Parameters
 from smooth_gd.experiments.mnist.training import State, Trainer, needed
@@ -161,10 +161,10 @@ def first_calls(steps: dict[str, Step]) -> tuple[dict[str, Any], dict[str, float
 
 
 def timed_case(
-    name: str, steps: dict[str, Step], compilation: dict[str, float], args: argparse.Namespace
+    name: str, steps: dict[str, Step], compilation: dict[str, float], options: Options
 ) -> dict[str, Any]:
     """Time both sides, which have been compiled and compared."""
-    times = interleaved(steps, CPU, args.rounds, {"plain": 1, "fast": 5})
+    times = interleaved(steps, CPU, options.rounds, {"plain": 1, "fast": 5})
     ratio = times["plain"]["wall_median"] / times["fast"]["wall_median"]
     print(f"\n{name}: {ratio:.1f} times faster (bar {BARS[name]:.0f}); first calls "
           f"{compilation['plain']:.1f} s and {compilation['fast']:.1f} s", flush=True)  # fmt: skip
@@ -176,23 +176,32 @@ def timed_case(
     }
 
 
+_ERRORS = """
+import json, bench_smooth_gd as bench
+bench.prepare(bench.Settings(dtype="float64"))
+print(json.dumps(bench.errors(200)))
+"""
+
+
 def errors_in_own_process() -> dict[str, float]:
     """`errors` in a process that allows 64 bit numbers."""
-    command = [sys.executable, __file__, "--errors"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", _ERRORS]
+    folder = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def mnist(args: argparse.Namespace) -> dict[str, Any]:
+def mnist(options: Options) -> dict[str, Any]:
     """The gradient step of figure 4's network."""
     steps = mnist_steps("float32", BATCH)
     found = errors_in_own_process()
     for dtype, tolerance in TOLERANCES.items():
         assert found[dtype] < tolerance, found
-    row = timed_case("mnist", steps, first_calls(steps)[1], args)
-    options = ("--threads", str(args.threads)) if args.threads else ()
-    memory = {side: memory_in_fresh_process(__file__, side, *options) for side in SIDES}
+    row = timed_case("mnist", steps, first_calls(steps)[1], options)
+    words = options.passed_on()
+    memory = {side: memory_in_fresh_process(__file__, side, *words) for side in SIDES}
     print_times(row["seconds"], memory)
     row |= {
         "errors": found,
@@ -206,18 +215,19 @@ def mnist(args: argparse.Namespace) -> dict[str, Any]:
     return row
 
 
-def recurrent(args: argparse.Namespace) -> dict[str, Any]:
-    """The gradient of figure 3's network; with 64 bit numbers on."""
+def recurrent(options: Options) -> dict[str, Any]:
+    """The gradient of figure 3's network, with 64 bit numbers: they stay on."""
+    jax.config.update("jax_enable_x64", True)
     steps = rnn_steps()
     outputs, compilation = first_calls(steps)
     error = largest_difference(outputs["fast"], outputs["plain"])
     assert error < RNN_TOLERANCE, error  # NaN, which too few events give, is not below it either
-    row = timed_case("rnn", steps, compilation, args) | {"error": error}
+    row = timed_case("rnn", steps, compilation, options) | {"error": error}
     print(f"  largest error {error:.1e}", flush=True)
     return row
 
 
-def growth(args: argparse.Namespace) -> dict[str, list[tuple[float, float]]]:
+def growth(options: Options) -> dict[str, list[tuple[float, float]]]:
     """Wall seconds of a fast gradient step over batch, hidden neurons, and room for events."""
     found: dict[str, list[tuple[float, float]]] = {"trials": [], "hidden neurons": [], "events": []}
 
@@ -258,50 +268,40 @@ def draw_growth(found: dict[str, list[tuple[float, float]]]) -> Figure:
     return figure
 
 
-def memory_of(side: str) -> float:
+def memory_of(side: str, device: torch.device) -> float:
     """Memory of a gradient step before training, in MB; to be called in a fresh process."""
     step = mnist_steps("float32", BATCH, steps=0)[side]
     small = mnist_steps("float32", 8, steps=0)[side]
     return step_memory_mb(step, small, CPU)
 
 
-def main() -> None:
-    """Read the options and run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    cases = ("mnist", "rnn", "growth")
-    parser.add_argument("--cases", nargs="+", choices=cases, default=list(cases), help="(all)")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    parser.add_argument("--device", default="auto", help="as in the experiments (default: auto)")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/smooth_gd"))
-    parser.add_argument("--memory-of", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--errors", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    dtype: Dtype = "float64" if args.errors else "float32"
-    prepare(Settings(dtype=dtype, threads=args.threads, device=args.device))
-    if args.errors:
-        print(json.dumps(errors(200)))
-        return
-    if args.memory_of:
-        print(memory_of(args.memory_of))
-        return
-    threads = {
-        "threads": threads_of(args.threads)
-    }  # `record` knows torch's, which nothing here uses
-    content = record(CPU) | threads | {"jax_devices": len(jax.devices())}
-    rows: dict[str, Any] = {}
-    if "mnist" in args.cases:
-        rows["mnist"] = mnist(args)
-    if "growth" in args.cases:
-        rows["growth"] = growth(args)
-        save_figure(draw_growth(rows["growth"]), args.out / "growth")
-    if "rnn" in args.cases:
-        jax.config.update("jax_enable_x64", True)
-        rows["rnn"] = recurrent(args)
-    write(content | {"cases": rows}, args.out)
+MEASURES = {"mnist": mnist, "growth": growth, "rnn": recurrent}
+"""What is measured for each case; "rnn" comes last, for it turns 64 bit numbers on."""
+
+
+def bench(case: str, options: Options, device: torch.device) -> dict[str, Any]:
+    """Compare, time and weigh both sides, or measure growth."""
+    return {case: MEASURES[case](options)}
+
+
+def more(content: dict[str, Any], options: Options, device: torch.device, folder: Path) -> None:
+    """JAX's threads and devices: what `record` knows are torch's, which nothing here uses."""
+    content["threads"] = threads_of(options.threads)
+    content["jax_devices"] = len(jax.devices())
+    if "growth" in content["cases"]:
+        save_figure(draw_growth(content["cases"]["growth"]), folder / "growth")
+
+
+def prepared(options: Options) -> torch.device:
+    """Set JAX up; the arrays that are timed are waited for on the host."""
+    prepare(Settings(threads=options.threads, device=options.device))
+    return CPU
+
+
+BENCHMARK = Benchmark(
+    "smooth_gd", __doc__, Options, tuple(MEASURES), bench, memory_of, more, prepared
+)
 
 
 if __name__ == "__main__":
-    script(main)
+    script(BENCHMARK.main)

@@ -15,7 +15,6 @@ Batch normalisation takes each step's own statistics on all sides; dropout is of
 would draw different masks. Memory is the peak of a step in a fresh process.
 """
 
-import argparse
 import dataclasses
 import importlib.metadata
 from collections.abc import Callable, Sequence
@@ -24,18 +23,16 @@ from typing import Any, NamedTuple
 
 import torch
 from measure import (
+    Benchmark,
+    Options,
     interleaved,
     memory_in_fresh_process,
     print_times,
-    record,
     step_memory_mb,
-    write,
 )
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.device import keep_freed_memory, set_threads, torch_device
-from shared.errors import UserError
 from shared.options import script
 from stl_snn import func, reference
 from stl_snn.lif import lif
@@ -325,15 +322,15 @@ def differences(case: str, device: torch.device) -> dict[str, float]:
     return found
 
 
-def bench_one(case: str, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+def bench(case: str, options: Options, device: torch.device) -> dict[str, Any]:
     """Compare, time and weigh all sides."""
     exact = differences(case, device)
     steps = {side: CASES[case](side, device, torch.float32, BATCH).step for side in SIDES}
-    times = interleaved(steps, device, args.rounds, dict.fromkeys(SIDES, 2))
+    times = interleaved(steps, device, options.rounds, dict.fromkeys(SIDES, 2))
     del steps
-    options = ("--device", args.device)
-    options += ("--threads", str(args.threads)) if args.threads else ()
-    memory = {side: memory_in_fresh_process(__file__, case, side, *options) for side in SIDES}
+    memory = {
+        side: memory_in_fresh_process(__file__, case, side, *options.passed_on()) for side in SIDES
+    }
     ratios = {
         side: times[side]["wall_median"] / times["fast"]["wall_median"]
         for side in SIDES
@@ -347,7 +344,7 @@ def bench_one(case: str, args: argparse.Namespace, device: torch.device) -> dict
         for side, ratio in ratios.items()
     )
     print(f"  fast is {said}; largest difference in float64 {max(exact.values()):.1e}", flush=True)
-    return {
+    row = {
         "batch": BATCH,
         "steps": STEPS,
         "differences": exact,
@@ -356,37 +353,26 @@ def bench_one(case: str, args: argparse.Namespace, device: torch.device) -> dict
         "speed_ratios": ratios,
         "bars": bars,
     }
+    return {case: row}
 
 
-def main() -> None:
-    """Run the benchmark, or weigh one step."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
-    parser.add_argument("--threads", type=int, help="CPU threads (all cores)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of every side (5)")
-    parser.add_argument("--cases", nargs="+", choices=tuple(CASES), default=tuple(CASES))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/out/stl_snn"))
-    parser.add_argument("--memory-of", nargs=2, metavar=("CASE", "SIDE"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.rounds < 1:
-        raise UserError(f"--rounds {args.rounds} must be above 0")
-    keep_freed_memory()
-    torch.set_flush_denormal(True)
-    set_threads(args.threads)
-    device = torch_device(args.device)
-    if args.memory_of:
-        case, side = args.memory_of
-        warm_up = CASES[case](side, device, torch.float32, 2).step
-        step = CASES[case](side, device, torch.float32, BATCH).step
-        print(step_memory_mb(step, warm_up, device))
-        return
-    peers = {name: importlib.metadata.version(name) for name in ("snntorch", "spikingjelly")}
-    backend = fastest_backend(device, lif_node())
-    content = record(device) | {"peers": peers, "spikingjelly_backend": backend}
-    write(content | {case: bench_one(case, args, device) for case in args.cases}, args.out)
+def memory_of(case: str, side: str, device: torch.device) -> float:
+    """Memory of a step in MB; to be called in a fresh process."""
+    warm_up = CASES[case](side, device, torch.float32, 2).step
+    step = CASES[case](side, device, torch.float32, BATCH).step
+    return step_memory_mb(step, warm_up, device)
+
+
+def more(content: dict[str, Any], options: Options, device: torch.device, folder: Path) -> None:
+    """Which peers these were."""
+    content["peers"] = {
+        name: importlib.metadata.version(name) for name in ("snntorch", "spikingjelly")
+    }
+    content["spikingjelly_backend"] = fastest_backend(device, lif_node())
+
+
+BENCHMARK = Benchmark("stl_snn", __doc__, Options, tuple(CASES), bench, memory_of, more)
 
 
 if __name__ == "__main__":
-    script(main)
+    script(BENCHMARK.main)

@@ -1,4 +1,8 @@
-"""How the benchmarks measure: interleaved rounds in one process, memory in a fresh one."""
+"""How the benchmarks measure: interleaved rounds in one process, memory in a fresh one.
+
+A benchmark is a `Benchmark`, which has the command line and the order of the work; its script says
+what is compared.
+"""
 
 import ctypes
 import gc
@@ -9,16 +13,104 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 
+from shared.device import keep_freed_memory, set_threads, torch_device
 from shared.errors import UserError
+from shared.experiment import Positive, parse
 from shared.run import commit, device_name, versions
 
 Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of every benchmark."""
+
+    cases: tuple[str, ...] = ()
+    """What is measured; without it all cases."""
+    rounds: Positive[int] = 5
+    """Turns of every side."""
+    growth: bool = True
+    """Measure growth with size or steps, too, where the benchmark does."""
+    device: str = "auto"
+    """auto, cuda, cuda:N, mps or cpu."""
+    threads: Positive[int] | None = None
+    """CPU threads; without it all cores."""
+    out: Path | None = None
+    """Folder of bench.json and figures; without it benchmarks/out/<paper>."""
+    memory_of: tuple[str, ...] = ()
+    """For the benchmark's own use: measure one side's memory in this process."""
+
+    def passed_on(self) -> list[str]:
+        """The options that a process which measures memory needs, too."""
+        threads = ["--threads", str(self.threads)] if self.threads else []
+        return ["--device", self.device, *threads]
+
+
+Chosen = TypeVar("Chosen", bound=Options)
+
+
+def _torch(options: Options) -> torch.device:
+    """Set torch up, for all sides alike."""
+    keep_freed_memory()
+    torch.set_flush_denormal(True)
+    set_threads(options.threads)
+    return torch_device(options.device)
+
+
+@dataclass(frozen=True)
+class Benchmark(Generic[Chosen]):
+    """A paper's benchmark.
+
+    Attributes:
+        paper: the paper's folder.
+        description: the script's docstring, for --help.
+        options: class of the options.
+        cases: that there are.
+        bench: compares, times and weighs the sides of a case; a row of bench.json by name.
+        memory_of: memory of a side in MB, told the words of --memory-of and the device.
+        more: adds to the content of bench.json what is measured besides, and draws figures into
+            the folder, if any.
+        prepare: sets up and returns the device.
+    """
+
+    paper: str
+    description: str | None
+    options: type[Chosen]
+    cases: tuple[str, ...]
+    bench: Callable[[str, Chosen, torch.device], dict[str, Any]]
+    memory_of: Callable[..., float]
+    more: Callable[[dict[str, Any], Chosen, torch.device, Path], None] = lambda *_: None
+    prepare: Callable[[Chosen], torch.device] = _torch
+
+    def main(self) -> None:
+        """Read the options and measure, or weigh one side.
+
+        Raises:
+            UserError: there is no such case.
+        """
+        options = parse(self.options, self.description)
+        unknown = set(options.cases) - set(self.cases)
+        if unknown:
+            raise UserError(f"--cases {', '.join(unknown)}: there are {', '.join(self.cases)}")
+        options = replace(options, cases=options.cases or self.cases)
+        device = self.prepare(options)
+        if options.memory_of:
+            print(self.memory_of(*options.memory_of, device))
+            return
+        rows: dict[str, Any] = {}
+        content = record(device) | {"cases": rows}
+        for case in options.cases:
+            rows |= self.bench(case, options, device)
+        folder = options.out or Path("benchmarks/out") / self.paper
+        self.more(content, options, device, folder)
+        write(content, folder)
 
 
 def timed(step: Step, device: torch.device) -> tuple[float, float]:
