@@ -292,6 +292,14 @@ def test_peers(session: nox.Session) -> None:
 
 
 @nox.session
+def test_page(session: nox.Session) -> None:
+    """The page of claims in Chromium: filters, sorting, pictures, keyboard, a phone, axe."""
+    _install(session, "reproduce", groups=("tests", "browser"))
+    words = _words(session)
+    session.run("python", "-m", "pytest", "reproduce/tests/in_browser.py", *words, env=ENVIRONMENT)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Ruff (lint and format) and mypy."""
     _install(session, *PAPERS, "reproduce", groups=("lint",))
@@ -313,7 +321,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def report(session: nox.Session) -> None:
-    """Tables of results, claims with their verdicts, and figures, from results/."""
+    """Tables of results, claims with their verdicts, figures and report.html, from results/."""
     _install(session, "reproduce")
     session.run("python", "-m", "shared.report", *_words(session), env=ENVIRONMENT)
     session.run("python", "-m", "reproduce", *_words(session), env=ENVIRONMENT)

@@ -1,12 +1,12 @@
 """The verdicts on all claims, and the figures of several experiments, from results/.
 
-python -m reproduce              write docs/claims.md, README.md's table and results/figures
-python -m reproduce --check      fail where a page does not say what results/ holds
+python -m reproduce              write docs/claims.md, README.md's table, figures, report.html
+python -m reproduce --check      fail where a page does not say what results/ holds, and where
+                                 a README has typed results
 python -m reproduce --list       rows, claims and figures with their state, to the terminal
 """
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +14,10 @@ import pandas as pd
 
 from reproduce.declared import Reproduction, read_all
 from reproduce.figures import draw_figures
+from reproduce.page import write_page
+from reproduce.prose import ALLOWED, strays
 from reproduce.states import listing
-from reproduce.verdicts import Decision, decide
+from reproduce.verdicts import Decision, decide, measured
 from shared.errors import UserError
 from shared.options import script
 from shared.report import load_results, with_table
@@ -52,20 +54,6 @@ def claims_table(decisions: Sequence[Decision]) -> str:
     return "\n".join(lines)
 
 
-def measured(decision: Decision) -> str:
-    """The difference with its interval, in percent points where the metric is a share."""
-    if decision.comparison is None:
-        return "-"
-    difference, low, high, *_ = decision.comparison
-    metric = decision.claim.left.metric
-    is_share = "accuracy" in metric or "rate" in metric
-    factor, unit, form = (100, " points", "+.2f") if is_share else (1, "", "+.3g")
-    text = f"{factor * difference:{form}}"
-    if not math.isnan(low):
-        text += f" ({factor * low:{form}} to {factor * high:{form}})"
-    return text + unit
-
-
 def page(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str:
     """The content of docs/claims.md."""
     parts = [HEAD]
@@ -91,6 +79,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="rows, claims, figures to the terminal")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "claims.md")
+    parser.add_argument("--html", type=Path, default=REPOSITORY / "report.html")
     parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
     args = parser.parse_args()
     reproductions, results = read_all(), load_results(args.results)
@@ -107,9 +96,19 @@ def main() -> None:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
             raise UserError(f"{path.name} differs from results/: run `nox -s report`")
-    if not args.check:
-        drawn = draw_figures(reproductions, results, args.results / "figures")
-        print(f"{args.page.name}, {args.readme.name} and {len(drawn)} figures: {', '.join(drawn)}")
+    if args.check:
+        if found := strays(REPOSITORY, reproductions):
+            lines = "\n".join(map(str, found))
+            raise UserError(
+                f"{len(found)} results are typed in READMEs: leave them to the tables, or end the "
+                f"line with {ALLOWED}\n{lines}"
+            )
+    else:
+        figures = args.results / "figures"
+        drawn = draw_figures(reproductions, results, figures)
+        write_page(reproductions, results, figures, args.html)
+        names = ", ".join(path.name for path in (args.page, args.readme, args.html))
+        print(f"{names} and {len(drawn)} figures: {', '.join(drawn)}")
 
 
 if __name__ == "__main__":

@@ -302,3 +302,17 @@ def _decision(
     holds, does_not = _p_values(claim, comparison)
     verdict = Verdict.HOLDS if holds < does_not else Verdict.DOES_NOT_HOLD
     return Decision(claim, verdict, comparison, seeds, p, size)
+
+
+def measured(decision: Decision) -> str:
+    """The difference with its interval, in percent points where the metric is a share."""
+    if decision.comparison is None:
+        return "-"
+    difference, low, high, *_ = decision.comparison
+    metric = decision.claim.left.metric
+    is_share = "accuracy" in metric or "rate" in metric
+    factor, unit, form = (100, " points", "+.2f") if is_share else (1, "", "+.3g")
+    text = f"{factor * difference:{form}}"
+    if not math.isnan(low):
+        text += f" ({factor * low:{form}} to {factor * high:{form}})"
+    return text + unit

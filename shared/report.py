@@ -113,23 +113,72 @@ def _number(name: str, runs: pd.DataFrame, key: str = "metrics") -> str | None:
     return text + unit
 
 
+class Summary(NamedTuple):
+    """What runs that differ in nothing but their seed say together.
+
+    Attributes:
+        experiment: as result.json names it.
+        dataset: the same.
+        epochs: the same.
+        seeds: in words.
+        measured: mean and spread of each metric that is stated, by the words for it.
+        published: the published numbers of these metrics.
+        device: in words; each, if the runs had several.
+        commit: abbreviated; each, if the runs had several.
+        runs: what is summarized, a row per run.
+    """
+
+    experiment: str
+    dataset: str
+    epochs: int
+    seeds: str
+    measured: dict[str, str]
+    published: dict[str, str]
+    device: str
+    commit: str
+    runs: pd.DataFrame
+
+
+def summaries(results: pd.DataFrame) -> list[Summary]:
+    """A summary per experiment, by name."""
+    return [
+        Summary(
+            experiment,
+            dataset,
+            int(epochs),
+            _seeds(runs),
+            _stated(runs, "metrics"),
+            _stated(runs, "published"),
+            _distinct(runs["device"]),
+            _distinct([(commit or "none")[:7] for commit in runs["commit"]]),
+            runs,
+        )
+        for (experiment, dataset, epochs), runs in results.groupby(KEYS, sort=True)
+    ]
+
+
+def _stated(runs: pd.DataFrame, key: str) -> dict[str, str]:
+    numbers = {words: _number(name, runs, key) for name, words in HEADLINES.items()}
+    return {words: number for words, number in numbers.items() if number}
+
+
 def table(results: pd.DataFrame) -> str:
     """The results as a Markdown table, a row per experiment."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    for (experiment, dataset, epochs), runs in results.groupby(KEYS, sort=True):
-        numbers = {name: _number(name, runs) for name in HEADLINES}
-        measured = "; ".join(f"{HEADLINES[k]}: {v}" for k, v in numbers.items() if v)
-        printed = {name: _number(name, runs, "published") for name in HEADLINES}
-        published = "; ".join(f"{HEADLINES[k]}: {v}" for k, v in printed.items() if v)
+    for row in summaries(results):
+        measured, published = (
+            "; ".join(f"{words}: {number}" for words, number in numbers.items())
+            for numbers in (row.measured, row.published)
+        )
         cells = (
-            experiment,
-            dataset,
-            _seeds(runs),
-            str(epochs),
+            row.experiment,
+            row.dataset,
+            row.seeds,
+            str(row.epochs),
             measured,
             published or "not published",
-            _distinct(runs["device"]),
-            _distinct([(commit or "none")[:7] for commit in runs["commit"]]),
+            row.device,
+            row.commit,
         )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
