@@ -139,7 +139,8 @@ def test_page_and_list_say_what_is_there(tmp_path):
     assert "**holds**" in text
     assert "done, 3 seeds" in listing(declared, made([0, 1, 2]))
     figure = re.search(r"figure:f +(.*)", listing(declared, made([0])))
-    assert figure and figure[1].endswith("needs 5 min (1 of 2 curves without a row)")
+    assert figure
+    assert figure[1].endswith("needs 5 min (1 of 2 curves without a row)")
     text = listing(declared, made([0]))
     assert "missing seeds 1, 2: 5 min" in text
     assert "undecided" in text

@@ -1,0 +1,41 @@
+"""The blocks of docs/loading.md give back what the runs that they load have said."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.run import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "loading.md").read_text()
+COMMANDS = re.search(r"^```sh\n(.*?)^```$", PAGE, re.M | re.S)[1].splitlines()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
+
+
+def test_every_command_has_its_block():
+    assert len(COMMANDS) == len(BLOCKS) == 5
+
+
+# Spikes of BRP's and STL's inputs are drawn anew: a hundred or more samples, so many points apart.
+@pytest.mark.parametrize(("number", "apart"), [(0, 0), (1, 0.1), (2, 0.1), (3, 1e-6), (4, 1e-6)])
+def test_a_network_comes_back(number, apart, tmp_path, monkeypatch):
+    script, *options = COMMANDS[number].removeprefix("python ").split()
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / script), *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(BLOCKS[number], names)
+    (result,) = tmp_path.rglob("result.json")
+    stored = json.loads(Path(result).read_text())["metrics"]["test_accuracy_last"]
+    assert abs(names["found"] - stored) <= apart
