@@ -45,6 +45,15 @@ from shared.report import load_results
 from shared.run import RUNS
 
 # What these experiments call an epoch.
+TITLES = {
+    "hp_simple": "Fashion-MNIST, 784-512-10",
+    "hp_tolerance_fashion_mnist": "Fault tolerance, Fashion-MNIST",
+    "hp_tolerance_mnist": "Fault tolerance, MNIST",
+    "hp_fewshot": "Omniglot, 5-way 1-shot",
+    "hp_multitask": "Pixel-shuffled MNIST tasks",
+}
+"""What stands above the figures."""
+
 UNITS = {"hp_fewshot": "thousand iterations", "hp_multitask": "tasks seen"}
 WORDS = {**METHODS, "lp": "LP"}  # endings of experiments' names, and the words for them
 
@@ -142,17 +151,18 @@ def main() -> None:
             "run them first, or name another folder with --results"
         )
     out = options.out or options.results / "figures"
-    title = options.experiment + ending
+    compared = options.experiment + ending
+    title = TITLES.get(options.experiment, options.experiment)
     if options.experiment in UNITS:
-        figures = {title: draw_progress(results, title, names, UNITS[options.experiment])}
+        figures = {compared: draw_progress(results, title, names, UNITS[options.experiment])}
     else:
         figures = {
-            f"{title}_training": draw_training(results, title, names),
-            f"{title}_levels": draw_tolerance(results, title, names),
+            f"{compared}_training": draw_training(results, title, names),
+            f"{compared}_levels": draw_tolerance(results, title, names),
         }
     for name, figure in figures.items():
         save_figure(figure, out / name, pdf=options.pdf)
-    print(f"{title}: {', '.join(names)} compared in {out}")
+    print(f"{compared}: {', '.join(names)} compared in {out}")
 
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ def interval(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 def integer_ticks(axis: Axis) -> None:
     """Ticks at whole numbers only: nothing happens at epoch 1.2."""
-    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
 def legend_beside(axes: Axes, title: str | None = None) -> None:
