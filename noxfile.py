@@ -286,8 +286,8 @@ def tests_newest(session: nox.Session) -> None:
 
 @nox.session
 def test_peers(session: nox.Session) -> None:
-    """Networks that other simulators of the field read back: snnTorch by NIR."""
-    _install(session, "brp_snn", "nir", groups=("tests", "bench"))
+    """Networks that others read back: snnTorch by NIR, ONNX's runtime."""
+    _install(session, *PAPERS, "nir", groups=("tests", "peers"))
     _test(session, "peers")
 
 

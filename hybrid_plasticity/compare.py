@@ -44,7 +44,6 @@ from shared.options import script
 from shared.report import load_results
 from shared.run import RUNS
 
-# What these experiments call an epoch.
 TITLES = {
     "hp_simple": "Fashion-MNIST, 784-512-10",
     "hp_tolerance_fashion_mnist": "Fault tolerance, Fashion-MNIST",
@@ -54,6 +53,7 @@ TITLES = {
 }
 """What stands above the figures."""
 
+# What these experiments call an epoch.
 UNITS = {"hp_fewshot": "thousand iterations", "hp_multitask": "tasks seen"}
 WORDS = {**METHODS, "lp": "LP"}  # endings of experiments' names, and the words for them
 
