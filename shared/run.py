@@ -2,7 +2,8 @@
 
 A run's folder holds
 
-    config.json      every option, the data, the command, and each machine that the run was on
+    config.json      the experiment, every option, the data, the command, and each machine that the
+                     run was on
     metrics.jsonl    a line an epoch, flushed
     checkpoint.pt    all that a killed run needs to go on bit for bit; checkpoint.previous.pt is the
                      one before it. Tensors are saved by torch, arrays of NumPy or JAX by NumPy
@@ -11,8 +12,8 @@ A run's folder holds
 
 A run that was killed, interrupted or that filled the disk goes on when the same command is given
 again, and one that has ended goes on where more epochs are asked for and its schedule allows it.
-One folder takes one run at a time, one set of options and one data set: what a folder holds is
-compared with what is asked for, whether config.json is there or result.json alone.
+One folder takes one run at a time, one experiment, one set of options and one data set: what a
+folder holds is compared with what is asked for, whether config.json is there or result.json alone.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ import io
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -347,8 +349,8 @@ class Run:
             more than when it ends, such as a step size that falls over all of them.
 
     Raises:
-        RunError: another run is using the folder, the folder holds a run with other options or on
-            other data, or it cannot be written.
+        RunError: another run is using the folder, the folder holds a run with other options, on
+            other data or of another experiment, or it cannot be written.
     """
 
     def __init__(
@@ -458,7 +460,9 @@ class Run:
         self._fresh = not path.exists()
         if not self._fresh:
             before = self._read_json(path)
-            self._compare(before.get("options", {}), before.get("data", self.data))
+            self._compare(
+                before.get("options", {}), before.get("data", self.data), before.get("experiment")
+            )
             self._parts = before.get("parts", [])
         elif self._result_path.exists():
             before = self._read_json(self._result_path)
@@ -467,7 +471,7 @@ class Run:
                     f"{self._result_path} does not say by which options it was computed; choose "
                     "another --out, or replace that run with --no-resume"
                 )
-            self._compare(before["options"], before["data"])
+            self._compare(before["options"], before["data"], before.get("experiment"))
         part = {
             "device": self.device,
             "processor": processor(),
@@ -478,6 +482,7 @@ class Run:
         if not self._parts or self._parts[-1] != part:
             self._parts = [*self._parts, part]
         record = {
+            "experiment": self.experiment,
             "options": self.config,
             "data": self.data,
             "command": repeatable_command(sys.argv),
@@ -485,11 +490,13 @@ class Run:
         }
         self._write(path, (json.dumps(record, indent=1) + "\n").encode())
 
-    def _compare(self, options: Mapping[str, Any], data: Mapping[str, Any] | None) -> None:
+    def _compare(
+        self, options: Mapping[str, Any], data: Mapping[str, Any] | None, experiment: str | None
+    ) -> None:
         """Refuse what this folder's run was not made with.
 
         Raises:
-            RunError: an option or the data differ; it is named.
+            RunError: an option, the data or the experiment differ; it is named.
         """
         remedy = "choose another --out, or replace that run with --no-resume"
         for name in sorted({*options, *self.config} - {*_NOT_COMPARED}):
@@ -506,6 +513,10 @@ class Run:
                 f"{self.folder} holds a run on {_described(data)}, not on {_described(self.data)}; "
                 f"give it those data, {remedy}"
             )
+        # Two programs can have the same options: what a script trains by need not be one of them.
+        then, now = _without_length(experiment or ""), _without_length(self.experiment)
+        if then and now and then != now:
+            raise RunError(f"{self.folder} holds a run of {then}, not of {now}; {remedy}")
         if options.get("epochs") != self.config.get("epochs") and self._result_path.exists():
             os.replace(self._result_path, self.folder / f"result.{options['epochs']}-epochs.json")
 
@@ -759,6 +770,11 @@ class Run:
         """What the parts of the run were on, each named once in a row."""
         values = [part[name] for part in self._parts]
         return ", then ".join(v for i, v in enumerate(values) if i == 0 or v != values[i - 1])
+
+
+def _without_length(experiment: str) -> str:
+    """An experiment's name without the number of epochs, by which a run may grow."""
+    return re.sub(r"_\d+-epochs(?=$|_quick$)", "", experiment)
 
 
 def _described(data: Mapping[str, Any] | None) -> str:

@@ -247,6 +247,17 @@ def test_a_finished_run_grows_and_equals_one_of_that_length(run, tmp_path):
     assert json.loads((tmp_path / "a/result.2-epochs.json").read_text()) == short
 
 
+def test_another_program_with_the_same_options_is_refused(run, tmp_path):
+    found = run("--epochs", "2", "--out", "a")
+    other = replace(DICE, session=lambda settings, data: f"roll_{data}")
+    for name in ("config.json", "checkpoint.pt"):
+        for words in (("--epochs", "2", "--out", "a"), ("--epochs", "5", "--out", "a")):
+            with pytest.raises(UserError, match="holds a run of throw_dice, not of roll_dice;"):
+                run(*words, experiment=other)
+        (tmp_path / "a" / name).unlink()
+    assert run("--epochs", "2", "--out", "a") == found
+
+
 def test_what_cannot_grow_says_why(run, tmp_path):
     run("--epochs", "3", "--out", "a")
     before = (tmp_path / "a/result.json").read_bytes()
