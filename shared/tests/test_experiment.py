@@ -203,6 +203,7 @@ def test_a_switch_is_named_by_its_word_on_or_off():
     [
         (["--device", "cpu", "-gpu"], "--device cpu contradicts -gpu: give one of them"),
         (["-gpu", "--device", "cpu"], "--device cpu contradicts -gpu: give one of them"),
+        (["-gpu", "--device=cpu"], "--device cpu contradicts -gpu: give one of them"),
         (["-gpu", "--no-gpu"], "--no-gpu contradicts -gpu: give one of them"),
     ],
 )
