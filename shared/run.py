@@ -53,8 +53,11 @@ PACKAGES = ("numpy", "torch", "torchvision", "numba", "triton", "jax", "jaxlib",
 # Options that say where things lie, where and how they are computed, or how they are shown, not
 # what is computed. Device and threads of every part of a run are recorded instead.
 _NOT_COMPARED = ("out", "data_root", "device", "pdf", "resume", "tensorboard", "threads")
-# Options of a command that have no place in a stored one: it is run again somewhere else.
-_NOT_REPEATED = ("--out", "--data-root", "--resume", "--no-resume")
+# Options of a command that have no place in a stored one, which is run again somewhere else, and
+# whether a value stands behind them.
+_NOT_REPEATED = {
+    "--out": True, "--into": True, "--data-root": True, "--resume": False, "--no-resume": False,
+}  # fmt: skip
 
 
 class RunError(UserError):
@@ -196,12 +199,10 @@ def repeatable_command(words: Sequence[str]) -> str:
     while options:
         word, options = options[0], options[1:]
         name, equals, _ = word.partition("=")
-        # An option may be cut short, though not to a word that can be another one's.
-        found = [full for full in _NOT_REPEATED if full.startswith(name) and len(name) > 4]
-        full = found[0] if found else None
-        if full is None:
+        takes_value = _NOT_REPEATED.get(name.replace("_", "-"))  # either is taken in an option
+        if takes_value is None:
             kept.append(word)
-        elif not equals and full in ("--out", "--data-root"):
+        elif takes_value and not equals:
             options = options[1:]
     return shlex.join(["python", script, *kept])
 
