@@ -25,6 +25,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -427,7 +428,7 @@ class Run:
             ) from error
         try:
             if not self.config.get("resume", True):
-                self._clear()
+                self._set_aside()
             self._write_config()
         except BaseException:
             self._lock.release()
@@ -448,13 +449,33 @@ class Run:
             # A run that failed before its first epoch is no run: the corrected command shall find
             # the folder free.
             (self.folder / "config.json").unlink(missing_ok=True)
+            self._take_back()
         self._lock.release()
 
-    def _clear(self) -> None:
+    @property
+    def _replaced(self) -> Path:
+        return self.folder / ".replaced"
+
+    def _set_aside(self) -> None:
+        """Make room for a run that replaces another, which is kept until this one has a result."""
         # Checkpoints first: without config.json nobody would know what they belong to.
-        for pattern in ("checkpoint*.pt", "metrics.jsonl", "result.json", "config.json"):
-            for path in self.folder.glob(pattern):
+        patterns = ("checkpoint*.pt", "metrics.jsonl", "result*.json", "config.json")
+        there = [path for pattern in patterns for path in self.folder.glob(pattern)]
+        is_first = bool(there) and not self._replaced.exists()  # else these are of a failed attempt
+        if is_first:
+            self._replaced.mkdir()
+        for path in there:
+            if is_first:
+                os.replace(path, self._replaced / path.name)
+            else:
                 path.unlink()
+
+    def _take_back(self) -> None:
+        """Put back what was to be replaced by a run that failed before its first checkpoint."""
+        if self._replaced.exists():
+            for path in self._replaced.iterdir():
+                os.replace(path, self.folder / path.name)
+            self._replaced.rmdir()
 
     def _write_config(self) -> None:
         path = self.folder / "config.json"
@@ -575,6 +596,7 @@ class Run:
             os.replace(self.checkpoint_path, self.previous_checkpoint_path)
         os.replace(temporary, self.checkpoint_path)
         self._sync_folder()
+        shutil.rmtree(self._replaced, ignore_errors=True)
 
     def load(self) -> tuple[int, dict[str, Any]] | None:
         """The epoch and state of the newest checkpoint, or None where there is none.
@@ -764,6 +786,7 @@ class Run:
         )
         content = dataclasses.asdict(result)
         self._write(self._result_path, (json.dumps(content, indent=1) + "\n").encode())
+        shutil.rmtree(self._replaced, ignore_errors=True)
         print_table(content)
         return content
 

@@ -254,6 +254,27 @@ def test_no_resume_replaces_the_run(tmp_path):
         assert run.metrics() == []
 
 
+def test_a_failed_attempt_to_replace_a_run_loses_nothing(tmp_path):
+    with new_run(tmp_path) as run:
+        run.log(1, {"loss": 1.0})
+        run.save(1, STATE)
+        finish(run)
+    (tmp_path / "result.1-epochs.json").write_text("{}")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for _ in range(2):
+        with pytest.raises(UserError), new_run(tmp_path, resume=False) as run:
+            assert run.load() is None
+            run.log(1, {"loss": 2.0})
+            raise UserError("the network does not fit the data")
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with new_run(tmp_path, resume=False) as run:
+        run.save(1, STATE)
+    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {
+        "checkpoint.pt",
+        "config.json",
+    }
+
+
 def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     with new_run(tmp_path) as run:
         run.log(1, {"loss": 1.0})
