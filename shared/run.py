@@ -523,9 +523,10 @@ class Run:
         remedy = "choose another --out, or replace that run with --no-resume"
         for name in sorted({*options, *self.config} - {*_NOT_COMPARED}):
             then, now = options.get(name), self.config.get(name)
-            if then != now and name == "epochs" and (obstacle := self._obstacle(then, now)):
+            is_length = name == "epochs" and None not in (then, now)  # not all programs have one
+            if then != now and is_length and (obstacle := self._obstacle(then, now)):
                 raise RunError(f"{self.folder} holds a run of {then} epochs{obstacle}; {remedy}")
-            if then != now and name != "epochs":
+            if then != now and not is_length:
                 raise RunError(
                     f"{self.folder} holds a run with --{name.replace('_', '-')} {then}, not {now}; "
                     f"{remedy}"

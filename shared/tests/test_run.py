@@ -218,6 +218,18 @@ def test_other_options_in_one_folder_are_refused_and_named(tmp_path):
         assert run.finished is None
 
 
+@pytest.mark.parametrize("lacks", ["folder", "program"])
+def test_a_program_without_epochs_is_refused_in_a_sentence(tmp_path, lacks):
+    options = [{"seed": 3, "epochs": 2}, {"seed": 3}][:: 1 if lacks == "program" else -1]
+    with Run(tmp_path, options[0], CPU, **TOY, grows=True) as run:
+        run.save(1, STATE)
+    with (
+        pytest.raises(RunError, match="holds a run with --epochs"),
+        Run(tmp_path, options[1], CPU, **TOY, grows=True),
+    ):
+        pass
+
+
 def test_a_refused_run_leaves_the_folder_to_the_corrected_one(tmp_path):
     with pytest.raises(UserError, match="no such data"), new_run(tmp_path, epochs=2):
         raise UserError("no such data")
@@ -261,11 +273,16 @@ def test_a_failed_attempt_to_replace_a_run_loses_nothing(tmp_path):
         finish(run)
     (tmp_path / "result.1-epochs.json").write_text("{}")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    for _ in range(2):
-        with pytest.raises(UserError), new_run(tmp_path, resume=False) as run:
+
+    def fail() -> None:
+        with new_run(tmp_path, resume=False) as run:
             assert run.load() is None
             run.log(1, {"loss": 2.0})
             raise UserError("the network does not fit the data")
+
+    for _ in range(2):
+        with pytest.raises(UserError, match="does not fit"):
+            fail()
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     with new_run(tmp_path, resume=False) as run:
         run.save(1, STATE)
