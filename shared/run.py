@@ -184,11 +184,12 @@ def threads() -> int:
     return os.cpu_count() or 1
 
 
-def repeatable_command(words: Sequence[str]) -> str:
+def repeatable_command(words: Sequence[str], seed: int | None = None) -> str:
     """A command line that does the same from the repository's folder, on any machine.
 
     Args:
         words: the script's path and its options, as in `sys.argv`.
+        seed: of the run; of several --trials it asks for this one alone.
 
     Returns:
         The command without where its files lay.
@@ -196,11 +197,15 @@ def repeatable_command(words: Sequence[str]) -> str:
     script, *options = words
     with contextlib.suppress(ValueError):
         script = Path(script).resolve().relative_to(REPOSITORY).as_posix()
-    kept = []
+    not_repeated = dict(_NOT_REPEATED)
+    kept: list[str] = []
+    if seed is not None and any(word.split("=")[0] == "--trials" for word in options):
+        not_repeated |= {"--trials": True, "--seed": True}
+        kept = ["--seed", str(seed)]
     while options:
         word, options = options[0], options[1:]
         name, equals, _ = word.partition("=")
-        takes_value = _NOT_REPEATED.get(name.replace("_", "-"))  # either is taken in an option
+        takes_value = not_repeated.get(name.replace("_", "-"))  # either is taken in an option
         if takes_value is None:
             kept.append(word)
         elif takes_value and not equals:
@@ -507,7 +512,7 @@ class Run:
             "experiment": self.experiment,
             "options": self.config,
             "data": self.data,
-            "command": repeatable_command(sys.argv),
+            "command": repeatable_command(sys.argv, self.config.get("seed")),
             "parts": self._parts,
         }
         self._write(path, (json.dumps(record, indent=1) + "\n").encode())
@@ -781,7 +786,7 @@ class Run:
                 name: value for name, value in self.config.items() if name not in _NOT_COMPARED
             },
             data=self.data,
-            command=repeatable_command(sys.argv),
+            command=repeatable_command(sys.argv, self.config.get("seed")),
             commit=self._commit,
             versions=versions(),
         )

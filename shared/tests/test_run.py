@@ -419,6 +419,12 @@ def test_a_command_is_repeatable_anywhere():
     assert repeatable_command([script, *words]) == f"python paper/train.py {' '.join(words)}"
 
 
+def test_a_command_of_several_trials_gives_one_of_them():
+    words = ["train.py", "--rate", "--trials", "3", "--seed=4", "--lr", "2"]
+    assert repeatable_command(words, 5) == "python train.py --seed 5 --rate --lr 2"
+    assert repeatable_command(words[:2], 5) == "python train.py --rate"
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", "null"])
 def test_a_config_that_says_nothing_is_one_sentence(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
