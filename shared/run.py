@@ -526,6 +526,11 @@ class Run:
             RunError: an option, the data or the experiment differ; it is named.
         """
         remedy = "choose another --out, or replace that run with --no-resume"
+        before, asked = _without_length(experiment or ""), _without_length(self.experiment)
+        is_another = bool(before and asked) and before != asked
+        another = RunError(f"{self.folder} holds a run of {before}, not of {asked}; {remedy}")
+        if is_another and (options.keys() ^ self.config.keys()) - {*_NOT_COMPARED}:
+            raise another  # of a program with other options, none of which need be named
         for name in sorted({*options, *self.config} - {*_NOT_COMPARED}):
             then, now = options.get(name), self.config.get(name)
             is_length = name == "epochs" and None not in (then, now)  # not all programs have one
@@ -542,9 +547,8 @@ class Run:
                 f"give it those data, {remedy}"
             )
         # Two programs can have the same options: what a script trains by need not be one of them.
-        then, now = _without_length(experiment or ""), _without_length(self.experiment)
-        if then and now and then != now:
-            raise RunError(f"{self.folder} holds a run of {then}, not of {now}; {remedy}")
+        if is_another:
+            raise another
         if options.get("epochs") != self.config.get("epochs") and self._result_path.exists():
             os.replace(self._result_path, self.folder / f"result.{options['epochs']}-epochs.json")
 

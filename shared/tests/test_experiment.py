@@ -257,6 +257,10 @@ def test_another_program_with_the_same_options_is_refused(run, tmp_path):
                 run(*words, experiment=other)
         (tmp_path / "a" / name).unlink()
     assert run("--epochs", "2", "--out", "a") == found
+    plain = replace(other, settings=experiment.Settings, defaults=None, published=lambda *_: None)
+    plain = replace(plain, load=lambda settings, device: Made("dice"), shorthands={})
+    with pytest.raises(UserError, match="holds a run of throw_dice, not of roll_dice;"):
+        plain.run(plain.parse(["--out", "a"]), throw)
 
 
 def test_what_cannot_grow_says_why(run, tmp_path):
