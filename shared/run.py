@@ -4,7 +4,7 @@ A run's folder holds
 
     config.json      the experiment, every option, the data, the command, and each machine that the
                      run was on
-    metrics.jsonl    a line an epoch, flushed
+    metrics.jsonl    one line per epoch, flushed
     checkpoint.pt    all that a killed run needs to go on bit for bit; checkpoint.previous.pt is the
                      one before it. Tensors are saved by torch, arrays of NumPy or JAX by NumPy
     result.json      at the end; its keys are `Result`'s fields
@@ -819,6 +819,6 @@ def _described(data: Mapping[str, Any] | None) -> str:
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Show a bar on a terminal; elsewhere a run's line an epoch is enough."""
+    """Show a bar on a terminal; elsewhere a run's one line per epoch is enough."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     return iter(tqdm(items, total=total, desc=what, leave=False, disable=not is_terminal))
