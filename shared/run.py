@@ -233,8 +233,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint that `Run.save` wrote: its epoch, seconds and state.
 
     Raises:
-        RunError: it is damaged or no checkpoint of a run.
+        RunError: it is not there, damaged or no checkpoint of a run.
     """
+    if not path.exists():
+        raise RunError(f"{path} is not there: a stored result has none, run its command again")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # checks every part's CRC, which torch does not

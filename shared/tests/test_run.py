@@ -14,7 +14,16 @@ from shared.datasets import Split, fingerprint
 from shared.datasets._types import Dataset
 from shared.errors import UserError
 from shared.options import check_positive, script
-from shared.run import Run, RunError, commit, processor, progress, repeatable_command, versions
+from shared.run import (
+    Run,
+    RunError,
+    commit,
+    processor,
+    progress,
+    read_checkpoint,
+    repeatable_command,
+    versions,
+)
 
 matplotlib.use("Agg")
 
@@ -108,6 +117,11 @@ def test_a_damaged_checkpoint_of_arrays_is_refused(tmp_path):
     path.write_bytes(content)
     with new_run(tmp_path) as run, pytest.raises(RunError, match=r"checkpoint\.pt is damaged"):
         run.load()
+
+
+def test_a_checkpoint_that_is_not_there_is_not_called_damaged(tmp_path):
+    with pytest.raises(RunError, match=r"checkpoint\.pt is not there: a stored result has none"):
+        read_checkpoint(tmp_path / "checkpoint.pt")
 
 
 def test_a_fresh_folder_has_no_checkpoint(tmp_path):
