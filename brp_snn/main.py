@@ -186,7 +186,7 @@ class Settings(experiment.Settings):
             raise UserError(
                 f"--loss CE is of classes, which {self.dataset} has not: take MSE or BCE"
             )
-        if self.codename and not re.fullmatch(r"[A-Za-z0-9._-]+", self.codename):
+        if self.codename is not None and not re.fullmatch(r"[A-Za-z0-9._-]+", self.codename):
             raise UserError(
                 f"--codename {self.codename!r} may hold letters, digits, '-', '_', '.' only"
             )

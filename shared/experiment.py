@@ -253,7 +253,8 @@ def parse(
 
 def _check_shorthands(words: Sequence[str], shorthands: Mapping[str, Sequence[str]]) -> None:
     """Refuse a shorthand beside another value of its option, or beside another shorthand of it."""
-    given = [(name, value, f"{name} {value}") for name, value in pairwise(words)]
+    apart = [part for word in words for part in word.split("=", 1)]  # --lr=2 is --lr 2
+    given = [(name, value, f"{name} {value}") for name, value in pairwise(apart)]
     short = [(*shorthands[word], word) for word in words if len(shorthands.get(word, ())) == 2]
     for name, value, word in short:
         for other, another, said in (*given, *short):

@@ -2,8 +2,9 @@
 
 A run's folder holds
 
-    config.json      every option, the data, the command, and each machine that the run was on
-    metrics.jsonl    a line an epoch, flushed
+    config.json      the experiment, every option, the data, the command, and each machine that the
+                     run was on
+    metrics.jsonl    one line per epoch, flushed
     checkpoint.pt    all that a killed run needs to go on bit for bit; checkpoint.previous.pt is the
                      one before it. Tensors are saved by torch, arrays of NumPy or JAX by NumPy
     result.json      at the end; its keys are `Result`'s fields
@@ -11,8 +12,8 @@ A run's folder holds
 
 A run that was killed, interrupted or that filled the disk goes on when the same command is given
 again, and one that has ended goes on where more epochs are asked for and its schedule allows it.
-One folder takes one run at a time, one set of options and one data set: what a folder holds is
-compared with what is asked for, whether config.json is there or result.json alone.
+One folder takes one run at a time, one experiment, one set of options and one data set: what a
+folder holds is compared with what is asked for, whether config.json is there or result.json alone.
 """
 
 import contextlib
@@ -22,7 +23,9 @@ import io
 import json
 import os
 import platform
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -51,8 +54,11 @@ PACKAGES = ("numpy", "torch", "torchvision", "numba", "triton", "jax", "jaxlib",
 # Options that say where things lie, where and how they are computed, or how they are shown, not
 # what is computed. Device and threads of every part of a run are recorded instead.
 _NOT_COMPARED = ("out", "data_root", "device", "pdf", "resume", "tensorboard", "threads")
-# Options of a command that have no place in a stored one: it is run again somewhere else.
-_NOT_REPEATED = ("--out", "--data-root", "--resume", "--no-resume")
+# Options of a command that have no place in a stored one, which is run again somewhere else, and
+# whether a value stands behind them.
+_NOT_REPEATED = {
+    "--out": True, "--into": True, "--data-root": True, "--resume": False, "--no-resume": False,
+}  # fmt: skip
 
 
 class RunError(UserError):
@@ -178,11 +184,12 @@ def threads() -> int:
     return os.cpu_count() or 1
 
 
-def repeatable_command(words: Sequence[str]) -> str:
+def repeatable_command(words: Sequence[str], seed: int | None = None) -> str:
     """A command line that does the same from the repository's folder, on any machine.
 
     Args:
         words: the script's path and its options, as in `sys.argv`.
+        seed: of the run; of several --trials it asks for this one alone.
 
     Returns:
         The command without where its files lay.
@@ -190,16 +197,18 @@ def repeatable_command(words: Sequence[str]) -> str:
     script, *options = words
     with contextlib.suppress(ValueError):
         script = Path(script).resolve().relative_to(REPOSITORY).as_posix()
-    kept = []
+    not_repeated = dict(_NOT_REPEATED)
+    kept: list[str] = []
+    if seed is not None and any(word.split("=")[0] == "--trials" for word in options):
+        not_repeated |= {"--trials": True, "--seed": True}
+        kept = ["--seed", str(seed)]
     while options:
         word, options = options[0], options[1:]
         name, equals, _ = word.partition("=")
-        # An option may be cut short, though not to a word that can be another one's.
-        found = [full for full in _NOT_REPEATED if full.startswith(name) and len(name) > 4]
-        full = found[0] if found else None
-        if full is None:
+        takes_value = not_repeated.get(name.replace("_", "-"))  # either is taken in an option
+        if takes_value is None:
             kept.append(word)
-        elif not equals and full in ("--out", "--data-root"):
+        elif takes_value and not equals:
             options = options[1:]
     return shlex.join(["python", script, *kept])
 
@@ -224,8 +233,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint that `Run.save` wrote: its epoch, seconds and state.
 
     Raises:
-        RunError: it is damaged or no checkpoint of a run.
+        RunError: it is not there, damaged or no checkpoint of a run.
     """
+    if not path.exists():
+        raise RunError(f"{path} is not there: a stored result has none, run its command again")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # checks every part's CRC, which torch does not
@@ -347,8 +358,8 @@ class Run:
             more than when it ends, such as a step size that falls over all of them.
 
     Raises:
-        RunError: another run is using the folder, the folder holds a run with other options or on
-            other data, or it cannot be written.
+        RunError: another run is using the folder, the folder holds a run with other options, on
+            other data or of another experiment, or it cannot be written.
     """
 
     def __init__(
@@ -424,7 +435,7 @@ class Run:
             ) from error
         try:
             if not self.config.get("resume", True):
-                self._clear()
+                self._set_aside()
             self._write_config()
         except BaseException:
             self._lock.release()
@@ -445,20 +456,42 @@ class Run:
             # A run that failed before its first epoch is no run: the corrected command shall find
             # the folder free.
             (self.folder / "config.json").unlink(missing_ok=True)
+            self._take_back()
         self._lock.release()
 
-    def _clear(self) -> None:
+    @property
+    def _replaced(self) -> Path:
+        return self.folder / ".replaced"
+
+    def _set_aside(self) -> None:
+        """Make room for a run that replaces another, which is kept until this one has a result."""
         # Checkpoints first: without config.json nobody would know what they belong to.
-        for pattern in ("checkpoint*.pt", "metrics.jsonl", "result.json", "config.json"):
-            for path in self.folder.glob(pattern):
+        patterns = ("checkpoint*.pt", "metrics.jsonl", "result*.json", "config.json")
+        there = [path for pattern in patterns for path in self.folder.glob(pattern)]
+        is_first = bool(there) and not self._replaced.exists()  # else these are of a failed attempt
+        if is_first:
+            self._replaced.mkdir()
+        for path in there:
+            if is_first:
+                os.replace(path, self._replaced / path.name)
+            else:
                 path.unlink()
+
+    def _take_back(self) -> None:
+        """Put back what was to be replaced by a run that failed before its first checkpoint."""
+        if self._replaced.exists():
+            for path in self._replaced.iterdir():
+                os.replace(path, self.folder / path.name)
+            self._replaced.rmdir()
 
     def _write_config(self) -> None:
         path = self.folder / "config.json"
         self._fresh = not path.exists()
         if not self._fresh:
             before = self._read_json(path)
-            self._compare(before.get("options", {}), before.get("data", self.data))
+            self._compare(
+                before.get("options", {}), before.get("data", self.data), before.get("experiment")
+            )
             self._parts = before.get("parts", [])
         elif self._result_path.exists():
             before = self._read_json(self._result_path)
@@ -467,7 +500,7 @@ class Run:
                     f"{self._result_path} does not say by which options it was computed; choose "
                     "another --out, or replace that run with --no-resume"
                 )
-            self._compare(before["options"], before["data"])
+            self._compare(before["options"], before["data"], before.get("experiment"))
         part = {
             "device": self.device,
             "processor": processor(),
@@ -478,25 +511,34 @@ class Run:
         if not self._parts or self._parts[-1] != part:
             self._parts = [*self._parts, part]
         record = {
+            "experiment": self.experiment,
             "options": self.config,
             "data": self.data,
-            "command": repeatable_command(sys.argv),
+            "command": repeatable_command(sys.argv, self.config.get("seed")),
             "parts": self._parts,
         }
         self._write(path, (json.dumps(record, indent=1) + "\n").encode())
 
-    def _compare(self, options: Mapping[str, Any], data: Mapping[str, Any] | None) -> None:
+    def _compare(
+        self, options: Mapping[str, Any], data: Mapping[str, Any] | None, experiment: str | None
+    ) -> None:
         """Refuse what this folder's run was not made with.
 
         Raises:
-            RunError: an option or the data differ; it is named.
+            RunError: an option, the data or the experiment differ; it is named.
         """
         remedy = "choose another --out, or replace that run with --no-resume"
+        before, asked = _without_length(experiment or ""), _without_length(self.experiment)
+        is_another = bool(before and asked) and before != asked
+        another = RunError(f"{self.folder} holds a run of {before}, not of {asked}; {remedy}")
+        if is_another and (options.keys() ^ self.config.keys()) - {*_NOT_COMPARED}:
+            raise another  # of a program with other options, none of which need be named
         for name in sorted({*options, *self.config} - {*_NOT_COMPARED}):
             then, now = options.get(name), self.config.get(name)
-            if then != now and name == "epochs" and (obstacle := self._obstacle(then, now)):
+            is_length = name == "epochs" and None not in (then, now)  # not all programs have one
+            if then != now and is_length and (obstacle := self._obstacle(then, now)):
                 raise RunError(f"{self.folder} holds a run of {then} epochs{obstacle}; {remedy}")
-            if then != now and name != "epochs":
+            if then != now and not is_length:
                 raise RunError(
                     f"{self.folder} holds a run with --{name.replace('_', '-')} {then}, not {now}; "
                     f"{remedy}"
@@ -506,6 +548,9 @@ class Run:
                 f"{self.folder} holds a run on {_described(data)}, not on {_described(self.data)}; "
                 f"give it those data, {remedy}"
             )
+        # Two programs can have the same options: what a script trains by need not be one of them.
+        if is_another:
+            raise another
         if options.get("epochs") != self.config.get("epochs") and self._result_path.exists():
             os.replace(self._result_path, self.folder / f"result.{options['epochs']}-epochs.json")
 
@@ -563,6 +608,7 @@ class Run:
             os.replace(self.checkpoint_path, self.previous_checkpoint_path)
         os.replace(temporary, self.checkpoint_path)
         self._sync_folder()
+        shutil.rmtree(self._replaced, ignore_errors=True)
 
     def load(self) -> tuple[int, dict[str, Any]] | None:
         """The epoch and state of the newest checkpoint, or None where there is none.
@@ -746,12 +792,13 @@ class Run:
                 name: value for name, value in self.config.items() if name not in _NOT_COMPARED
             },
             data=self.data,
-            command=repeatable_command(sys.argv),
+            command=repeatable_command(sys.argv, self.config.get("seed")),
             commit=self._commit,
             versions=versions(),
         )
         content = dataclasses.asdict(result)
         self._write(self._result_path, (json.dumps(content, indent=1) + "\n").encode())
+        shutil.rmtree(self._replaced, ignore_errors=True)
         print_table(content)
         return content
 
@@ -759,6 +806,11 @@ class Run:
         """What the parts of the run were on, each named once in a row."""
         values = [part[name] for part in self._parts]
         return ", then ".join(v for i, v in enumerate(values) if i == 0 or v != values[i - 1])
+
+
+def _without_length(experiment: str) -> str:
+    """An experiment's name without the number of epochs, by which a run may grow."""
+    return re.sub(r"_\d+-epochs(?=$|_quick$)", "", experiment)
 
 
 def _described(data: Mapping[str, Any] | None) -> str:
@@ -769,6 +821,6 @@ def _described(data: Mapping[str, Any] | None) -> str:
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Show a bar on a terminal; elsewhere a run's line an epoch is enough."""
+    """Show a bar on a terminal; elsewhere a run's one line per epoch is enough."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     return iter(tqdm(items, total=total, desc=what, leave=False, disable=not is_terminal))

@@ -211,7 +211,7 @@ def _check_finite(inputs: Shaped[np.ndarray, "n *shape"]) -> None:
     """
     if not np.issubdtype(inputs.dtype, np.floating):
         return
-    finite: Any = np.isfinite(inputs).reshape(len(inputs), -1).all(1)
+    finite: Any = np.isfinite(inputs).all(tuple(range(1, inputs.ndim)))
     if not finite.all():
         raise UserError(
             f"sample {int(finite.argmin())} (counted from 0) has a value that is no finite number: "

@@ -282,6 +282,7 @@ def test_what_a_run_as_users_start_it_leaves(scripts, undisturbed):
         (("--freeze-conv-layers", *NETWORK), "FC_40_FC_10 has no convolution to freeze"),
         (("--nettalk", "some.mat"), "--nettalk is the file of --dataset nettalk, not of MNIST"),
         (("--codename", "a/../b"), "--codename 'a/../b' may hold letters, digits, '-', '_', '.'"),
+        (("--codename", ""), "--codename '' may hold letters"),
         (("--device", "cuda:99"), "--device cuda:99"),
         (("--dataset", "ImageNet"), "'ImageNet'"),
     ],

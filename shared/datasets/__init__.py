@@ -4,7 +4,7 @@
 for cross-validation (`folds`); `load_spike_set` the trials of temporal credit assignment;
 `load_omniglot` characters to learn from few examples. Where the files lie: the argument ``root``,
 else the environment variable SNN_DATA, else the folder ``datasets`` of the checkout, whose README
-lists source, licence and checksum of each.
+lists source, license and checksum of each.
 
 To add a set with parts, write a function that gives its `Parts` and name it in ``_LOADERS``.
 """

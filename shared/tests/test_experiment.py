@@ -203,6 +203,7 @@ def test_a_switch_is_named_by_its_word_on_or_off():
     [
         (["--device", "cpu", "-gpu"], "--device cpu contradicts -gpu: give one of them"),
         (["-gpu", "--device", "cpu"], "--device cpu contradicts -gpu: give one of them"),
+        (["-gpu", "--device=cpu"], "--device cpu contradicts -gpu: give one of them"),
         (["-gpu", "--no-gpu"], "--no-gpu contradicts -gpu: give one of them"),
     ],
 )
@@ -245,6 +246,21 @@ def test_a_finished_run_grows_and_equals_one_of_that_length(run, tmp_path):
     rows = [(tmp_path / x / "metrics.jsonl").read_bytes() for x in ("a", "b")]
     assert rows[0] == rows[1]
     assert json.loads((tmp_path / "a/result.2-epochs.json").read_text()) == short
+
+
+def test_another_program_with_the_same_options_is_refused(run, tmp_path):
+    found = run("--epochs", "2", "--out", "a")
+    other = replace(DICE, session=lambda settings, data: f"roll_{data}")
+    for name in ("config.json", "checkpoint.pt"):
+        for words in (("--epochs", "2", "--out", "a"), ("--epochs", "5", "--out", "a")):
+            with pytest.raises(UserError, match="holds a run of throw_dice, not of roll_dice;"):
+                run(*words, experiment=other)
+        (tmp_path / "a" / name).unlink()
+    assert run("--epochs", "2", "--out", "a") == found
+    plain = replace(other, settings=experiment.Settings, defaults=None, published=lambda *_: None)
+    plain = replace(plain, load=lambda settings, device: Made("dice"), shorthands={})
+    with pytest.raises(UserError, match="holds a run of throw_dice, not of roll_dice;"):
+        plain.run(plain.parse(["--out", "a"]), throw)
 
 
 def test_what_cannot_grow_says_why(run, tmp_path):

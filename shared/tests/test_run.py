@@ -14,7 +14,16 @@ from shared.datasets import Split, fingerprint
 from shared.datasets._types import Dataset
 from shared.errors import UserError
 from shared.options import check_positive, script
-from shared.run import Run, RunError, commit, processor, progress, repeatable_command, versions
+from shared.run import (
+    Run,
+    RunError,
+    commit,
+    processor,
+    progress,
+    read_checkpoint,
+    repeatable_command,
+    versions,
+)
 
 matplotlib.use("Agg")
 
@@ -108,6 +117,11 @@ def test_a_damaged_checkpoint_of_arrays_is_refused(tmp_path):
     path.write_bytes(content)
     with new_run(tmp_path) as run, pytest.raises(RunError, match=r"checkpoint\.pt is damaged"):
         run.load()
+
+
+def test_a_checkpoint_that_is_not_there_is_not_called_damaged(tmp_path):
+    with pytest.raises(RunError, match=r"checkpoint\.pt is not there: a stored result has none"):
+        read_checkpoint(tmp_path / "checkpoint.pt")
 
 
 def test_a_fresh_folder_has_no_checkpoint(tmp_path):
@@ -218,6 +232,18 @@ def test_other_options_in_one_folder_are_refused_and_named(tmp_path):
         assert run.finished is None
 
 
+@pytest.mark.parametrize("lacks", ["folder", "program"])
+def test_a_program_without_epochs_is_refused_in_a_sentence(tmp_path, lacks):
+    options = [{"seed": 3, "epochs": 2}, {"seed": 3}][:: 1 if lacks == "program" else -1]
+    with Run(tmp_path, options[0], CPU, **TOY, grows=True) as run:
+        run.save(1, STATE)
+    with (
+        pytest.raises(RunError, match="holds a run with --epochs"),
+        Run(tmp_path, options[1], CPU, **TOY, grows=True),
+    ):
+        pass
+
+
 def test_a_refused_run_leaves_the_folder_to_the_corrected_one(tmp_path):
     with pytest.raises(UserError, match="no such data"), new_run(tmp_path, epochs=2):
         raise UserError("no such data")
@@ -252,6 +278,32 @@ def test_no_resume_replaces_the_run(tmp_path):
         assert run.finished is None
         assert run.load() is None
         assert run.metrics() == []
+
+
+def test_a_failed_attempt_to_replace_a_run_loses_nothing(tmp_path):
+    with new_run(tmp_path) as run:
+        run.log(1, {"loss": 1.0})
+        run.save(1, STATE)
+        finish(run)
+    (tmp_path / "result.1-epochs.json").write_text("{}")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail() -> None:
+        with new_run(tmp_path, resume=False) as run:
+            assert run.load() is None
+            run.log(1, {"loss": 2.0})
+            raise UserError("the network does not fit the data")
+
+    for _ in range(2):
+        with pytest.raises(UserError, match="does not fit"):
+            fail()
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with new_run(tmp_path, resume=False) as run:
+        run.save(1, STATE)
+    assert {path.name for path in tmp_path.iterdir()} - {".lock"} == {
+        "checkpoint.pt",
+        "config.json",
+    }
 
 
 def test_metrics_after_the_checkpoint_are_dropped_on_resume(tmp_path):
@@ -375,9 +427,16 @@ def test_a_command_is_repeatable_anywhere():
     script = str(Path(__file__).parents[2] / "paper" / "train.py")
     words = ["--seed", "3", "--out", "/somewhere/x", "--no-resume", "--data-root=/data", "-tl"]
     assert repeatable_command([script, *words]) == "python paper/train.py --seed 3 -tl"
-    assert repeatable_command([script, "--data-r", "/data", "--rate"]) == (
-        "python paper/train.py --rate"
-    )
+    words = ["--data_root", "/data", "--rate", "--no_resume", "--into=/somewhere"]
+    assert repeatable_command([script, *words]) == "python paper/train.py --rate"
+    words = ["--data", "cifar10", "--resumed", "1"]  # these begin as others do
+    assert repeatable_command([script, *words]) == f"python paper/train.py {' '.join(words)}"
+
+
+def test_a_command_of_several_trials_gives_one_of_them():
+    words = ["train.py", "--rate", "--trials", "3", "--seed=4", "--lr", "2"]
+    assert repeatable_command(words, 5) == "python train.py --seed 5 --rate --lr 2"
+    assert repeatable_command(words[:2], 5) == "python train.py --rate"
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "null"])

@@ -90,6 +90,12 @@ def test_samples_that_are_no_numbers_are_refused_by_number() -> None:
         Samples.of(Split(inputs, np.zeros(4, np.int64)), torch.device("cpu"))
 
 
+def test_a_part_may_be_empty() -> None:
+    nothing = Split(np.zeros((0, 3, 2), np.float32), np.zeros(0, np.int64))
+    found = Samples.of(nothing, torch.device("cpu"))
+    assert (len(found), found.inputs.shape) == (0, (0, 3, 2))
+
+
 def test_a_target_for_each_sample_is_wanted() -> None:
     given = SimpleNamespace(inputs=np.zeros((4, 1)), labels=np.zeros(3, np.int64))
     with pytest.raises(UserError, match="4 samples have 3 targets"):
