@@ -109,7 +109,8 @@ class SNN_MInLy(ShiftingLayer):
 
     def _earliest(self) -> Float[Tensor, " N"]:
         codes, _, start, _, _ = self._events
-        first = codes[start.clamp(max=len(codes) - 1)].double()
+        # One more, since an empty trial at the end begins behind the last spike.
+        first = torch.cat([codes.double(), codes.new_zeros(1, dtype=torch.float64)])[start]
         return first.masked_fill(self._is_empty, -torch.inf)
 
     def _first_sum(self) -> Float[Tensor, "N out"]:

@@ -14,7 +14,7 @@ from shared.errors import UserError
 from shifting_learning.network import Network, decide, reward_error, step_size
 from shifting_learning.reference import PlainLayer, find_spikes
 from shifting_learning.rules import RULES, LearningRule, Rule
-from shifting_learning.SL_Layer import SNNLayer
+from shifting_learning.SL_Layer import Silent, SNNLayer
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
 
 
@@ -390,6 +390,20 @@ def test_trains_may_start_again_with_each_trial():
     both = layer(times, synapse, offsets=torch.tensor([0, 2, 4]))
     assert torch.equal(both[0], layer(times[:2], synapse[:2])[0])
     assert torch.equal(both[1], layer(times[2:], synapse[2:])[0])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("silent", get_args(Silent))
+def test_trials_without_spikes_leave_every_neuron_silent(rule, silent):
+    layer = SNN_MInLy(4, 3, timings(4, 3, scale=4.0), rule=rule, silent=silent)
+    before = layer.e_ts.clone()
+    times, synapse = torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    for offsets in (None, torch.tensor([0, 0, 0])):
+        z_out = layer(times, synapse, offsets=offsets)
+        assert layer.is_silent.all()
+        layer.learn(torch.ones_like(z_out), z_out, 1e-2, 1e-2)
+    assert torch.equal(layer.e_ts, before)
+    assert layer.e_tp.isfinite().all()
 
 
 def test_bad_published_calls_are_named():
