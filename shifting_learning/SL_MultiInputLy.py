@@ -52,7 +52,8 @@ class SNN_MInLy(ShiftingLayer):
             offsets = torch.tensor([0, len(spk)], device=spk.device)
         self._check(spk, idx, offsets)
         if self.apart:
-            codes = kernels.set_apart(spk.detach().double().exp())
+            per_trial = spk.detach().double().exp().tensor_split(offsets[1:-1].cpu())
+            codes = torch.cat([kernels.set_apart(codes) for codes in per_trial])
         else:
             codes = spk.detach().to(self.e_ts.dtype).exp()
         self._is_empty = offsets[1:] == offsets[:-1]

@@ -392,6 +392,19 @@ def test_trains_may_start_again_with_each_trial():
     assert torch.equal(both[1], layer(times[2:], synapse[2:])[0])
 
 
+def test_spikes_set_apart_do_not_depend_on_the_trials_before():
+    """The first trial ends where the second begins, and the second ends later than the third."""
+    layer = SNN_MInLy(4, 3, timings(4, 3, scale=4.0), ties="published")
+    times = torch.tensor([0.2, 0.5, 0.5, 0.5, 0.5, 0.9, 0.1, 0.1, 0.3], dtype=torch.float64)
+    synapse, offsets = torch.tensor([0, 1, 2, 0, 1, 2, 3, 0, 1]), torch.tensor([0, 3, 6, 9])
+    together = layer(times, synapse, offsets=offsets)
+    causes = layer.spikes.cause
+    for trial in range(3):
+        own = slice(3 * trial, 3 * trial + 3)
+        assert torch.equal(layer(times[own], synapse[own])[0], together[trial])
+        assert torch.equal(layer.spikes.cause[0], causes[trial])
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("silent", get_args(Silent))
 def test_trials_without_spikes_leave_every_neuron_silent(rule, silent):
