@@ -12,10 +12,12 @@ import numpy as np
 import optax
 import pytest
 
+from shared import datasets
 from shared.errors import UserError
 from smooth_gd.experiments.concept import concept
-from smooth_gd.experiments.mnist import mnist
+from smooth_gd.experiments.mnist import data, mnist
 from smooth_gd.experiments.mnist.model import PAPER
+from smooth_gd.experiments.mnist.network import Network
 from smooth_gd.experiments.mnist.runs import parameters_of
 from smooth_gd.experiments.mnist.training import Part
 from smooth_gd.experiments.rnn import patterns, rnn
@@ -311,6 +313,17 @@ def test_pixels_become_places_of_spike_times():
     assert mnist.transform_image(pixels, {"Nin_virtual": 2}).tolist() == [[3, 2, 1, 0]]
     part = mnist.transform_dataset(Part(pixels, np.zeros(1)), lambda x: x.reshape(1, -1))
     assert part.inputs.shape == (1, 4)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_pixels_that_are_turned_over_change_black_and_white(levels, monkeypatch):
+    images = np.array([[[[0, 255]]]] * 3, np.uint8)
+    split = datasets.Split(images, np.arange(3))
+    found = datasets.Dataset("images", split, split, split, 3)
+    monkeypatch.setattr(datasets, "load", lambda *args, **options: found)
+    shown = data.load("mnist", None, Network(Nin_virtual=levels), flip=1.0)
+    turned = shown.disturbed(jax.random.key(0), jnp.asarray(shown.train.inputs))
+    assert turned.tolist() == [[0, levels]] * 3
 
 
 def batch_of(seed):
