@@ -200,12 +200,22 @@ def load(settings: Settings, device: torch.device | None = None) -> Trials:
     return Trials(name, spike_set, parts)
 
 
+def session(settings: Settings, data: str) -> str:
+    """How the experiment's name begins: by the trials that were trained and tested on."""
+    words = ["sl_tca"]
+    if settings.train_file:
+        words.append(f"train-{settings.train_file.stem}")
+    if data != "spike_set":
+        words.append("generated")
+    return "_".join(words)
+
+
 EXPERIMENT = Experiment(
     paper="shifting_learning",
     description=__doc__,
     settings=Settings,
     load=load,
-    session=lambda settings, data: "sl_tca",
+    session=session,
     defaults=defaults,
     grows=lambda settings: False,  # the step size falls over all epochs
 )

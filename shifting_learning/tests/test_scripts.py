@@ -233,6 +233,7 @@ def test_spike_trials_without_files_are_generated_under_another_name(
     assert "GOING ON WITH spike_set_generated" in done.stdout
     result = scripts.result(tmp_path)
     assert result["dataset"] == result["data"]["name"] == "spike_set_generated"
+    assert result["experiment"] == "sl_tca_generated_hidden-20_1-epochs_quick"
 
 
 def test_names_tell_runs_apart():
@@ -245,6 +246,7 @@ def test_names_tell_runs_apart():
         (SL_TCA, (), "sl_tca"),
         (SL_TCA, ("--rule", "exact"), "sl_tca_exact"),
         (SL_TCA, ("--preset", "published"), "sl_tca_published"),
+        (SL_TCA, ("--train-file", "mine/own.mat"), "sl_tca_train-own"),
         (SL_TCA, ("--hidden", "400", "--epochs", "60"), "sl_tca_hidden-400_60-epochs"),
     ):
         settings = program.EXPERIMENT.parse(words)
