@@ -390,3 +390,14 @@ def test_a_run_and_an_example():
     assert (len(train), len(test)) == (3, 1)
     firsts = [next(iter(train))[1].tolist() for _ in range(2)]
     assert firsts[0] != firsts[1]  # another order each time
+
+
+def test_the_error_s_legend_hides_no_curve():
+    figure, axes = plt.subplots()
+    accuracies = np.linspace(0.1, 0.97, 5)[None]
+    mnist.plot_error(axes, {"acc": accuracies, "acc_ord": accuracies}, SMALL)
+    figure.canvas.draw()
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["ordinary spikes only", "all"]
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    plt.close(figure)
