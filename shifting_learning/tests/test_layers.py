@@ -7,10 +7,12 @@ import gc
 import pickle
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
 from shared.errors import UserError
+from shifting_learning.figures import membrane_potential
 from shifting_learning.network import Network, decide, reward_error, step_size
 from shifting_learning.reference import PlainLayer, find_spikes
 from shifting_learning.rules import RULES, LearningRule, Rule
@@ -434,3 +436,14 @@ def test_trials_must_divide_among_networks():
     layer = SNN_MInLy(4, 3, torch.ones(2, 4, 3))
     with pytest.raises(ValueError, match="1 trials cannot be split evenly among 2 networks"):
         layer(torch.tensor([0.1]), torch.tensor([0]))
+
+
+def test_an_inhibitory_input_after_the_causal_set_does_not_delay_the_spike():
+    """The published search; the potential is below the threshold then, which figures show."""
+    times, s = np.array([0.0, 0.5]), np.array([2.0, -0.5])
+    layer = SNNLayer(2, 1, torch.from_numpy(s)[:, None])
+    spike = layer(torch.from_numpy(np.exp(times))[None]).log().numpy()[0]
+    assert spike == pytest.approx(np.log(2))
+    assert spike > times[1]
+    assert membrane_potential(spike, times[:1], s[:1]) == pytest.approx(1)
+    assert membrane_potential(spike, times, s) == pytest.approx(0.912, abs=1e-3)
