@@ -52,7 +52,8 @@ class SNN_MInLy(ShiftingLayer):
             offsets = torch.tensor([0, len(spk)], device=spk.device)
         self._check(spk, idx, offsets)
         if self.apart:
-            codes = kernels.set_apart(spk.detach().double().exp())
+            per_trial = spk.detach().double().exp().tensor_split(offsets[1:-1].cpu())
+            codes = torch.cat([kernels.set_apart(codes) for codes in per_trial])
         else:
             codes = spk.detach().to(self.e_ts.dtype).exp()
         self._is_empty = offsets[1:] == offsets[:-1]
@@ -109,7 +110,8 @@ class SNN_MInLy(ShiftingLayer):
 
     def _earliest(self) -> Float[Tensor, " N"]:
         codes, _, start, _, _ = self._events
-        first = codes[start.clamp(max=len(codes) - 1)].double()
+        # One more, since an empty trial at the end begins behind the last spike.
+        first = torch.cat([codes.double(), codes.new_zeros(1, dtype=torch.float64)])[start]
         return first.masked_fill(self._is_empty, -torch.inf)
 
     def _first_sum(self) -> Float[Tensor, "N out"]:

@@ -109,14 +109,14 @@ class Settings(experiment.Settings):
     """Step size of the passing times."""
     reward: Annotated[Reward, paper("published")] = "first_spike"
     """The reward signal, see `network.reward_error`."""
-    sharpness: Annotated[float, paper(1.0)] = 30.0
+    sharpness: Annotated[Positive[float], paper(1.0)] = 30.0
     """Of the reward signal."""
     neighbors: Annotated[NonNegative[float], paper(0.0)] = 3.0
     """Of the reward signal, in counts."""
     silent: Annotated[Silent, paper("published")] = "deadline"
     """What neurons without a spike learn, see `SL_Layer.ShiftingLayer`; the deadline is twice the
     code of the trial's end."""
-    wake: Annotated[float, paper(0.0)] = 0.1
+    wake: Annotated[NonNegative[float], paper(0.0)] = 0.1
     """How strongly silent neurons are woken, see there."""
     ties: Annotated[Ties, paper("published")] = "event"
     """How inputs of one time are taken, see there."""
@@ -200,12 +200,22 @@ def load(settings: Settings, device: torch.device | None = None) -> Trials:
     return Trials(name, spike_set, parts)
 
 
+def session(settings: Settings, data: str) -> str:
+    """How the experiment's name begins: by the trials that were trained and tested on."""
+    words = ["sl_tca"]
+    if settings.train_file:
+        words.append(f"train-{settings.train_file.stem}")
+    if data != "spike_set":
+        words.append("generated")
+    return "_".join(words)
+
+
 EXPERIMENT = Experiment(
     paper="shifting_learning",
     description=__doc__,
     settings=Settings,
     load=load,
-    session=lambda settings, data: "sl_tca",
+    session=session,
     defaults=defaults,
     grows=lambda settings: False,  # the step size falls over all epochs
 )

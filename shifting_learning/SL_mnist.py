@@ -80,7 +80,7 @@ class Settings(experiment.Settings):
     """Step size of the timings in the first epoch."""
     lr_ets_end: Annotated[Positive[float], paper(1e-6)] = 4.5e-5
     """Step size that they would have after the last."""
-    output_rate: Annotated[float, paper(1.0)] = 1 / 3
+    output_rate: Annotated[Positive[float], paper(1.0)] = 1 / 3
     """Step size of the output layer relative to the hidden ones'."""
     decay: Annotated[Literal["exponential", "cosine"], paper("exponential")] = "cosine"
     """How the step size falls in between, per epoch."""
@@ -88,13 +88,13 @@ class Settings(experiment.Settings):
     """Step size of the passing times."""
     reward: Annotated[Reward, paper("published")] = "first_spike"
     """The reward signal, see `network.reward_error`."""
-    sharpness: Annotated[float, paper(1.0)] = 20.0
+    sharpness: Annotated[Positive[float], paper(1.0)] = 20.0
     """Of the reward signal."""
-    smoothing: Annotated[float, paper(0.0)] = 0.1
+    smoothing: Annotated[Share, paper(0.0)] = 0.1
     """Of the reward signal."""
     silent: Annotated[Silent, paper("published")] = "ignore"
     """What neurons without a spike learn, see `SL_Layer.ShiftingLayer`."""
-    wake: Annotated[float, paper(0.0)] = 0.1
+    wake: Annotated[NonNegative[float], paper(0.0)] = 0.1
     """How strongly silent neurons are woken, see there."""
     ties: Annotated[Ties, paper("published")] = "event"
     """How inputs of one time are taken, see there."""
@@ -106,6 +106,11 @@ class Settings(experiment.Settings):
     """Share of the training set held out to select an epoch."""
     rule: Annotated[Rule, Named("{}"), paper("shifting")] = "shifting"
     """The paper's rule, or the exact gradient on the same network."""
+
+    def check(self) -> None:
+        """Refuse a network without a hidden layer; raises `UserError`."""
+        if not self.hidden:
+            raise UserError("--hidden needs a number of neurons for each hidden layer, such as 800")
 
 
 # Where the best choice of the tuned preset depends on the data set, or on it and the rule: moved

@@ -140,7 +140,9 @@ def membrane_potential(t: FLOAT, spike_times: FLOAT, timings: FLOAT) -> FLOAT:
     """Potential of a non-leaky neuron with exponentially decaying synaptic currents.
 
     V(t) = sum_i s_i (1 - exp(t_i - t)) over the inputs that have come; the threshold is 1. This is
-    the equation behind the codes: V = 1 at exp(t) = sum s_i exp(t_i) / (sum s_i - 1).
+    the equation behind the codes: V = 1 at exp(t) = sum s_i exp(t_i) / (sum s_i - 1). The rule
+    takes the smallest admissible code, of the inputs in its causal set alone: where an input of
+    negative timing comes between these and that time, the potential there is still below 1.
 
     Args:
         t: times, shape [n].
@@ -192,8 +194,9 @@ def draw_potentials(
 ) -> Figure:
     """Potentials of the output neurons before and after training, a column per trial.
 
-    Dashed lines are the output spikes; where the passing times differ from 1 they lie beside the
-    crossings of the threshold.
+    Dashed lines are the output spikes. They lie beside the crossings of the threshold where the
+    passing times differ from 1, and where an inhibitory input comes after the causal set and before
+    the spike: the rule's search does not ask for it, see `membrane_potential`.
 
     Args:
         before: the last layer in the trials.

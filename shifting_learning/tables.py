@@ -25,6 +25,7 @@ from shared.experiment import (
     Named,
     NonNegative,
     Positive,
+    Share,
     as_published,
     paper,
 )
@@ -89,13 +90,13 @@ class Settings(experiment.Settings):
     """Step size of the passing times."""
     reward: Annotated[Reward, paper("published")] = "first_spike"
     """The reward signal, see `network.reward_error`."""
-    sharpness: Annotated[float, paper(1.0)] = 20.0
+    sharpness: Annotated[Positive[float], paper(1.0)] = 20.0
     """Of the reward signal."""
-    smoothing: Annotated[float, paper(0.0)] = 0.1
+    smoothing: Annotated[Share, paper(0.0)] = 0.1
     """Of the reward signal."""
     silent: Annotated[Silent, paper("published")] = "ignore"
     """What neurons without a spike learn, see `SL_Layer.ShiftingLayer`."""
-    wake: Annotated[float, paper(0.0)] = 0.1
+    wake: Annotated[NonNegative[float], paper(0.0)] = 0.1
     """How strongly silent neurons are woken, see there."""
     ties: Annotated[Ties, paper("published")] = "event"
     """How inputs of one time are taken, see there."""

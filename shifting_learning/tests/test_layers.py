@@ -7,14 +7,16 @@ import gc
 import pickle
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
 from shared.errors import UserError
+from shifting_learning.figures import membrane_potential
 from shifting_learning.network import Network, decide, reward_error, step_size
 from shifting_learning.reference import PlainLayer, find_spikes
 from shifting_learning.rules import RULES, LearningRule, Rule
-from shifting_learning.SL_Layer import SNNLayer
+from shifting_learning.SL_Layer import Silent, SNNLayer
 from shifting_learning.SL_MultiInputLy import SNN_MInLy
 
 
@@ -392,6 +394,33 @@ def test_trains_may_start_again_with_each_trial():
     assert torch.equal(both[1], layer(times[2:], synapse[2:])[0])
 
 
+def test_spikes_set_apart_do_not_depend_on_the_trials_before():
+    """The first trial ends where the second begins, and the second ends later than the third."""
+    layer = SNN_MInLy(4, 3, timings(4, 3, scale=4.0), ties="published")
+    times = torch.tensor([0.2, 0.5, 0.5, 0.5, 0.5, 0.9, 0.1, 0.1, 0.3], dtype=torch.float64)
+    synapse, offsets = torch.tensor([0, 1, 2, 0, 1, 2, 3, 0, 1]), torch.tensor([0, 3, 6, 9])
+    together = layer(times, synapse, offsets=offsets)
+    causes = layer.spikes.cause
+    for trial in range(3):
+        own = slice(3 * trial, 3 * trial + 3)
+        assert torch.equal(layer(times[own], synapse[own])[0], together[trial])
+        assert torch.equal(layer.spikes.cause[0], causes[trial])
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("silent", get_args(Silent))
+def test_trials_without_spikes_leave_every_neuron_silent(rule, silent):
+    layer = SNN_MInLy(4, 3, timings(4, 3, scale=4.0), rule=rule, silent=silent)
+    before = layer.e_ts.clone()
+    times, synapse = torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    for offsets in (None, torch.tensor([0, 0, 0])):
+        z_out = layer(times, synapse, offsets=offsets)
+        assert layer.is_silent.all()
+        layer.learn(torch.ones_like(z_out), z_out, 1e-2, 1e-2)
+    assert torch.equal(layer.e_ts, before)
+    assert layer.e_tp.isfinite().all()
+
+
 def test_bad_published_calls_are_named():
     with pytest.raises(ValueError, match="z_in holds 2 trials, not bs = 3"):
         SNNLayer(4, 3).forward(3, torch.ones(2, 4))
@@ -407,3 +436,14 @@ def test_trials_must_divide_among_networks():
     layer = SNN_MInLy(4, 3, torch.ones(2, 4, 3))
     with pytest.raises(ValueError, match="1 trials cannot be split evenly among 2 networks"):
         layer(torch.tensor([0.1]), torch.tensor([0]))
+
+
+def test_an_inhibitory_input_after_the_causal_set_does_not_delay_the_spike():
+    """The published search; the potential is below the threshold then, which figures show."""
+    times, s = np.array([0.0, 0.5]), np.array([2.0, -0.5])
+    layer = SNNLayer(2, 1, torch.from_numpy(s)[:, None])
+    spike = layer(torch.from_numpy(np.exp(times))[None]).log().numpy()[0]
+    assert spike == pytest.approx(np.log(2))
+    assert spike > times[1]
+    assert membrane_potential(spike, times[:1], s[:1]) == pytest.approx(1)
+    assert membrane_potential(spike, times, s) == pytest.approx(0.912, abs=1e-3)

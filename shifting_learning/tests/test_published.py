@@ -1,5 +1,6 @@
 """The published program's names, calls and fresh networks."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,14 @@ from shifting_learning.tables import Trainer
 
 def test_every_published_name_is_there(scripts):
     scripts.assert_published_names()
+
+
+def test_names_that_the_readme_places_in_a_file_are_there(scripts):
+    readme = (scripts.folder / "README.md").read_text()
+    placed = re.findall(r"`(\w+)`\s+in\s+`(\w+\.py)`", readme)
+    assert placed
+    for name, file in placed:
+        assert re.search(rf"^(def )?{name}\b", (scripts.folder / file).read_text(), re.MULTILINE)
 
 
 # -------------------------------------------------------------------------------- fresh weights

@@ -181,6 +181,11 @@ def test_a_damaged_checkpoint_is_refused_by_name(scripts, tmp_path):
         (SL_mnist, ("--validation", "1"), "--validation 1.0 must be 0 or above and below 1"),
         (SL_mnist, ("--shift", "-1"), "--shift -1 must be 0 or above"),
         (SL_mnist, ("--preset", "best"), "'best'"),
+        (SL_mnist, ("--hidden",), "--hidden needs a number of neurons"),
+        (SL_mnist, ("--output-rate", "0"), "--output-rate 0.0 must be above 0"),
+        (SL_mnist, ("--smoothing", "1"), "--smoothing 1.0 must be 0 or above and below 1"),
+        (SL_small, ("--sharpness", "-5"), "--sharpness -5.0 must be above 0"),
+        (SL_TCA, ("--wake", "-3"), "--wake -3.0 must be 0 or above"),
         (SL_small, ("--fold", "5"), "--fold 5 must be 0 or above and below 5"),
         (SL_small, ("--hidden", "5", "0"), "--hidden 0 must be above 0"),
         (SL_small, ("--dataset", "wine_quality", "--data-root", "/"), "get winequality-red"),
@@ -228,6 +233,7 @@ def test_spike_trials_without_files_are_generated_under_another_name(
     assert "GOING ON WITH spike_set_generated" in done.stdout
     result = scripts.result(tmp_path)
     assert result["dataset"] == result["data"]["name"] == "spike_set_generated"
+    assert result["experiment"] == "sl_tca_generated_hidden-20_1-epochs_quick"
 
 
 def test_names_tell_runs_apart():
@@ -240,6 +246,7 @@ def test_names_tell_runs_apart():
         (SL_TCA, (), "sl_tca"),
         (SL_TCA, ("--rule", "exact"), "sl_tca_exact"),
         (SL_TCA, ("--preset", "published"), "sl_tca_published"),
+        (SL_TCA, ("--train-file", "mine/own.mat"), "sl_tca_train-own"),
         (SL_TCA, ("--hidden", "400", "--epochs", "60"), "sl_tca_hidden-400_60-epochs"),
     ):
         settings = program.EXPERIMENT.parse(words)

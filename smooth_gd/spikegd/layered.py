@@ -254,7 +254,8 @@ def present(
 ) -> Response:
     """Show a batch of inputs to a network.
 
-    Trials that wanted more than the bounds are NaN, see `Response`.
+    Trials that wanted more than the bounds are NaN, see `Response`; and those with an input spike
+    before 0 or after T.
 
     Args:
         neuron: the neuron model.
@@ -271,6 +272,9 @@ def present(
     response = present_unmarked(neuron, weights, phases, inputs, T, bounds)
     times = () if isinstance(inputs, Levels) else (inputs.times,)
     fits = _fits(response.hidden, bounds)
+    for shown in times:  # inside of a compiled function they cannot be refused
+        within = (shown >= 0) & ((shown <= T) | jnp.isposinf(shown))
+        fits &= within.all(axis=tuple(range(1, shown.ndim)))
     mark = nan_unless(fits, *weights, *phases, *times)[:, None]
     return response._replace(
         first=response.first + mark,

@@ -54,7 +54,7 @@ class Events(NamedTuple):
         states: of all neurons right after each event; past the last one, at T.
 
     Times and states are NaN throughout, and so is what follows from them and its gradients, where K
-    was too small or a weight or state NaN.
+    was too small, a weight or state NaN, or an input spike's time NaN or negative.
     """
 
     times: Float[Array, " K"]
@@ -194,6 +194,7 @@ class AbstractNeuron(ABC):
         _, out = jax.lax.scan(step, start, None, length=config["K"])
         events = Events(*out)
         complete = (events.neurons[-1] == -1) & ~jnp.isnan(events.states[-1]).any()
+        complete &= (queue[0] >= 0).all()  # inside of a compiled function times cannot be refused
         mark = nan_unless(complete, x0, weights_net, weights_in, *queue[:1])
         return events._replace(times=events.times + mark, states=events.states + mark)
 

@@ -235,3 +235,17 @@ def test_what_does_not_fit_is_refused():
         trainer_of().initial("float16")
     with pytest.raises(UserError, match="Nin_virtual = 0 must be above 0"):
         Network(Nin_virtual=0)
+
+
+def test_trials_with_inputs_outside_of_the_trial_are_invalid():
+    weights, phases = [jnp.ones((3, 2)), jnp.ones((2, 3))], [jnp.full(3, 3.0), jnp.full(2, 3.0)]
+
+    @jax.jit
+    def first(times):
+        inputs = at_times(times)
+        return present(NETWORK.neuron, weights, phases, inputs, 2.0, Bounds((8,), (2,))).first
+
+    times = jnp.array([[0.5, 1.0], [0.5, jnp.inf], [0.5, 2.1], [0.5, -0.1], [0.5, jnp.nan]])
+    found = first(times)
+    assert np.isfinite(found[:2]).all()
+    assert np.isnan(found[2:]).all()

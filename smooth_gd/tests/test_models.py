@@ -398,3 +398,18 @@ def test_the_network_s_spike_comes_before_an_input_of_the_same_time():
     at_the_end = jnp.array([1.0]), jnp.array([0])
     events = OLIF.event(jnp.zeros((1, 2)), weights_net, weights_in, at_the_end, {"T": 1.0, "K": 8})
     assert int(events.neurons.max()) == -1  # an event at T is not part of the trial
+
+
+@pytest.mark.parametrize("time", [np.nan, -1.0])
+def test_times_that_a_compiled_function_cannot_refuse_make_a_trial_invalid(time):
+    neuron, rest, config = QIFNeuron(), jnp.zeros((2, 1)), {"T": 10.0, "K": 16}
+
+    def spikes(times):
+        shown = times, jnp.arange(2)
+        events = neuron.event(rest, jnp.zeros((1, 1)), jnp.array([[3.0, 2.0]]), shown, config)
+        return times_with_pseudospikes(neuron, events, 0, 2, config["T"])
+
+    assert np.isfinite(jax.jit(spikes)(jnp.array([0.5, jnp.inf]))).all()  # inf is no spike
+    times = jnp.array([0.5, time])
+    assert np.isnan(jax.jit(spikes)(times)).all()
+    assert np.isnan(jax.jit(jax.jacobian(spikes))(times)[:, 0]).all()

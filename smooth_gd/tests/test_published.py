@@ -12,10 +12,12 @@ import numpy as np
 import optax
 import pytest
 
+from shared import datasets
 from shared.errors import UserError
 from smooth_gd.experiments.concept import concept
-from smooth_gd.experiments.mnist import mnist
+from smooth_gd.experiments.mnist import data, mnist
 from smooth_gd.experiments.mnist.model import PAPER
+from smooth_gd.experiments.mnist.network import Network
 from smooth_gd.experiments.mnist.runs import parameters_of
 from smooth_gd.experiments.mnist.training import Part
 from smooth_gd.experiments.rnn import patterns, rnn
@@ -313,6 +315,17 @@ def test_pixels_become_places_of_spike_times():
     assert part.inputs.shape == (1, 4)
 
 
+@pytest.mark.parametrize("levels", [1, 2, 3])
+def test_pixels_that_are_turned_over_change_black_and_white(levels, monkeypatch):
+    images = np.array([[[[0, 255]]]] * 3, np.uint8)
+    split = datasets.Split(images, np.arange(3))
+    found = datasets.Dataset("images", split, split, split, 3)
+    monkeypatch.setattr(datasets, "load", lambda *args, **options: found)
+    shown = data.load("mnist", None, Network(Nin_virtual=levels), flip=1.0)
+    turned = shown.disturbed(jax.random.key(0), jnp.asarray(shown.train.inputs))
+    assert turned.tolist() == [[0, levels]] * 3
+
+
 def batch_of(seed):
     rng = np.random.default_rng(seed)
     _, weights = mnist.init_weights(jax.random.PRNGKey(seed), {**SMALL, "w_scale": 6.0})
@@ -377,3 +390,14 @@ def test_a_run_and_an_example():
     assert (len(train), len(test)) == (3, 1)
     firsts = [next(iter(train))[1].tolist() for _ in range(2)]
     assert firsts[0] != firsts[1]  # another order each time
+
+
+def test_the_error_s_legend_hides_no_curve():
+    figure, axes = plt.subplots()
+    accuracies = np.linspace(0.1, 0.97, 5)[None]
+    mnist.plot_error(axes, {"acc": accuracies, "acc_ord": accuracies}, SMALL)
+    figure.canvas.draw()
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["ordinary spikes only", "all"]
+    assert not legend.get_window_extent().overlaps(axes.get_window_extent())
+    plt.close(figure)

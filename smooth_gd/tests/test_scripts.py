@@ -170,6 +170,7 @@ def test_options_that_cannot_be_had_are_refused(scripts, tmp_path, script, optio
         (rnn, ("--epochs", 0), "--epochs 0 must be above 0"),
         (rnn, ("--nudge", -1), "--nudge -1.0 must be 0 or above"),
         (rnn, ("--lr", "nan"), "--lr nan must be above 0 and finite"),
+        (mnist, ("--hidden",), "--hidden needs a number of neurons"),
         (mnist, ("--flip", 1), "--flip 1.0 must be 0 or above and below 1"),
         (mnist, ("--lr", 0), "--lr 0.0 must be above 0"),
         (mnist, ("--lr", "inf"), "--lr inf must be above 0 and finite"),

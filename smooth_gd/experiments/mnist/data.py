@@ -58,7 +58,8 @@ def _images(data: datasets.Dataset, network: Network, flip: float) -> Classifica
 
     def disturbed(key: Array, codes: Array) -> Array:
         turned = jax.random.bernoulli(key, flip, codes.shape)
-        return jnp.where(turned, jnp.uint8(network.Nin_virtual) - codes, codes)
+        silent = jnp.uint8(network.Nin_virtual)  # black may have a larger code, see `codes`
+        return jnp.where(turned, silent - jnp.minimum(codes, silent), codes)
 
     def shown(codes: Array) -> Levels:
         return network.levels(codes)

@@ -157,7 +157,7 @@ def plot_error(ax: Axes, metrics: Mapping[str, Any], config: Config) -> None:
         mean, spread, epochs = error.mean(0), error.std(0), np.arange(1, error.shape[1] + 1)
         ax.plot(epochs, mean, color=color, label=words)
         ax.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.3)
-    ax.legend()
+    legend_beside(ax)
     ax.set(xscale="log", yscale="log", ylim=(0.01, 1), xlabel="epochs + 1", ylabel="test error")
     ax.xaxis.set_major_formatter(formatter)
     ax.yaxis.set_major_formatter(formatter)

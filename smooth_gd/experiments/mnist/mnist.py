@@ -151,7 +151,9 @@ class Settings(jax_runtime.Settings):
     """Floating point type."""
 
     def check(self) -> None:
-        """Refuse levels of brightness that never spike; raises `UserError`."""
+        """Refuse levels of brightness that never spike, and no hidden layer; raises `UserError`."""
+        if not self.hidden:
+            raise UserError("--hidden needs a number of neurons for each hidden layer, such as 100")
         if self.Nin_virtual > 99:
             raise UserError(
                 f"--Nin-virtual {self.Nin_virtual}: the darkest of 100 levels or more never spikes"
