@@ -20,13 +20,13 @@ import pandas as pd
 
 from reproduce import again, budget, engine
 from reproduce.declared import read_all
-from reproduce.graph import FIGURES, Graph, Job, Wanted, parse_seeds, read_result
+from reproduce.graph import FIGURES, Graph, Job, Wanted, parse_seeds
 from reproduce.states import cost, counted, listing
 from reproduce.verdicts import decide
 from shared.errors import UserError
 from shared.options import check_positive, script
 from shared.report import load_results
-from shared.run import REPOSITORY
+from shared.run import REPOSITORY, read_result
 
 # What `load_results` gives where there is no run yet.
 NO_RESULTS = pd.DataFrame(columns=["experiment", "dataset", "epochs", "seed", "metrics"])
