@@ -16,7 +16,7 @@ from reproduce.declared import Reproduction, read_all
 from reproduce.figures import draw_figures
 from reproduce.page import write_page
 from reproduce.prose import ALLOWED, strays
-from reproduce.states import listing
+from reproduce.states import listing, stored_results
 from reproduce.verdicts import Decision, decide, measured
 from shared.errors import UserError
 from shared.options import script
@@ -82,10 +82,11 @@ def main() -> None:
     parser.add_argument("--html", type=Path, default=REPOSITORY / "report.html")
     parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
     args = parser.parse_args()
-    reproductions, results = read_all(), load_results(args.results)
+    reproductions = read_all()
     if args.list:
-        print(listing(reproductions, results))
+        print(listing(reproductions, stored_results(args.results)))
         return
+    results = load_results(args.results)
     readme = args.readme.read_text()
     texts = {
         args.page: page(reproductions, results),

@@ -16,6 +16,9 @@ from shared.run import REPOSITORY
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+# Names are parts of files' names and words of commands.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class _Declared(BaseModel):
@@ -44,10 +47,10 @@ class Row(_Declared):
         unsteady: metrics that differ from run to run, such as times; not compared.
     """
 
-    name: str
+    name: Name
     script: str
     options: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     dataset: str
     epochs: Count
     size: str = ""
@@ -95,7 +98,7 @@ class Claim(_Declared):
         front: whether README.md shows it.
     """
 
-    name: str
+    name: Name
     says: str
     where: str
     kind: Literal["above", "level"]
@@ -146,7 +149,7 @@ class Figure(_Declared):
         factor: of the numbers; 100 makes percent of shares.
     """
 
-    name: str
+    name: Name
     title: str
     dataset: str
     curves: Annotated[dict[str, str], Field(min_length=2)]

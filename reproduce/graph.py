@@ -15,7 +15,7 @@ from typing import Any
 
 from reproduce.declared import Claim, Figure, Reproduction, Row
 from shared.errors import UserError
-from shared.run import REPOSITORY, RUNS
+from shared.run import REPOSITORY, RUNS, read_result
 
 RESULTS = Path("results")
 FIGURES = RESULTS / "figures"
@@ -124,19 +124,6 @@ class Job:
     def core_minutes_left(self) -> float:
         """What that takes of all cores together."""
         return self.minutes_left * self.row.cores
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """The content of a result.json.
-
-    Raises:
-        UserError: it is none.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore or delete it") from error
-    return content
 
 
 @dataclass(frozen=True)

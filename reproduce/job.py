@@ -19,10 +19,10 @@ import filelock
 
 from reproduce.declared import read_all
 from reproduce.engine import call_and_wait
-from reproduce.graph import FIGURES, Graph, Job, read_result
+from reproduce.graph import FIGURES, Graph, Job
 from shared.errors import UserError
 from shared.options import script
-from shared.run import REPOSITORY
+from shared.run import REPOSITORY, read_result
 
 
 def wait_for(folder: Path) -> None:

@@ -16,26 +16,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-import pandas as pd
-
 from reproduce import again, budget, engine
 from reproduce.declared import read_all
-from reproduce.graph import FIGURES, Graph, Job, Wanted, parse_seeds, read_result
-from reproduce.states import cost, counted, listing
+from reproduce.graph import FIGURES, Graph, Job, Wanted, parse_seeds
+from reproduce.states import cost, counted, listing, stored_results
 from reproduce.verdicts import decide
 from shared.errors import UserError
 from shared.options import check_positive, script
-from shared.report import load_results
-from shared.run import REPOSITORY
-
-# What `load_results` gives where there is no run yet.
-NO_RESULTS = pd.DataFrame(columns=["experiment", "dataset", "epochs", "seed", "metrics"])
-
-
-def stored_results() -> pd.DataFrame:
-    """All kept results; none in a repository that has none."""
-    folder = REPOSITORY / "results"
-    return load_results(folder) if any(folder.rglob("seed*/result.json")) else NO_RESULTS
+from shared.run import REPOSITORY, read_result
 
 
 def plan(jobs: Sequence[Job]) -> str:

@@ -1,13 +1,23 @@
 """How much of every row, claim and figure is there, and what the rest costs."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pandas as pd
 
 from reproduce.declared import Reproduction, Row
 from reproduce.graph import FIGURES, Graph, Job
 from reproduce.verdicts import decide, runs_of
+from shared.report import load_results
 from shared.run import REPOSITORY
+
+# What `load_results` gives where there is no run yet.
+NO_RESULTS = pd.DataFrame(columns=["experiment", "dataset", "epochs", "seed", "metrics"])
+
+
+def stored_results(folder: Path = REPOSITORY / "results") -> pd.DataFrame:
+    """All kept results; none where there are none."""
+    return load_results(folder) if any(folder.rglob("seed*/result.json")) else NO_RESULTS
 
 
 def missing_of(row: Row, results: pd.DataFrame) -> list[int]:

@@ -8,7 +8,6 @@ under results/; nothing is typed by hand.
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 from shared.errors import UserError
 from shared.figures import Curve, draw_curves
 from shared.options import script
-from shared.run import REPOSITORY
+from shared.run import REPOSITORY, read_result
 
 BEGIN, END = "<!-- results: written by `nox -s report` -->", "<!-- end of results -->"
 COLUMNS = ("Experiment", "Data set", "Seeds", "Epochs", "Measured", "Published", "Device", "Commit")
@@ -80,10 +79,7 @@ def load_results(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for path in sorted(folder.rglob("seed*/result.json")):
-        try:
-            rows.append(json.loads(path.read_text()) | {"folder": path.parent})
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is not JSON ({error}); restore or delete it") from error
+        rows.append(read_result(path) | {"folder": path.parent})
     if not rows:
         raise UserError(f"no result.json under {folder}: run an experiment with --out there first")
     return pd.DataFrame(rows)

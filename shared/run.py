@@ -229,6 +229,35 @@ def peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+RESULT_KEYS = ("experiment", "dataset", "epochs")
+"""What a result.json must tell, to stand beside others."""
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """The content of a result.json: what tells its run, and its metrics, numbers or None.
+
+    Raises:
+        UserError: it cannot be read, or is no result of a run.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error}); restore or delete it") from error
+    except ValueError as error:
+        words = f"{path} cannot be read, as it is not JSON ({error})"
+        raise UserError(f"{words}; restore or delete it") from error
+    missing = [key for key in RESULT_KEYS if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise UserError(
+            f"{path} is no result of a run (it has no {missing[0]}); restore or delete it"
+        )
+    metrics = content.setdefault("metrics", {})
+    numbers = metrics.values() if isinstance(metrics, dict) else [metrics]
+    if wrong := [n for n in numbers if not (n is None or isinstance(n, int | float))]:
+        raise UserError(f"{path} has the metric {wrong[0]!r}, no number; restore or delete it")
+    return content
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint that `Run.save` wrote: its epoch, seconds and state.
 

@@ -57,6 +57,13 @@ def test_a_file_is_read(tmp_path):
     ("old", "new", "words"),
     [
         ("epochs = 3", "epochs = 0", "row.0.epochs"),
+        ('name = "a"', 'name = "../a"', "row.0.name"),
+        ('name = "a"', 'name = "a; b"', "row.0.name"),
+        ('name = "a"', 'name = ""', "row.0.name"),
+        ('name = "c"', 'name = "c d"', "claim.0.name"),
+        ('name = "f"', 'name = "/tmp/f"', "figure.0.name"),
+        ("epochs = 3", "epochs = 3\nseeds = [-1]", "row.0.seeds.0"),
+        ("epochs = 3", "epochs = 3\nseeds = []", "row.0.seeds"),
         ("minutes = 2.5", "minute = 2.5", "row.0.minute"),
         ('row = "a"', 'row = "b"', "claim c needs a row b"),
         ('kind = "above"', 'kind = "over"', "claim.0.kind"),

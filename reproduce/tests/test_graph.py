@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reproduce import again, budget, engine, job, make
+from reproduce import __main__ as all_claims
+from reproduce import again, budget, engine, job, make, states
 from reproduce.declared import Reproduction
 from reproduce.graph import MOST_SEEDS, Graph, Job, parse_seeds
 from shared.errors import UserError
@@ -35,7 +36,7 @@ def declared(**minutes: float) -> Reproduction:
 def results(*runs: tuple[str, int, float]) -> pd.DataFrame:
     common = {"dataset": "d", "epochs": 2}
     rows = [common | {"experiment": n, "seed": s, "metrics": {"m": m}} for n, s, m in runs]
-    return pd.DataFrame(rows) if rows else make.NO_RESULTS
+    return pd.DataFrame(rows) if rows else states.NO_RESULTS
 
 
 def names(jobs) -> list[str]:
@@ -190,6 +191,12 @@ def test_bad_input_is_one_sentence(scripts_of):
         (["--again", name, "--seeds", "999"], f"nothing is stored of {name}"),
     ):
         scripts.assert_refused(scripts.call(make.main, *words), sentence)
+
+
+def test_the_list_needs_no_results(scripts_of, tmp_path):
+    done = scripts_of("reproduce").call(all_claims.main, "--list", "--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "not run" in done.stdout
 
 
 def test_without_the_engine_it_says_what_to_install(monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -101,6 +102,33 @@ def test_no_results_and_broken_results_are_one_sentence(tmp_path):
     (tmp_path / "toy" / "seed0" / "result.json").write_text("{")
     with pytest.raises(UserError, match="is not JSON"):
         load_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[]", "is no result of a run (it has no experiment)"),
+        (b"null", "is no result of a run (it has no experiment)"),
+        (b"{}", "is no result of a run (it has no experiment)"),
+        (b"\xff\xfe", "is not JSON"),
+        (b'{"experiment": "a", "dataset": "d"}', "it has no epochs"),
+        (
+            b'{"experiment": "a", "dataset": "d", "epochs": 1, "seed": 0, "metrics": {"m": "x"}}',
+            "has the metric 'x', no number",
+        ),
+        (
+            b'{"experiment": "a", "dataset": "d", "epochs": 1, "seed": 0, "metrics": [1]}',
+            "has the metric [1], no number",
+        ),
+    ],
+)
+def test_a_file_that_is_no_result_is_named(tmp_path, content, words):
+    path = tmp_path / "toy" / "seed0" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(words)) as error:
+        load_results(tmp_path)
+    assert str(path) in str(error.value)
 
 
 def test_the_page_says_what_the_committed_results_hold():
