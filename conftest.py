@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -328,10 +329,14 @@ def _small_numbers() -> None:
 
 
 @pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No network for what runs in this process."""
     for name, value in NO_NETWORK.items():
         monkeypatch.setenv(name, value)
+    # urllib keeps the proxies of its first request: they shall be these, and not stay.
+    urllib.request.install_opener(None)
+    yield
+    urllib.request.install_opener(None)
 
 
 @pytest.fixture(scope="session")

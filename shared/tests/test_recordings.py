@@ -241,6 +241,7 @@ def read_often(recordings, wanted, found):
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of threads, from 3.12 on
+@pytest.mark.filterwarnings("ignore:os.fork")  # JAX warns where a test before has loaded it
 def test_forked_processes_do_not_disturb_each_other(zipped):
     part = datasets.load_nmnist(zipped).train
     part.recordings[0]  # the parent has read before it forks

@@ -246,9 +246,7 @@ def test_a_refusal_is_one_sentence(scripts, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_data_that_are_not_there_are_named(scripts, tmp_path, monkeypatch):
-    for proxy in ("http_proxy", "https_proxy"):  # refuses connections at once: no network
-        monkeypatch.setenv(proxy, "http://127.0.0.1:9")
+def test_data_that_are_not_there_are_named(scripts, tmp_path, offline):
     options = ("-data", "dvsgesture", "--quick", "--data-root", tmp_path)
     done = scripts.call(main, *options, "--out", tmp_path / "run")
     scripts.assert_refused(done, "DVS Gesture was not found")
