@@ -305,8 +305,10 @@ def check_names(names: str | None, folder: Path | None) -> None:
     """Refuse --names, which begins the names of the files in --f, without a folder.
 
     Raises:
-        UserError: it stands alone.
+        UserError: it stands alone, or leads out of the folder.
     """
+    if names is not None and Path(names).name != names:
+        raise UserError(f"--names {names} begins names of files in --f: leave folders out of it")
     if names is not None and folder is None:
         raise UserError(
             f"--names {names} begins the names of files in a folder: pass --f FOLDER, too "

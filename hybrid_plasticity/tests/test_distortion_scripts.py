@@ -233,6 +233,7 @@ LEARNED = "runs/hybrid_plasticity/hp_tolerance_fashion_mnist_gp/seed77/checkpoin
     ("script", "options", "words"),
     [
         (MNIST, ("--names", "x"), "--names x begins the names of files in a folder: pass --f"),
+        (MNIST, ("--names", "../x", "--f", "y"), "leave folders out of it"),
         (MNIST, ("--f", __file__), "is a file: name another one"),
         (MNIST, ("--f", f"{__file__}/below"), "is a file: name another one"),
         (CROP, ("--names", "x"), "--names x begins the names of files in a folder: pass --f"),
