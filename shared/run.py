@@ -610,7 +610,7 @@ class Run:
 
         Args:
             epoch: the number of epochs that are done.
-            state: tensors and plain values in dicts, lists and tuples: models, optimisers,
+            state: tensors and plain values in dicts, lists and tuples: models, optimizers,
                 random states. In place of tensors, arrays of NumPy or JAX: they come back as
                 NumPy's, and torch is not needed.
 
@@ -660,7 +660,7 @@ class Run:
         return content["epoch"], content["state"]
 
     def checkpoint(self, epoch: int, **parts: Any) -> None:
-        """`save` the states of modules, optimisers, schedulers and random generators, by name."""
+        """`save` the states of modules, optimizers, schedulers and random generators, by name."""
         self.save(
             epoch,
             {
