@@ -22,7 +22,14 @@ from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.published import PublishedModel
 from hybrid_plasticity.published import save as save_published
 from hybrid_plasticity.trace import Hebbian
-from hybrid_plasticity.training import Protocol, evaluate, optimizers, step_of, train_epoch
+from hybrid_plasticity.training import (
+    Protocol,
+    evaluate,
+    load_all,
+    optimizers,
+    step_of,
+    train_epoch,
+)
 from shared import datasets, experiment
 from shared.errors import UserError
 from shared.experiment import UNNAMED, Experiment, Named, Positive, as_published, paper, spelled
@@ -145,12 +152,8 @@ class Program:
         return replace(self.options(), epochs=epochs)
 
     def load(self, options: Options, device: torch.device) -> datasets.Dataset:
-        """The data set, with MNIST's stand-in where it cannot be had.
-
-        Nothing is chosen by validation: the settings are the paper's, the epoch is the last.
-        """
-        data = datasets.load(self.dataset, options.data_root, validation=0, fallback=True)
-        return data.first(QUICK_SAMPLES) if options.quick else data
+        """The data set, see `training.load_all`."""
+        return load_all(self.dataset, options, QUICK_SAMPLES)
 
     def numbers(self, options: Options, data: str) -> Mapping[str, float] | None:
         """The paper's numbers of a run in its configuration and length, else None."""

@@ -12,7 +12,9 @@ from torch.nn import functional
 from hybrid_plasticity.checks import check_inputs, check_network
 from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.networks import PlasticNetwork, Response
+from shared import datasets
 from shared.errors import UserError, check_word
+from shared.experiment import Settings
 from shared.run import progress
 from shared.tensors import Samples, one_hot_like, random_order
 
@@ -21,6 +23,16 @@ Protocol = Literal["published", "frozen", "single", "carried"]
 L = TypeVar("L", bound=torch.optim.Optimizer)
 
 CHECK_EVERY = 50  # steps between looks at the losses; each look makes a GPU wait
+
+
+def load_all(name: str, options: Settings, quick_samples: int) -> datasets.Dataset:
+    """A set of images, with MNIST's stand-in where it cannot be had; with --quick the first ones.
+
+    Nothing is chosen by validation, so that none is held out: the settings are the paper's, the
+    epoch is the last.
+    """
+    data = datasets.load(name, options.data_root, validation=0, fallback=True)
+    return data.first(quick_samples) if options.quick else data
 
 
 def check_loss(loss: float, step: int, rule: Rule) -> None:

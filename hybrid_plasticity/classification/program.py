@@ -21,6 +21,7 @@ from hybrid_plasticity.training import (
     Protocol,
     evaluate,
     following,
+    load_all,
     optimizers,
     step_of,
     train_epoch,
@@ -140,12 +141,8 @@ class Program:
         )
 
     def load(self, options: Options, device: torch.device) -> datasets.Dataset:
-        """The data set, with MNIST's stand-in where it cannot be had.
-
-        Nothing is chosen by validation: the settings are the paper's, the epoch is the last.
-        """
-        data = datasets.load(self.dataset, options.data_root, validation=0, fallback=True)
-        return data.first(QUICK_SAMPLES) if options.quick else data
+        """The data set, see `training.load_all`."""
+        return load_all(self.dataset, options, QUICK_SAMPLES)
 
     def numbers(self, options: Options, data: str) -> Mapping[str, float] | None:
         """The paper's accuracy of a run in its configuration and length, else None."""

@@ -31,7 +31,7 @@ from hybrid_plasticity.multitask_learning.shared_parameters import (
     Method,
 )
 from hybrid_plasticity.multitask_learning.tasks import Task
-from hybrid_plasticity.training import LossWatch, Protocol, adam, squared_error
+from hybrid_plasticity.training import LossWatch, Protocol, adam, load_all, squared_error
 from shared import datasets, experiment
 from shared.experiment import UNNAMED, Experiment, Named, Positive, paper
 from shared.run import Run, progress
@@ -248,12 +248,8 @@ def report(options: Options, run: Run, course: Course, before: dict[str, Tensor]
 
 
 def load(options: Options, device: torch.device) -> datasets.Dataset:
-    """MNIST, or its stand-in where it cannot be had.
-
-    Nothing is chosen by validation: the settings are the paper's, the epoch is the last.
-    """
-    data = datasets.load("mnist", options.data_root, validation=0, fallback=True)
-    return data.first(QUICK_SAMPLES) if options.quick else data
+    """MNIST, see `training.load_all`."""
+    return load_all("mnist", options, QUICK_SAMPLES)
 
 
 def session(options: Options, data: str) -> str:

@@ -19,6 +19,7 @@ from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.trace import Hebbian
 from hybrid_plasticity.training import following, optimizers, squared_error
+from shared.device import torch_device
 
 CPU = torch.device("cpu")
 LABELS = torch.arange(6) % 4
@@ -188,8 +189,9 @@ def test_a_network_learns_on_after_it_was_moved(kind):
     network, x = made(kind)
     learners = list(optimizers(network, 1e-3, 1e-3).values())
     learn(network, x, learners)
-    network.cuda()
-    loss = squared_error(network(x.cuda()).output, LABELS.cuda())
+    device = torch_device("cuda")
+    network.to(device)
+    loss = squared_error(network(x.to(device)).output, LABELS.to(device))
     loss.backward()
     for learner in learners:
         learner.step()
