@@ -57,7 +57,8 @@ _NOT_COMPARED = ("out", "data_root", "device", "pdf", "resume", "tensorboard", "
 # Options of a command that have no place in a stored one, which is run again somewhere else, and
 # whether a value stands behind them.
 _NOT_REPEATED = {
-    "--out": True, "--into": True, "--data-root": True, "--resume": False, "--no-resume": False,
+    "--out": True, "--into": True, "--data-root": True, "--p": True, "--resume": False,
+    "--no-resume": False,
 }  # fmt: skip
 
 

@@ -427,7 +427,7 @@ def test_a_command_is_repeatable_anywhere():
     script = str(Path(__file__).parents[2] / "paper" / "train.py")
     words = ["--seed", "3", "--out", "/somewhere/x", "--no-resume", "--data-root=/data", "-tl"]
     assert repeatable_command([script, *words]) == "python paper/train.py --seed 3 -tl"
-    words = ["--data_root", "/data", "--rate", "--no_resume", "--into=/somewhere"]
+    words = ["--data_root", "/data", "--p", "/data", "--rate", "--no_resume", "--into=/somewhere"]
     assert repeatable_command([script, *words]) == "python paper/train.py --rate"
     words = ["--data", "cifar10", "--resumed", "1"]  # these begin as others do
     assert repeatable_command([script, *words]) == f"python paper/train.py {' '.join(words)}"
