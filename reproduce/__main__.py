@@ -1,6 +1,7 @@
 """The verdicts on all claims, and the figures of several experiments, from results/.
 
-python -m reproduce              write docs/claims.md, README.md's table, figures, report.html
+python -m reproduce              write docs/claims.md, numbers and tables of READMEs, figures,
+                                 report.html
 python -m reproduce --check      fail where a page does not say what results/ holds, and where
                                  a README has typed results
 python -m reproduce --list       rows, claims and figures with their state, to the terminal
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from reproduce.bound import Binder
 from reproduce.declared import Reproduction, read_all
 from reproduce.figures import draw_figures
 from reproduce.page import write_page
-from reproduce.prose import ALLOWED, strays
+from reproduce.prose import ALLOWED, readmes, strays
 from reproduce.states import listing, stored_results
 from reproduce.verdicts import Decision, decide, measured
 from shared.errors import UserError
@@ -70,6 +72,20 @@ def front_table(reproductions: Sequence[Reproduction], results: pd.DataFrame) ->
     return claims_table(decisions)
 
 
+def _written(
+    claims: Path, repository: Path, reproductions: Sequence[Reproduction], results: pd.DataFrame
+) -> dict[Path, str]:
+    """What each page should hold, by its path."""
+    binder = Binder.of(reproductions, results)
+    texts = {claims: page(reproductions, results)}
+    for path, _ in readmes(repository, reproductions):
+        text = path.read_text()
+        if path.parent == repository:
+            text = with_table(text, front_table(reproductions, results), BEGIN, END)
+        texts[path] = binder.filled(text)
+    return texts
+
+
 def main() -> None:
     """Write the pages and figures, check the pages, or print the list."""
     parser = argparse.ArgumentParser(
@@ -80,25 +96,22 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "claims.md")
     parser.add_argument("--html", type=Path, default=REPOSITORY / "report.html")
-    parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md")
+    parser.add_argument(
+        "--repository", type=Path, default=REPOSITORY, help="the folder that has the READMEs"
+    )
     args = parser.parse_args()
     reproductions = read_all()
     if args.list:
         print(listing(reproductions, stored_results(args.results)))
         return
     results = load_results(args.results)
-    readme = args.readme.read_text()
-    texts = {
-        args.page: page(reproductions, results),
-        args.readme: with_table(readme, front_table(reproductions, results), BEGIN, END),
-    }
-    for path, text in texts.items():
+    for path, text in _written(args.page, args.repository, reproductions, results).items():
         if not args.check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:
-            raise UserError(f"{path.name} differs from results/: run `nox -s report`")
+            raise UserError(f"{path} differs from results/: run `nox -s report`")
     if args.check:
-        if found := strays(REPOSITORY, reproductions):
+        if found := strays(args.repository, reproductions):
             lines = "\n".join(map(str, found))
             raise UserError(
                 f"{len(found)} results are typed in READMEs: leave them to the tables, or end the "
@@ -108,8 +121,8 @@ def main() -> None:
         figures = args.results / "figures"
         drawn = draw_figures(reproductions, results, figures)
         write_page(reproductions, results, figures, args.html)
-        names = ", ".join(path.name for path in (args.page, args.readme, args.html))
-        print(f"{names} and {len(drawn)} figures: {', '.join(drawn)}")
+        names = ", ".join(path.name for path in (args.page, args.html))
+        print(f"{names}, READMEs and {len(drawn)} figures: {', '.join(drawn)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Typed results in READMEs: numbers that a new run would make wrong, and nothing would notice.
 
 What is looked for are percentages, spreads ("98.6 ± 0.1") and what follows the word accuracy. A
-README may give published numbers, as claims of its paper declare them, and a line that ends with
-`<!-- no result -->` may say anything: settings, properties of data, numbers of others.
+README may give published numbers, as claims of its paper declare them, numbers between marks that
+the report fills in (`reproduce.bound`), and a line that ends with `<!-- no result -->` may say
+anything: settings, properties of data, numbers of others.
 """
 
 import re
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from reproduce.bound import BOUND
 from reproduce.declared import Reproduction
 
 ALLOWED = "<!-- no result -->"
@@ -22,7 +24,8 @@ RESULT = re.compile(
 )
 # Whose numbers are nobody's prose: generated tables, code, comments.
 NO_PROSE = re.compile(
-    r"<!-- \w+: written by .*?<!-- end of \w+ -->|^```.*?^```|`[^`\n]*`|<!--.*?-->",
+    rf"<!-- \w+: written by .*?<!-- end of \w+ -->|{BOUND.pattern}"
+    r"|^```.*?^```|`[^`\n]*`|<!--.*?-->",
     flags=re.DOTALL | re.MULTILINE,
 )
 
@@ -80,6 +83,20 @@ def published_numbers(reproductions: Iterable[Reproduction]) -> frozenset[str]:
     return frozenset(_value(n) for claim in claims for n in re.findall(NUMBER, claim.published))
 
 
+def readmes(
+    repository: Path, reproductions: Iterable[Reproduction]
+) -> list[tuple[Path, tuple[Reproduction, ...]]]:
+    """READMEs of a repository and of its papers that are there, with what each may speak of.
+
+    Args:
+        repository: the folder that has the papers' folders.
+        reproductions: what these declare.
+    """
+    declared = tuple(reproductions)
+    folders = [(repository, declared), *((repository / r.paper, (r,)) for r in declared)]
+    return [(path, r) for folder, r in folders if (path := folder / "README.md").exists()]
+
+
 def strays(repository: Path, reproductions: Iterable[Reproduction]) -> list[Stray]:
     """The typed results of a repository's READMEs, of its own and of the papers'.
 
@@ -87,13 +104,10 @@ def strays(repository: Path, reproductions: Iterable[Reproduction]) -> list[Stra
         repository: the folder that has the papers' folders.
         reproductions: what these declare.
     """
-    declared = tuple(reproductions)
-    readmes = [(repository, declared), *((repository / r.paper, (r,)) for r in declared)]
     return [
         stray
-        for folder, of_folder in readmes
-        if (path := folder / "README.md").exists()
+        for path, declared in readmes(repository, reproductions)
         for stray in strays_in(
-            path.read_text(), path.relative_to(repository), published_numbers(of_folder)
+            path.read_text(), path.relative_to(repository), published_numbers(declared)
         )
     ]

@@ -85,8 +85,17 @@ def load_results(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _number(name: str, runs: pd.DataFrame, key: str = "metrics") -> str | None:
-    """A metric's mean and standard deviation over runs, or None where the runs do not have it."""
+def mean_and_spread(name: str, runs: pd.DataFrame, key: str = "metrics") -> str | None:
+    """A metric's mean and standard deviation over runs, in words.
+
+    Args:
+        name: of the metric; accuracies and rates are written in percent.
+        runs: rows of `load_results`.
+        key: "metrics", or "published" for the numbers beside them.
+
+    Returns:
+        The words; None where no run has the metric.
+    """
     rows = [row for row in runs[key] if row and row.get(name) is not None]
     if not rows:
         return None
@@ -154,7 +163,7 @@ def summaries(results: pd.DataFrame) -> list[Summary]:
 
 
 def _stated(runs: pd.DataFrame, key: str) -> dict[str, str]:
-    numbers = {words: _number(name, runs, key) for name, words in HEADLINES.items()}
+    numbers = {words: mean_and_spread(name, runs, key) for name, words in HEADLINES.items()}
     return {words: number for words, number in numbers.items() if number}
 
 
