@@ -106,7 +106,7 @@ def mean_and_spread(name: str, runs: pd.DataFrame, key: str = "metrics") -> str 
     inner = rows[0].get(f"{name}_sd_of_seeds")
     if len(values) == 1 and inner is not None:
         spread = inner  # one run of several seeds
-    is_share = "accuracy" in name or "rate" in name
+    is_share = any(word in name for word in ("accuracy", "rate", "silent"))
     factor, unit = (100, " %") if is_share else (1, "")
     form = ".2f" if is_share or mean >= 0.1 else ".2g"
     text = f"{factor * mean:{form}}"
