@@ -72,10 +72,17 @@ def front_table(reproductions: Sequence[Reproduction], results: pd.DataFrame) ->
     return claims_table(decisions)
 
 
-def _written(
+def pages(
     claims: Path, repository: Path, reproductions: Sequence[Reproduction], results: pd.DataFrame
 ) -> dict[Path, str]:
-    """What each page should hold, by its path."""
+    """What each page should hold, by its path.
+
+    Args:
+        claims: path of the page of claims.
+        repository: the folder that has the READMEs.
+        reproductions: what is declared.
+        results: as `load_results` gives them.
+    """
     binder = Binder.of(reproductions, results)
     texts = {claims: page(reproductions, results)}
     for path, _ in readmes(repository, reproductions):
@@ -105,7 +112,7 @@ def main() -> None:
         print(listing(reproductions, stored_results(args.results)))
         return
     results = load_results(args.results)
-    for path, text in _written(args.page, args.repository, reproductions, results).items():
+    for path, text in pages(args.page, args.repository, reproductions, results).items():
         if not args.check:
             path.write_text(text)
         elif not path.exists() or path.read_text() != text:

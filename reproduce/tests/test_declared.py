@@ -5,11 +5,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reproduce.__main__ import BEGIN, END, draw_figures, front_table, listing, page
+from reproduce.__main__ import draw_figures, listing, page, pages
 from reproduce.declared import read, read_all
+from reproduce.prose import strays
 from reproduce.verdicts import runs_of
 from shared.errors import UserError
-from shared.report import load_results, with_table
+from shared.report import load_results
 from shared.run import REPOSITORY
 
 GOOD = """
@@ -155,9 +156,14 @@ def test_page_and_list_say_what_is_there(tmp_path):
 
 def test_the_pages_say_what_the_committed_results_hold():
     declared, results = read_all(), load_results(REPOSITORY / "results")
-    assert (REPOSITORY / "docs" / "claims.md").read_text() == page(declared, results)
-    readme = (REPOSITORY / "README.md").read_text()
-    assert with_table(readme, front_table(declared, results), BEGIN, END) == readme
+    written = pages(REPOSITORY / "docs" / "claims.md", REPOSITORY, declared, results)
+    assert len(written) == 2 + len(declared)
+    for path, text in written.items():
+        assert path.read_text() == text, f"run `nox -s report`: {path}"
+
+
+def test_no_result_is_typed_into_a_readme():
+    assert not strays(REPOSITORY, read_all())
 
 
 def test_the_papers_declarations_are_of_scripts_and_results_that_exist():
