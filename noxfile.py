@@ -228,10 +228,11 @@ def hp_classification(session: nox.Session) -> None:
 def _test(session: nox.Session, *folders: str) -> None:
     """Run pytest on folders; arguments that are paths replace them.
 
-    Without arguments a process on each core takes a file of tests at a time, with one thread.
+    Without arguments a process on each core takes a file of tests at a time, with one thread, in
+    the order of the folders: those whose files take longest come first.
     """
     words = _words(session)
-    arguments = words or ["-n", "auto", "--dist", "loadfile"]
+    arguments = words or ["-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"]
     has_path = any(
         not word.startswith("-") and os.path.exists(word.split("::")[0]) for word in arguments
     )
@@ -257,7 +258,7 @@ for _paper in PAPERS:
 def tests(session: nox.Session) -> None:
     """Tests of `shared`, of every paper and of the verdicts."""
     _install(session, *PAPERS, "reproduce", "cluster", groups=("tests",))
-    _test(session, "shared", "reproduce", *PAPERS)
+    _test(session, "reproduce", *reversed(PAPERS), "shared")
 
 
 def _test_versions(session: nox.Session, install: tuple[str, ...], test: tuple[str, ...]) -> None:

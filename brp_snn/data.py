@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from brp_snn import gesture
@@ -230,13 +229,20 @@ def _gesture(source: Source) -> Data:
     return Data(name, train, validation, test, "frames", tuple(shape), _floats)
 
 
+def _divided(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Numbers of the samples to train on, and of a tenth that is held out."""
+    # Here, since scikit-learn takes a second of every start.
+    from sklearn.model_selection import train_test_split
+
+    rest, held_out = train_test_split(np.arange(n), test_size=VALIDATION, random_state=SPLIT_SEED)
+    return rest, held_out
+
+
 def _stored(
     found: datasets.GestureFrames, window: int
 ) -> tuple[str, tuple[datasets.Split, datasets.Split, datasets.Split]]:
     whole, test = found.train_frames[:, None, :window], found.test_frames[:, None, :window]
-    rest, held_out = train_test_split(
-        np.arange(len(whole)), test_size=VALIDATION, random_state=SPLIT_SEED
-    )
+    rest, held_out = _divided(len(whole))
     train, validation = (
         datasets.Split(whole[part], found.train_labels[part]) for part in (rest, held_out)
     )
@@ -267,9 +273,7 @@ def _nettalk(source: Source) -> Data:
     found = datasets.load_nettalk(source.nettalk, root=source.root)
     arrays = (found.train_inputs, found.train_targets, found.test_inputs, found.test_targets)
     inputs, targets, *tested = (on_device(part, source.device).float() for part in arrays)
-    rest, held_out = train_test_split(
-        np.arange(len(inputs)), test_size=VALIDATION, random_state=SPLIT_SEED
-    )
+    rest, held_out = _divided(len(inputs))
     return Data(
         name="nettalk",
         train=Samples(inputs[rest], targets[rest]),

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 from numpy.typing import NDArray
-from sklearn.datasets import make_classification
 
 from shared.errors import UserError, check_word
 from shared.experiment import parse
@@ -105,6 +104,9 @@ def draw_classification(
         class_sep: half the side of the hypercube on whose corners the clusters lie.
         seed: of the draw.
     """
+    # Here, since it takes a second of every start.
+    from sklearn.datasets import make_classification
+
     inputs, labels = make_classification(
         n_samples=n_train + n_test,
         n_features=side**2,

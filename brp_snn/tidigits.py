@@ -20,12 +20,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
-from librosa.filters import mel
 from numpy.typing import NDArray
-from scipy.fft import rfft
-from scipy.signal import lfilter
-from sklearn.model_selection import GroupShuffleSplit, train_test_split
-from sklearn.preprocessing import normalize
 
 from shared.datasets import Speech, load_tidigits, load_tidigits_or_fsdd
 from shared.errors import UserError, check_word
@@ -78,6 +73,10 @@ def energies(
     Raises:
         UserError: the recording has no more samples than frames.
     """
+    # Libraries are imported where they are needed: other data sets' runs start sooner.
+    from scipy.fft import rfft
+    from scipy.signal import lfilter
+
     if len(waveform) <= frames:
         raise UserError(
             f"a recording of {len(waveform)} samples is too short for {frames} frames: leave it out"
@@ -94,6 +93,8 @@ def energies(
 
 @lru_cache
 def _mel_filters(rate: int, n_fft: int, bands: int) -> Float[np.ndarray, "bands bins"]:
+    from librosa.filters import mel
+
     return mel(sr=rate, n_fft=n_fft, n_mels=bands, htk=True, norm=None, dtype=np.float64)
 
 
@@ -107,6 +108,8 @@ def scaled(
     Raises:
         ValueError: there is no such scaling.
     """
+    from sklearn.preprocessing import normalize
+
     check_word("scaling", scaling, SCALINGS)
     if scaling == "l1":
         found = normalize(energy, norm="l1")
@@ -211,6 +214,8 @@ def split_random(labels: NDArray[np.int64], share: float = SHARE, seed: int = SE
     Raises:
         UserError: there are fewer than ten recordings.
     """
+    from sklearn.model_selection import train_test_split
+
     rest, test = drawn(labels, share, seed)
     train, validation = train_test_split(rest, test_size=VALIDATION, random_state=seed)
     return Indices(train, validation, test)
@@ -231,6 +236,8 @@ def split_by_speaker(speakers: Sequence[str], share: float = SHARE, seed: int = 
         UserError: there is one speaker only, or there are fewer than ten recordings, all in all or
             to learn from.
     """
+    from sklearn.model_selection import train_test_split
+
     names = np.array(speakers)
     _check_number(len(names))
     if len(set(speakers)) < 2:
@@ -248,6 +255,8 @@ def _part_speakers(
     indices: NDArray[np.int64], names: NDArray[np.str_], share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Samples of a share of the speakers, and those of the others."""
+    from sklearn.model_selection import GroupShuffleSplit
+
     draw = GroupShuffleSplit(n_splits=1, train_size=share, random_state=seed)
     ours, others = next(draw.split(indices, groups=names[indices]))
     rng = np.random.default_rng(seed)

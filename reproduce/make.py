@@ -16,11 +16,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from reproduce import again, budget, engine
+from reproduce import again, engine
 from reproduce.declared import read_all
 from reproduce.graph import FIGURES, Graph, Job, Wanted, parse_seeds
-from reproduce.states import cost, counted, listing, stored_results
-from reproduce.verdicts import decide
+from reproduce.words import cost, counted
 from shared.errors import UserError
 from shared.options import check_positive, script
 from shared.run import REPOSITORY, read_result
@@ -53,6 +52,10 @@ def within(hours: float, cores: int, graph: Graph, wanted: Wanted | None) -> Wan
     Raises:
         UserError: no claim can be decided in that time.
     """
+    # Here, as in what follows: runs need no statistics, which take seconds of a start.
+    from reproduce import budget
+    from reproduce.states import stored_results
+
     results = stored_results()
     waiting = [need for r in graph.reproductions for need in budget.needs(r, results)]
     chosen = budget.choose(waiting, hours, cores, None if wanted is None else wanted.jobs)
@@ -86,6 +89,9 @@ def carry_out(wanted: Wanted, graph: Graph, machine: engine.Machine, is_dry: boo
     if code:
         print("not all was made; the same command goes on where it stopped", file=sys.stderr)
     elif wanted.claims and not is_dry:
+        from reproduce.states import stored_results
+        from reproduce.verdicts import decide
+
         results = stored_results()
         names = {claim.name for claim in wanted.claims}
         for decision in (d for r in graph.reproductions for d in decide(r, results)):
@@ -180,6 +186,8 @@ def main() -> None:
     reproductions = read_all()
     graph = Graph(reproductions)
     if args.list:
+        from reproduce.states import listing, stored_results
+
         print(listing(reproductions, stored_results()))
         return
     machine = engine.Machine(args.profile, args.cores, tuple(args.resources))

@@ -19,8 +19,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from reproduce.declared import Claim, Quantity, Reproduction, Row
-from reproduce.states import cost
 from reproduce.verdicts import Decision, Verdict, decide, measured
+from reproduce.words import cost
 from shared.report import Summary, summaries
 from shared.run import REPOSITORY
 

@@ -8,6 +8,7 @@ import pandas as pd
 from reproduce.declared import Reproduction, Row
 from reproduce.graph import FIGURES, Graph, Job
 from reproduce.verdicts import decide, runs_of
+from reproduce.words import cost, counted
 from shared.report import load_results
 from shared.run import REPOSITORY
 
@@ -29,18 +30,6 @@ def missing_of(row: Row, results: pd.DataFrame) -> list[int]:
 def missing_jobs(jobs: Iterable[Job], results: pd.DataFrame) -> list[Job]:
     """Those of jobs that have no kept run."""
     return [job for job in jobs if job.seed in missing_of(job.row, results)]
-
-
-def cost(minutes: float) -> str:
-    """A time for people."""
-    if minutes < 1:
-        return f"{60 * minutes:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-
-
-def counted(number: int, word: str) -> str:
-    """Such as 1 run, 2 runs."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def state(paper: str, row: Row, results: pd.DataFrame) -> str:

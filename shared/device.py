@@ -87,7 +87,7 @@ def check_seed(seed: int) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed python, numpy, and torch where it is installed.
+    """Seed python, numpy, and torch where it is imported: to import it takes seconds.
 
     JAX has no global state: its programs start from `jax.random.key(seed)`.
 
@@ -97,9 +97,7 @@ def seed_everything(seed: int) -> None:
     check_seed(seed)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - libraries that draw from the global state
-    if importlib.util.find_spec("torch"):
-        import torch
-
+    if torch := sys.modules.get("torch"):
         torch.manual_seed(seed)
 
 

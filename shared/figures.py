@@ -20,8 +20,6 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import t as student
-from sklearn.metrics import confusion_matrix
 
 BLACK, GRAY = "#000000", "#949494"
 BLUE, SKY, GREEN = "#0173b2", "#56b4e9", "#029e73"
@@ -163,6 +161,8 @@ def interval(table: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     Args:
         table: a column per seed, two at least.
     """
+    from scipy.stats import t as student  # here, since it takes a second of every start
+
     n = table.shape[1]
     mean = table.mean(axis=1)
     reach = student.ppf(0.975, n - 1) * table.std(axis=1) / np.sqrt(n)
@@ -384,6 +384,8 @@ def draw_confusion(
         title: of the figure.
         classes: names of the classes 0, 1, ...; None numbers those that occur.
     """
+    from sklearn.metrics import confusion_matrix  # likewise
+
     there = np.arange(len(classes)) if classes else np.union1d(labels, decisions)
     matrix = 100 * confusion_matrix(labels, decisions, labels=there, normalize="true")
     n = len(matrix)

@@ -176,10 +176,12 @@ def processor() -> str:
 
 
 def threads() -> int:
-    """How many CPU threads torch uses, or where it is not loaded, how many this process may."""
+    """How many CPU threads torch uses, or JAX; without either, how many this process may."""
     torch = sys.modules.get("torch")
     if torch is not None:
         return int(torch.get_num_threads())
+    if "jax" in sys.modules and os.environ.get("NPROC", "").isdecimal():
+        return int(os.environ["NPROC"])  # the size of XLA's pool
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

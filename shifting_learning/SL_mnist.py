@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from shared import datasets, experiment
@@ -355,6 +354,8 @@ def MNIST_test(
     test = Images(first, "none", device)
     decided = decide_latest(evaluate(network, test, published_test_codes))
     if isConMx:
+        from sklearn.metrics import confusion_matrix  # here, since it takes a second of every start
+
         print(confusion_matrix(test.labels.cpu(), decided.cpu(), labels=range(data.n_classes)))
     return (decided == test.labels).sum(), len(test)
 

@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
-from sklearn.metrics import auc, roc_curve
 
 from shared.figures import (
     COLORS,
@@ -86,6 +85,8 @@ def draw_roc(labels: NDArray[np.int64], scores: FLOAT, title: str) -> Figure:
         scores: larger for the more likely class, [n, classes].
         title: of the figure.
     """
+    from sklearn.metrics import auc, roc_curve  # here, since it takes a second of every start
+
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(8.6, 3.4), layout="constrained", width_ratios=[3, 2]
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from reproduce.tests.copies import copy_tree
 from shared.run import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "extending.md"
@@ -44,11 +45,11 @@ def applied(text: str, block: Block) -> str:
 def listed(tmp_path_factory) -> str:
     """What the walk-through prints in its own copy."""
     folder = tmp_path_factory.mktemp("copy") / "repository"
-    ignored = shutil.ignore_patterns("__pycache__", "runs")
+    ignored = shutil.ignore_patterns("tests", "runs")
     for name in COPIED:
         source = REPOSITORY / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=ignored)
+            copy_tree(source, folder / name, ignored)
         else:
             shutil.copy(source, folder / name)
     for block in blocks():

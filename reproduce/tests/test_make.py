@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from reproduce.tests.copies import copy_tree
 from shared.run import REPOSITORY
 
 TOY = '''
@@ -129,8 +130,8 @@ class Copy:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name in ("shared", "reproduce"):
-            ignored = shutil.ignore_patterns("__pycache__", "tests", "datasets")
-            shutil.copytree(REPOSITORY / name, folder / name, ignore=ignored)
+            ignored = shutil.ignore_patterns("tests", "datasets")
+            copy_tree(REPOSITORY / name, folder / name, ignored)
         (folder / "toys").mkdir()
         (folder / "toys/toy.py").write_text(TOY)
         (folder / "toys/reproduction.toml").write_text(DECLARED)

@@ -15,7 +15,7 @@ PROGRAMS = (SL_xor, SL_small, SL_mnist, SL_TCA)
 # Six epochs, so that training goes on for a while after the second checkpoint.
 REPEATED = (
     *("SL_mnist.py", "--dataset", "digits", "--hidden", "40", "--epochs", "6"),
-    "--deterministic",
+    *("--deterministic", "--threads", "1"),
 )
 
 
@@ -106,9 +106,11 @@ def test_saved_tables_are_tested_alone(scripts, tmp_path):
 
 def test_a_stopped_nested_run_goes_on_bit_for_bit(scripts, tmp_path):
     options = ("SL_small.py", "--fold", 0, "--repeat", 1, "--epochs", 100, "--deterministic")
-    done = scripts.run(*options, "--out", tmp_path / "whole")
+    options += ("--threads", 1)
+    done = scripts.call(SL_small.main, *options[1:], "--out", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
-    scripts.assert_goes_on(tmp_path / "whole", tmp_path / "part", signal.SIGKILL, *options)
+    folders = (tmp_path / "whole", tmp_path / "part")
+    scripts.assert_goes_on(*folders, signal.SIGKILL, *options, main=SL_small.main)
 
 
 def test_published_settings_are_those_of_the_program(scripts, tmp_path):
@@ -143,11 +145,12 @@ def test_xor_is_learned_by_nearly_every_network(scripts, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(number, scripts, undisturbed, tmp_path):
-    scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED)
+    scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, main=SL_mnist.main)
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_does_not(scripts, undisturbed, tmp_path):
-    scripts.assert_seed_decides(undisturbed, tmp_path, "layers.0.e_ts", *REPEATED)
+    weights = "layers.0.e_ts"
+    scripts.assert_seed_decides(undisturbed, tmp_path, weights, *REPEATED, main=SL_mnist.main)
 
 
 def test_a_finished_run_shows_its_result_again(scripts, undisturbed):
@@ -200,18 +203,15 @@ def test_bad_input_ends_with_code_2_and_one_sentence(program, options, words, sc
     assert not (tmp_path / "run" / "result.json").exists()
 
 
-def test_missing_data_set_names_the_path_and_what_to_do(scripts, tmp_path):
-    done = scripts.run_offline(
-        *("SL_mnist.py", "--quick", "--dataset", "fashion_mnist", "--data-root", tmp_path),
-        *("--out", tmp_path / "run"),
-    )
+def test_missing_data_set_names_the_path_and_what_to_do(scripts, offline, tmp_path):
+    options = ("--quick", "--dataset", "fashion_mnist", "--data-root", tmp_path)
+    done = scripts.call(SL_mnist.main, *options, "--out", tmp_path / "run")
     scripts.assert_refused(done, str(tmp_path))
 
 
-def test_mnist_without_files_falls_back_loudly_under_another_name(scripts, tmp_path):
-    done = scripts.run_offline(
-        "SL_mnist.py", "--quick", "--data-root", tmp_path, "--out", tmp_path / "run"
-    )
+def test_mnist_without_files_falls_back_loudly_under_another_name(scripts, offline, tmp_path):
+    options = ("--quick", "--data-root", tmp_path, "--out", tmp_path / "run")
+    done = scripts.call(SL_mnist.main, *options)  # warnings are errors here
     assert done.returncode == 0, done.stderr
     assert "GOING ON WITH mnist5k" in done.stdout
     result = scripts.result(tmp_path / "run")

@@ -62,7 +62,7 @@ def prepare(settings: Settings) -> Device:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(cache / "five-spiking-rules" / "jax"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # there are many small ones
     seed_everything(settings.seed)
     device = jax_device(settings.device)
     jax.config.update("jax_default_device", device)

@@ -241,7 +241,8 @@ class AbstractNeuron(ABC):
         interval = np.repeat(np.arange(n + 1), steps)
         after = config["dt"] * np.concatenate([np.arange(count) for count in steps])
         states = jnp.concatenate([jnp.asarray(x0)[None], events.states[:n]])[interval]
-        moved: Array = jax.vmap(self.flow)(states, jnp.asarray(after))
+        # As one program: each trial has its own number of times, for which all must be compiled.
+        moved: Array = jax.jit(jax.vmap(self.flow))(states, jnp.asarray(after))
         return jnp.asarray(starts[interval] + after), moved
 
 

@@ -13,7 +13,7 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_num_cpu_devices", 2)
 
 CACHE = {
-    "jax_persistent_cache_min_compile_time_secs": 0.2,
+    "jax_persistent_cache_min_compile_time_secs": 0,
     "jax_compilation_cache_max_size": 300_000_000,  # bytes
 }
 

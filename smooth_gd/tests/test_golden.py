@@ -200,7 +200,6 @@ def test_mnist_functions(neuron):
     p = [[jnp.asarray(golden[f"w{i}"]) for i in range(3)], jnp.asarray(golden["phi0"])]
     inputs, labels = jnp.asarray(golden["input"]), jnp.asarray(golden["labels"])
 
-    @jax.jit
     def everything(p):
         if neuron == "fast":
             return mnist.simulatefn(model, p, inputs, labels, config)
@@ -211,7 +210,7 @@ def test_mnist_functions(neuron):
 
         return tuple(map(jnp.mean, jax.vmap(trial)(inputs, labels)))
 
-    (loss, accuracy), gradient = jax.value_and_grad(everything, has_aux=True)(p)
+    (loss, accuracy), gradient = jax.jit(jax.value_and_grad(everything, has_aux=True))(p)
     assert_close(loss, golden["loss"])
     assert accuracy == golden["accuracy"]
     for i in range(3):

@@ -164,7 +164,7 @@ def test_trials_with_more_spikes_than_room_are_nan_and_the_others_are_not(bounds
     slots = np.array([layer.counts.max(1) for layer in response.hidden]).T
     fits = ((events <= bounds.events) & (slots <= bounds.slots)).all(1)
     assert set(fits) == {True, False}
-    whole = NETWORK.respond(parameters, NETWORK.levels(codes), BOUNDS)
+    whole = jax.jit(lambda p: NETWORK.respond(p, NETWORK.levels(codes), BOUNDS))(parameters)
     np.testing.assert_allclose(response.first[fits], whole.first[fits], rtol=1e-12)
     assert np.isnan(response.first[~fits]).all()
     for layer in response.hidden:

@@ -378,12 +378,14 @@ def test_a_phase_oscillator_s_spike_to_itself_does_nothing():
     for neuron in (OLIF, THETA):
         x0 = jnp.full((1, 1), 0.3)
 
+        @jax.jit
+        @jax.value_and_grad
         def second(w, neuron=neuron, x0=x0):
             config = {"T": 4 * neuron.Theta(), "K": 8}
             return neuron.event(x0, w[None, None], None, None, config).times[1]
 
         for w in (0.0, 0.7, -2.0):
-            value, slope = jax.value_and_grad(second)(jnp.asarray(w))
+            value, slope = second(jnp.asarray(w))
             assert value == pytest.approx(2 * neuron.Theta() - 0.3)
             assert slope == 0
 
@@ -400,16 +402,20 @@ def test_the_network_s_spike_comes_before_an_input_of_the_same_time():
     assert int(events.neurons.max()) == -1  # an event at T is not part of the trial
 
 
+@jax.jit
+def spikes_at(times):
+    """First two spikes of a QIF neuron with two inputs."""
+    shown, config = (times, jnp.arange(2)), {"T": 10.0, "K": 16}
+    events = QIF.event(REST, NO_NET, jnp.array([[3.0, 2.0]]), shown, config)
+    return times_with_pseudospikes(QIF, events, 0, 2, config["T"])
+
+
+slopes_at = jax.jit(jax.jacobian(spikes_at))
+
+
 @pytest.mark.parametrize("time", [np.nan, -1.0])
 def test_times_that_a_compiled_function_cannot_refuse_make_a_trial_invalid(time):
-    neuron, rest, config = QIFNeuron(), jnp.zeros((2, 1)), {"T": 10.0, "K": 16}
-
-    def spikes(times):
-        shown = times, jnp.arange(2)
-        events = neuron.event(rest, jnp.zeros((1, 1)), jnp.array([[3.0, 2.0]]), shown, config)
-        return times_with_pseudospikes(neuron, events, 0, 2, config["T"])
-
-    assert np.isfinite(jax.jit(spikes)(jnp.array([0.5, jnp.inf]))).all()  # inf is no spike
+    assert np.isfinite(spikes_at(jnp.array([0.5, jnp.inf]))).all()  # inf is no spike
     times = jnp.array([0.5, time])
-    assert np.isnan(jax.jit(spikes)(times)).all()
-    assert np.isnan(jax.jit(jax.jacobian(spikes))(times)[:, 0]).all()
+    assert np.isnan(spikes_at(times)).all()
+    assert np.isnan(slopes_at(times)[:, 0]).all()

@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from smooth_gd.experiments.concept import concept
-from smooth_gd.experiments.mnist import mnist
+from smooth_gd.experiments.mnist import mnist, silence
 from smooth_gd.experiments.rnn import rnn
 from smooth_gd.experiments.singleneuron import single
 
@@ -31,7 +31,8 @@ def test_quick_concept(scripts, tmp_path):
 
 
 def test_quick_single(scripts, undisturbed):
-    scripts.assert_finished(undisturbed, ["single", "learning"])
+    result = scripts.assert_finished(undisturbed, ["single", "learning"])
+    assert result["threads"] == 1  # XLA's, which --threads sets
     rows = scripts.rows(undisturbed)
     assert rows[-1]["loss"] < rows[0]["mean_loss"]
 
@@ -221,14 +222,15 @@ def written_run(folder, name, seed, silent, accuracies, dataset="mnist"):
 
 
 def test_accuracy_against_silence(scripts, tmp_path):
-    silence = ("experiments/mnist/silence.py", "--results", tmp_path, "--epoch", 2)
+    options = ("--results", tmp_path, "--epoch", 2)
     written_run(tmp_path, "gd_mnist", 0, 1.0, [0.2, 0.9, 0.95])
-    scripts.assert_refused(scripts.run(*silence), "fewer than two spreads have runs of 2 epochs")
+    refused = scripts.call(silence.main, *options)
+    scripts.assert_refused(refused, "fewer than two spreads have runs of 2 epochs")
     written_run(tmp_path, "gd_mnist_spread-4.0_2-epochs", 0, 0.25, [0.5, 0.8])
     written_run(tmp_path, "gd_mnist_spread-8.0", 0, 0.1, [0.5])  # too short
     written_run(tmp_path, "gd_mnist_spread-2.0_quick", 0, 0.4, [0.5, 0.6])
     written_run(tmp_path, "gd_mnist", 1, 0.9, [0.5, 0.6], dataset="mnist5k")
-    done = scripts.run(*silence)
+    done = scripts.run("experiments/mnist/silence.py", *options)  # as users start it
     assert done.returncode == 0, done.stderr
     rows = [list(map(float, line.split())) for line in done.stdout.splitlines()[1:3]]
     assert rows[0] == pytest.approx([0.5, 1.0, 0.9, 0.8])

@@ -173,7 +173,9 @@ def test_quick_run_of_a_copy_of_cifar10_dvs(scripts, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_bit_for_bit(scripts, undisturbed, tmp_path, number):
-    scripts.assert_goes_on(undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt")
+    scripts.assert_goes_on(
+        undisturbed, tmp_path, number, *REPEATED, behind="checkpoint.pt", main=main
+    )
 
 
 def test_a_run_grows_and_equals_one_of_that_length(scripts, undisturbed, tmp_path):

@@ -31,7 +31,7 @@ from smooth_gd.experiments.mnist.model import (
 from smooth_gd.experiments.mnist.network import Network, Parameters
 from smooth_gd.experiments.mnist.training import Part, Trainer, seen
 from smooth_gd.spikegd.layered import Bounds, Response
-from smooth_gd.spikegd.models import AbstractPseudoPhaseOscNeuron, Config
+from smooth_gd.spikegd.models import AbstractPseudoPhaseOscNeuron, Config, Events
 from smooth_gd.spikegd.theta import ThetaNeuron
 
 SLOTS = 8  # spikes of a neuron in a trial that are looked at
@@ -301,9 +301,13 @@ def example_of(
     Raises:
         UserError: K is too small.
     """
-    simulate = jax.jit(lambda p, one: eventffwd(neuron, p, one, config))
-    events = simulate(p, jnp.asarray(input))
-    first = outfn(neuron, events, p, config)
+
+    @jax.jit
+    def simulate(p: Sequence[Any], one: Array) -> tuple[Events, Array]:
+        events = eventffwd(neuron, p, one, config)
+        return events, outfn(neuron, events, p, config)
+
+    events, first = simulate(p, jnp.asarray(input))
     times, states = neuron.traces(p[1][None], events, config)
     own = np.where(np.asarray(events.spike_in), -1, np.asarray(events.neurons))
     return {

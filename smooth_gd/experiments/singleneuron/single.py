@@ -169,9 +169,10 @@ def examples_of(
 ) -> dict[str, Any]:
     """The first and the last trial, under the names of `run`."""
     found: dict[str, list[Any]] = {"p": [], "times_in": [], "t_out": [], "traces": []}
+    simulate = jax.jit(lambda learned: simulate_trial(neuron, learned, fixed, config))
     for i in (0, -1):
         learned = Inputs(*metrics["p"][i])
-        times, events = simulate_trial(neuron, learned, fixed, config)
+        times, events = simulate(learned)
         found["p"].append(metrics["p"][i])
         found["times_in"].append(jnp.concatenate([learned.times, fixed.times]))
         found["t_out"].append(times)
