@@ -1,5 +1,6 @@
 """Two processes that share every batch train as one does. Run as a program, this is one of them."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,15 @@ from stl_snn import func, synchronized
 from stl_snn.data import Data
 from stl_snn.param import MNIST
 from stl_snn.spiking_model import SpikingNetwork
+from stl_snn.train import main
 from stl_snn.training import Presentation, Trainer
 
 BATCH, STEPS = 5, 10  # two samples for one process and three for the other
 SETTING = replace(MNIST(), channels=4, kernel=3, hidden=12, population=2, theta=0.5, spread=0.01)
+QUICK = (
+    *("--quick", "--epochs", 1, "--width", 0.03, "--theta", 0.5, "--noise-samples", 0),
+    *("--threads", 1, "--device", "cpu"),
+)
 
 
 def made_data():
@@ -40,21 +46,31 @@ def trained():
 
 
 @pytest.fixture(scope="module")
-def shared_states(on_two_processes, tmp_path_factory):
+def shared_work(on_two_processes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shares")
     on_two_processes(__file__, folder)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+    return folder
 
 
-def test_two_processes_train_as_one_does(shared_states):
+def test_two_processes_train_as_one_does(shared_work):
+    ours, theirs = (torch.load(shared_work / f"{rank}.pt") for rank in range(2))
     torch.manual_seed(0)
     untrained = SpikingNetwork(SETTING, (1, 8, 8), 3).double().state_dict()
     alone = trained()
     for name, value in alone.items():
-        torch.testing.assert_close(shared_states[0][name], value, rtol=0, atol=1e-6, msg=name)
-        torch.testing.assert_close(shared_states[1][name], shared_states[0][name], rtol=0, atol=0)
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-6, msg=name)
+        torch.testing.assert_close(theirs[name], ours[name], rtol=0, atol=0)
     moved = {name for name, value in untrained.items() if (alone[name] - value).abs().max() > 1e-4}
     assert moved == set(untrained)  # thresholds, weights and statistics all do
+
+
+def test_the_program_is_the_same_with_two_processes(scripts, shared_work, tmp_path):
+    done = scripts.call(main, *QUICK, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    ours, one = scripts.result(shared_work / "run"), scripts.result(tmp_path)
+    assert (ours["processes"], one["processes"]) == (2, 1)
+    for name, value in scripts.rows(tmp_path)[0].items():
+        assert scripts.rows(shared_work / "run")[0][name] == pytest.approx(value, abs=1e-3), name
 
 
 def test_a_test_is_of_the_layers_of_one_process():
@@ -73,6 +89,9 @@ def test_a_test_is_of_the_layers_of_one_process():
 if __name__ == "__main__":
     torch.set_num_threads(1)
     parallel.join()
-    torch.save(trained(), Path(sys.argv[1]) / f"{parallel._group.rank}.pt")
+    folder = Path(sys.argv[1])
+    torch.save(trained(), folder / f"{os.environ['RANK']}.pt")
+    sys.argv[1:] = [*map(str, QUICK), "--out", str(folder / "run")]
+    main()
     parallel.wait()
     parallel.leave()
