@@ -16,6 +16,7 @@ torch is imported by what is called in a group or with tensors: programs of JAX 
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -240,13 +241,13 @@ def _say_when_ended() -> None:
     A handler of Python's would wait for the main thread, and that for a GPU which waits for the
     lost process; the byte that tells of a signal is written at once, and a thread waits for it.
     """
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
+    reader, writer = socket.socketpair()  # Windows takes no pipe here
+    writer.setblocking(False)
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    signal.set_wakeup_fd(writer.detach(), warn_on_full_buffer=False)
 
     def watch() -> None:
-        while os.read(reader, 1) != bytes([signal.SIGTERM]):
+        while reader.recv(1) != bytes([signal.SIGTERM]):
             pass
         if has_last_words():
             print(f"error: {LOST}", file=sys.stderr, flush=True)
