@@ -10,6 +10,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -354,6 +355,49 @@ def undisturbed(
     done = scripts.run(*request.module.REPEATED, "--out", folder)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def on_two_processes() -> Callable[..., None]:
+    """Runs a program as torchrun runs its two processes, without torchrun's own start.
+
+    Takes the program's path and its arguments; the processes are told apart by RANK.
+    """
+
+    def run(program: str, *words: object) -> None:
+        port = str(_free_port())
+        command = [sys.executable, program, *map(str, words)]
+        environment = Scripts(ROOT).environment(
+            WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port
+        )
+        with contextlib.ExitStack() as stack:
+            started = [
+                stack.enter_context(
+                    subprocess.Popen(
+                        command,
+                        env={**environment, "RANK": rank, "LOCAL_RANK": rank},
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.STDOUT,
+                        text=True,
+                    )
+                )
+                for rank in "01"
+            ]
+            try:
+                said = [process.communicate(timeout=200)[0] for process in started]
+            finally:
+                for process in started:
+                    process.kill()  # where one failed, the other would wait for it
+        assert [process.returncode for process in started] == [0, 0], "\n".join(said)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ from brp_snn.models import (
 from brp_snn.published import ACCURACIES, IMAGES, RUNS
 from brp_snn.tidigits import Scaling
 from brp_snn.train import OPTIMIZERS, Loss, Optimizer, Presentation, Trainer
-from shared import experiment
+from shared import experiment, parallel
 from shared.errors import UserError
 from shared.experiment import UNNAMED, Experiment, Named, Positive, Share, paper, spelled
 from shared.figures import draw_run
@@ -389,14 +389,17 @@ def train(settings: Settings, data: Data, device: torch.device, run: Run) -> Non
     has_angles = not settings.rate and settings.train_mode not in ("BP", "shallow")
     for epoch in range(run.restore(**state) + 1, settings.epochs + 1):
         row = trainer.train_epoch(settings.batch_size)
-        if len(data.validation):
-            row |= trainer.evaluate(data.validation, settings.test_batch_size, "validation")
-        row |= trainer.evaluate(data.test, settings.test_batch_size, "test")
-        if has_angles:
-            row |= gradient_angles(trainer, settings)
+        if parallel.is_first():
+            if len(data.validation):
+                row |= trainer.evaluate(data.validation, settings.test_batch_size, "validation")
+            row |= trainer.evaluate(data.test, settings.test_batch_size, "test")
+            if has_angles:
+                row |= gradient_angles(trainer, settings)
         run.log(epoch, row)
         run.checkpoint(epoch, **state)
 
+    if not parallel.is_first():
+        return
     rows = run.metrics()
     title = f"{data.name}, {settings.train_mode}, {settings.topology}"
     curves = run.save_figure(draw_run(rows, title), "curves")
@@ -439,6 +442,7 @@ EXPERIMENT: Experiment[Settings, Data] = Experiment(
     defaults=defaults,
     published=published,
     shorthands={"--cpu": ("--device", "cpu"), **CONTINUE},
+    shares_batches=True,
 )
 
 

@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from brp_snn.function import MODES, OF_READOUT, ActFun, Mode
 from brp_snn.module import FA_wrapper, TrainingHook
+from shared import parallel
 from shared.errors import UserError, check_word
 
 GRAMMAR = (
@@ -377,7 +378,7 @@ class FC_block(Block):
         """As in `Block`; the output layer drops no unit."""
         if self.is_output or not (self.training and self.dropout):
             return None
-        return functional.dropout(self.weight.new_ones(batch, *self.out_shape), self.dropout)
+        return parallel.dropout(self.weight.new_ones(batch, *self.out_shape), self.dropout)
 
 
 class CNN_block(Block):
@@ -633,7 +634,7 @@ class RateNetwork(Network):
         y, x = self.unfilled(images), images
         for block in self.blocks:
             if isinstance(block, FC_block):
-                x = functional.dropout(x, self.dropout, self.training)
+                x = parallel.dropout(x, self.dropout) if self.training else x
             activity = self._activation(block)(block.current(x))
             x = self.pooled(block, block.taught(activity, targets, y))
         if y is not None:

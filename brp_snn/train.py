@@ -14,6 +14,7 @@ from brp_snn import layerwise
 from brp_snn.data import Data, Input, evaluation_stream
 from brp_snn.models import Network, RateNetwork
 from brp_snn.nettalk import code_scores
+from shared import parallel
 from shared.errors import UserError, check_word
 from shared.run import progress
 from shared.tensors import Samples, random_order
@@ -99,13 +100,35 @@ class Trainer:
         return Input(self.data, inputs, self.presentation.rand_kill, training, generator)
 
     def learn(self, inputs: Tensor, targets: Tensor) -> layerwise.Outcome:
-        """Fill the gradients for a batch; the outcome is that before the step."""
+        """Fill the gradients for a batch; the outcome is that before the step.
+
+        Of several processes each fills them for its share and adds them up: some modes sum what
+        the samples teach, so that not all gradients are those of a mean loss. The sum of their
+        outcomes is the whole batch's.
+        """
         shown = self._input(inputs, True, self.generator)
+        with parallel.share(len(inputs)) as share:
+            outcome = self._learn(shown, targets, share)
+            parallel.add_gradients(self.network.parameters(), share)
+        return layerwise.Outcome(share.counted(outcome.loss), share.placed(outcome.output))
+
+    def _learn(self, shown: Input, targets: Tensor, share: parallel.Share) -> layerwise.Outcome:
+        """Fill the gradients for a share of a batch, whose loss is that times its weight."""
+        own = share.of(targets)
+
+        def loss(output: Tensor, targets: Tensor) -> Tensor:
+            mean = self.loss(output, targets)
+            return mean if share.size == 1 else mean * share.weight
+
         if not isinstance(self.network, RateNetwork):
             steps = shown.steps(self.presentation.window)
-            return layerwise.gradients(self.network, shown, steps, targets, self.loss)
-        output = self.network(shown.rates(), targets)
-        value = self.loss(output, targets)
+
+            def draw(start: int, stop: int) -> Tensor:
+                return share.of(shown(start, stop), 1)
+
+            return layerwise.gradients(self.network, draw, steps, own, loss)
+        output = self.network(share.of(shown.rates()), own)
+        value = loss(output, own)
         self.network.zero_grad()
         torch.autograd.backward(value)
         return layerwise.Outcome(value.detach(), output.detach())
@@ -139,7 +162,7 @@ class Trainer:
             self.optimizer.step()
             total += outcome.loss * len(inputs)
             outputs.append(outcome.output)
-        mean = float(total) / len(part)
+        mean = float(parallel.added(total)) / len(part)
         # Spikes stay finite where weights do not.
         finite = all(bool(weights.isfinite().all()) for weights in self.network.parameters())
         if not (math.isfinite(mean) and finite):
@@ -147,7 +170,7 @@ class Trainer:
                 "the loss or a weight is no number any more: lower --lr; the last checkpoint is "
                 "from before it"
             )
-        found = scores(self.data, torch.cat(outputs), part.targets[order])
+        found = scores(self.data, parallel.added(torch.cat(outputs)), part.targets[order])
         return {"train_loss": mean, **_named("train", found)}
 
     @torch.no_grad()

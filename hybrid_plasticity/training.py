@@ -6,13 +6,13 @@ from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from hybrid_plasticity.checks import check_inputs, check_network
 from hybrid_plasticity.layer import Rule
 from hybrid_plasticity.networks import PlasticNetwork, Response
-from shared import datasets
+from shared import datasets, parallel
 from shared.errors import UserError, check_word
 from shared.experiment import Settings
 from shared.run import progress
@@ -89,13 +89,14 @@ class LossWatch:
         self._recent.clear()
 
     def mean(self) -> float:
-        """Mean of all losses.
+        """Mean of all losses; of several processes the sum of what each was given.
 
         Raises:
             UserError: one of the last steps' losses is no number.
         """
         self._look()
-        return self._total / max(self._steps, 1)
+        total = parallel.added(torch.tensor(self._total, dtype=torch.float64))
+        return float(total) / max(self._steps, 1)
 
 
 def squared_error(
@@ -160,7 +161,7 @@ def _unchanged(images: Tensor) -> Tensor:
 
 
 def train_epoch(
-    model: PlasticNetwork,
+    model: nn.Module,
     samples: Samples,
     batch_size: int,
     step: Callable[[], None],
@@ -170,7 +171,7 @@ def train_epoch(
     """One pass over a training set in random order.
 
     Args:
-        model: the network.
+        model: a `PlasticNetwork`, of several processes `shared.parallel.replicated`.
         samples: inputs, in [0, 1] once `shown` has seen them, and classes.
         batch_size: samples per step; an incomplete last batch is left out, since the trace is a
             mean over the batch.
@@ -193,15 +194,17 @@ def train_epoch(
     watch = LossWatch(rule)
     seen = torch.zeros(2, dtype=torch.float64, device=samples.device)
     for x, labels in progress(batches, len(batches), "train"):
-        response: Response = model(shown(x))
-        loss = squared_error(response.output, labels)
-        model.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        with parallel.share(len(labels)) as share:
+            response: Response = model(share.of(shown(x)))
+            own = share.of(labels)
+            loss = squared_error(response.output, own)
+            model.zero_grad(set_to_none=True)
+            torch.autograd.backward(share.loss(loss))
         step()
-        watch.add(loss)
-        right = (response.output.argmax(1) == labels).double().mean()
-        seen += torch.stack([right, response.spike_counts[-2].mean().double()])
-    right, spikes = (seen / len(batches)).tolist()
+        watch.add(share.part(loss))
+        right = (response.output.argmax(1) == own).double().mean()
+        seen += share.part(torch.stack([right, response.spike_counts[-2].mean().double()]))
+    right, spikes = (parallel.added(seen) / len(batches)).tolist()
     loss_mean = watch.mean()  # a loss that is no number says more of the cause
     check_network(model)
     return {"train_loss": loss_mean, "train_accuracy": right, "train_spikes": spikes}

@@ -28,9 +28,10 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar, get_type_hints
 import annotated_types
 import tyro
 
+from shared import parallel
 from shared.device import prepare
 from shared.errors import UserError
-from shared.run import RUNS, Run, print_table, stored_options
+from shared.run import RUNS, Follower, Run, print_table, stored_options
 
 T = TypeVar("T")
 
@@ -354,6 +355,7 @@ class Experiment(Generic[S, D]):
         grows: whether a run of some epochs is the beginning of a longer one, by its settings.
         shorthands: see `parse`.
         prepare: sets the machine up and returns the device; None is `shared.device.prepare`.
+        shares_batches: under torchrun its processes train one network, see `shared.parallel`.
     """
 
     paper: str
@@ -366,9 +368,15 @@ class Experiment(Generic[S, D]):
     grows: Callable[[S], bool] = lambda settings: True
     shorthands: Mapping[str, Sequence[str]] = field(default_factory=dict)
     prepare: Callable[[S], Any] | None = None
+    shares_batches: bool = False
 
     def parse(self, argv: Sequence[str] | None = None) -> S:
-        """The settings of the command line, or of other words; raises as `parse`."""
+        """The settings of the command line, or of other words; raises as `parse`.
+
+        With the command line's own, the processes that torchrun started come together.
+        """
+        if argv is None and self.shares_batches:
+            parallel.join()
         return parse(
             self.settings,
             self.description,
@@ -395,7 +403,8 @@ class Experiment(Generic[S, D]):
         """Set up device, seed, threads and determinism."""
         if self.prepare is not None:
             return self.prepare(settings)
-        return prepare(settings.device, settings.seed, settings.threads, settings.deterministic)
+        device = parallel.own_device(settings.device)
+        return prepare(device, settings.seed, settings.threads, settings.deterministic)
 
     def name(self, settings: S, data: str) -> str:
         """The experiment's name: how it begins, and what differs from the defaults.
@@ -434,14 +443,21 @@ class Experiment(Generic[S, D]):
         Args:
             settings: of the run.
             work: trains and tests with settings, data and device, and finishes the run it is given.
+                Of several processes those but the first are given a `Follower`.
 
         Raises:
-            UserError: the data cannot be had, or the folder cannot be used as asked.
+            UserError: the data cannot be had, the folder cannot be used as asked, or another
+                process of the run has ended.
         """
+        with parallel.together():
+            self._run(settings, work)
+
+    def _run(self, settings: S, work: Callable[[S, D, Any, Run], None]) -> None:
         device = self.device(settings)
-        data = self.load(settings, device)
+        data = parallel.in_turn(lambda: self.load(settings, device))
         folder = self.folder(settings, data.name)
-        with Run(
+        kind = Run if parallel.is_first() else Follower
+        with kind(
             folder,
             dataclasses.asdict(settings),
             device,
@@ -452,6 +468,7 @@ class Experiment(Generic[S, D]):
             published=None if settings.quick else self.published(settings, data.name),
             grows=self.grows(settings),
         ) as run:
+            parallel.wait()  # until the first has looked at the folder and made it ready
             if run.finished is None:
                 work(settings, data, device, run)
             else:

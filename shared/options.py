@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from shared import parallel
 from shared.errors import UserError
 
 
@@ -36,6 +37,7 @@ def script(main: Callable[[], None]) -> NoReturn:
         main()
         if sys.stdout is not None:
             sys.stdout.flush()
+        parallel.leave()
     except UserError as error:
         _complain(f"error: {error}")
         sys.exit(2)
@@ -66,8 +68,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _complain(words: str) -> None:
-    """Say it on standard error, where there is one."""
-    if sys.stderr is not None:  # closed by `2>&-`, and then print would take standard output
+    """Say it on standard error, where there is one, and no other process of the run has."""
+    # Standard error is closed by `2>&-`, and then print would take standard output.
+    if sys.stderr is not None and parallel.has_last_words():
         print(words, file=sys.stderr)
 
 

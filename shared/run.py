@@ -39,6 +39,7 @@ import filelock
 import numpy as np
 from tqdm import tqdm
 
+from shared import parallel
 from shared.errors import UserError
 from shared.options import FULL
 
@@ -82,7 +83,9 @@ class Result:
         epochs: passes over the training set.
         device: device and its name; of a run that went on on another, one after the other.
         processor: model of the processor, likewise.
-        threads: CPU threads of the last part.
+        threads: CPU threads of the last part; of several processes those of each.
+        processes: of the last part, each with its share of every batch (`shared.parallel`). Times
+            and memory are the first one's.
         seconds: time of training and evaluation, over all parts of a run that was continued, with
             what it waited for a machine that had other work.
         cpu_seconds: time that its threads computed, which such waiting does not count in.
@@ -106,6 +109,7 @@ class Result:
     device: str
     processor: str
     threads: int
+    processes: int
     seconds: float
     cpu_seconds: float
     peak_memory_mb: float
@@ -472,9 +476,12 @@ class Run:
         except BaseException:
             self._lock.release()
             raise
+        self._start()
+        return self
+
+    def _start(self) -> None:
         self._started, self._cpu_started = time.monotonic(), time.process_time()
         self._seconds_before = self._cpu_seconds_before = 0.0
-        return self
 
     def __exit__(
         self,
@@ -537,6 +544,7 @@ class Run:
             "device": self.device,
             "processor": processor(),
             "threads": threads(),
+            "processes": parallel.processes(),
             "commit": self._commit,
             "versions": versions(),
         }
@@ -815,6 +823,7 @@ class Run:
             device=self._one_after_the_other("device"),
             processor=self._one_after_the_other("processor"),
             threads=threads(),
+            processes=parallel.processes(),
             seconds=round(self.seconds, 2),
             cpu_seconds=round(self.cpu_seconds, 2),
             peak_memory_mb=round(peak_memory_mb(), 1),
@@ -840,6 +849,30 @@ class Run:
         return ", then ".join(v for i, v in enumerate(values) if i == 0 or v != values[i - 1])
 
 
+class Follower(Run):
+    """The run of a process that is not the first of several: it reads, and writes nothing.
+
+    Arguments are those of `Run`.
+    """
+
+    def __enter__(self) -> Self:
+        """Begin to count time; the folder is the first process's."""
+        self._start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing: the folder is the first process's."""
+
+    def save(self, epoch: int, state: Mapping[str, Any]) -> None:
+        """Nothing; the first process's checkpoint is this one's too."""
+
+    def _keep_metrics_until(self, epoch: int) -> None:
+        """Nothing; the first process does."""
+
+    def log(self, epoch: int, metrics: Mapping[str, float], *, show: bool = True) -> None:
+        """Nothing; the first process records and prints."""
+
+
 def _without_length(experiment: str) -> str:
     """An experiment's name without the number of epochs, by which a run may grow."""
     return re.sub(r"_\d+-epochs(?=$|_quick$)", "", experiment)
@@ -854,5 +887,5 @@ def _described(data: Mapping[str, Any] | None) -> str:
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Show a bar on a terminal; elsewhere a run's one line per epoch is enough."""
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    is_terminal = parallel.is_first() and sys.stderr is not None and sys.stderr.isatty()
     return iter(tqdm(items, total=total, desc=what, leave=False, disable=not is_terminal))

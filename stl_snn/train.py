@@ -22,7 +22,7 @@ from typing import Annotated, Any, TypeVar
 
 import torch
 
-from shared import experiment
+from shared import experiment, parallel
 from shared.errors import UserError
 from shared.experiment import (
     UNNAMED,
@@ -37,6 +37,7 @@ from shared.experiment import (
 from shared.options import script
 from shared.run import Run
 from shared.tensors import global_generators
+from stl_snn import func, synchronized
 from stl_snn.data import LEVELS, LOADED, Data, load
 from stl_snn.loaders import get_model_and_dataset
 from stl_snn.param import (
@@ -170,15 +171,14 @@ def train(settings: Settings, data: Data, device: torch.device, run: Run) -> Non
         data.n_classes,
         sharing=settings.sharing,
         floor=settings.floor,
+        layers=func if parallel.processes() == 1 else synchronized,
     ).to(device)
+    learning = network.learn(settings.learning, settings.train_norm)
+    optimizer = torch.optim.Adam(
+        learning, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+    )
     trainer = Trainer(
         network, data, Presentation(settings.steps, settings.batch_size, settings.precision)
-    )
-    optimizer = torch.optim.Adam(
-        network.learn(settings.learning, settings.train_norm),
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-        fused=True,
     )
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay_of(settings))
     parts = {"network": network, "optimizer": optimizer, "schedule": schedule}
@@ -187,11 +187,14 @@ def train(settings: Settings, data: Data, device: torch.device, run: Run) -> Non
     for epoch in range(restore(run, parts) + 1, settings.epochs + 1):
         row = trainer.train_epoch(optimizer)
         schedule.step()
-        row |= measured(trainer)
-        row["non_positive_thresholds"] = warn_of_non_positive(network, epoch)
+        if parallel.is_first():
+            row |= measured(trainer)
+            row["non_positive_thresholds"] = warn_of_non_positive(network, epoch)
+            show(epoch, row)
         run.log(epoch, row, show=False)
-        show(epoch, row)
         run.checkpoint(epoch, **parts)
+    if not parallel.is_first():
+        return
     report(
         run,
         trainer,
@@ -286,6 +289,7 @@ EXPERIMENT = Experiment(
     session=session_of,
     defaults=defaults,
     published=published,
+    shares_batches=True,
     grows=lambda settings: not settings.whole_decay,
     shorthands={
         "-tl": ("--learning", "stl"),

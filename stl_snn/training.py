@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shared import parallel
 from shared.errors import UserError, check_word
 from shared.run import progress
 from shared.tensors import Samples, one_hot_like, random_order
@@ -82,13 +83,15 @@ class Trainer:
     """Trains and tests a network on a data set.
 
     Args:
-        network: the network.
+        network: the network; of several processes (`shared.parallel`) with the layers of
+            `synchronized`, and what learns in it chosen before.
         data: the data set.
         presentation: how samples are shown.
     """
 
     def __init__(self, network: SpikingNetwork, data: Data, presentation: Presentation) -> None:
         self.network, self.data, self.presentation = network, data, presentation
+        self.learner = parallel.replicated(network)
         self.device = data.train.device
 
     def train_epoch(self, optimizer: torch.optim.Optimizer) -> dict[str, float]:
@@ -111,7 +114,8 @@ class Trainer:
                 seen.append(torch.stack([loss * len(labels), right.to(loss)]))
         except FloatingPointError as error:
             raise UserError(RAN_AWAY) from error
-        loss_, right_ = (torch.stack(seen).cpu().double().sum(0) / len(part)).tolist()
+        total = parallel.added(torch.stack(seen)).cpu().double().sum(0)
+        loss_, right_ = (total / len(part)).tolist()
         check_finite(self.network, loss_)
         return {"train_loss": loss_, "train_accuracy": right_}
 
@@ -121,20 +125,24 @@ class Trainer:
         """One step of the optimizer.
 
         Returns:
-            Loss and number of right answers, both from before it.
+            Loss and number of right answers, both from before it; of several processes what the
+            sum over them is of.
         """
         values = intensities(inputs, self.data.recorded)
         shown = spikes(
             augment(values) if self.data.augmented else values, self.presentation.steps, None
         )
-        with self.presentation.autocast(self.device):
-            votes = self.network(shown)
-        loss = squared_error(votes.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
+        with parallel.share(len(labels)) as share:
+            labels = share.of(labels)
+            with self.presentation.autocast(self.device):
+                votes = self.learner(share.of(shown))
+            loss = squared_error(votes.float(), labels)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(share.loss(loss))
         optimizer.step()
         self.network.keep_above_floor()
-        return loss.detach(), (votes.argmax(1) == labels).sum()
+        right = (votes.argmax(1) == labels).sum()
+        return share.part(loss.detach()), share.counted(right)
 
     @torch.no_grad()
     def votes(

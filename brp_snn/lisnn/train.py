@@ -24,14 +24,14 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from brp_snn.data import evaluation_stream
 from brp_snn.lisnn import nmnist
 from brp_snn.lisnn.LISNN import LateralNetwork
 from brp_snn.lisnn.noise_data import KINDS, LEVELS, check_level, noisy
-from shared import datasets, experiment
+from shared import datasets, experiment, parallel
 from shared.errors import UserError
 from shared.experiment import UNNAMED, Experiment, Named, Positive, Share, as_published, paper
 from shared.figures import Curve, Panel, draw_panels, draw_run
@@ -147,7 +147,7 @@ def shown(
 
 
 def train_epoch(
-    network: LateralNetwork,
+    network: nn.Module,
     part: Samples,
     steps: int,
     batch_size: int,
@@ -155,6 +155,14 @@ def train_epoch(
     generator: torch.Generator,
 ) -> dict[str, float]:
     """One pass over the training set in random order; the last batch may be smaller.
+
+    Args:
+        network: a `LateralNetwork`, of several processes `shared.parallel.replicated`.
+        part: the training set.
+        steps: time steps of the presentation of an image.
+        batch_size: samples per step.
+        optimizer: of the network's parameters.
+        generator: of the order and of the input's draws.
 
     Returns:
         Loss and accuracy as seen before each step.
@@ -165,14 +173,16 @@ def train_epoch(
     batches = part.batches(batch_size, random_order(len(part), part.device, generator))
     totals = torch.zeros(2, device=part.device)
     for inputs, labels in progress(batches, len(batches), "train"):
-        output = network(shown(inputs, steps, generator))
-        loss = squared_error(output, labels)
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
+        spikes = shown(inputs, steps, generator)
+        with parallel.share(len(labels)) as share:
+            output, own = network(share.of(spikes, 1)), share.of(labels)
+            loss = squared_error(output, own)
+            optimizer.zero_grad()
+            torch.autograd.backward(share.loss(loss))
         optimizer.step()
-        right = (output.argmax(1) == labels).sum()
-        totals += torch.stack([loss.detach() * len(labels), right])
-    mean, accuracy = (total / len(part) for total in totals.tolist())
+        right = (output.argmax(1) == own).sum()
+        totals += torch.stack([share.part(loss.detach()) * len(labels), share.counted(right)])
+    mean, accuracy = (total / len(part) for total in parallel.added(totals).tolist())
     finite = all(bool(value.isfinite().all()) for value in network.parameters())
     if not (math.isfinite(mean) and finite):
         raise UserError(
@@ -240,16 +250,19 @@ def train(settings: Settings, data: datasets.Dataset, device: torch.device, run:
         "scheduler": scheduler,
         "generator": generator,
     }
-    steps = settings.spike_window
+    steps, learner = settings.spike_window, parallel.replicated(network)
     for epoch in range(run.restore(**state), settings.epochs):
-        row = train_epoch(network, parts["train"], steps, settings.batch_size, optimizer, generator)
+        row = train_epoch(learner, parts["train"], steps, settings.batch_size, optimizer, generator)
         scheduler.step()
-        for part in [part for part in parts if part != "train"]:
-            found = evaluate(network, parts[part], steps)
-            row |= {f"{part}_{score}": value for score, value in found.items()}
+        if parallel.is_first():
+            for part in [part for part in parts if part != "train"]:
+                found = evaluate(network, parts[part], steps)
+                row |= {f"{part}_{score}": value for score, value in found.items()}
         run.log(epoch + 1, row)
         run.checkpoint(epoch + 1, **state)
 
+    if not parallel.is_first():
+        return
     is_images = settings.dataset in IMAGES
     curves = noise_curves(network, data.test, steps, device) if is_images else {}
     report(settings, run, curves)
@@ -380,6 +393,7 @@ EXPERIMENT = Experiment(
     defaults=defaults,
     published=published,
     shorthands=SPELLINGS,
+    shares_batches=True,
 )
 
 

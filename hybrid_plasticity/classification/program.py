@@ -15,6 +15,7 @@ from torch import Tensor
 from hybrid_plasticity.classification.augmentation import cropped_and_flipped
 from hybrid_plasticity.classification.figures import draw_steps
 from hybrid_plasticity.classification.network import Classifier, Rule
+from hybrid_plasticity.classification.parallel import SharedClassifier
 from hybrid_plasticity.classification.wiring import Coding, Wiring
 from hybrid_plasticity.figures import draw_constants, draw_training
 from hybrid_plasticity.training import (
@@ -26,7 +27,7 @@ from hybrid_plasticity.training import (
     step_of,
     train_epoch,
 )
-from shared import datasets, experiment
+from shared import datasets, experiment, parallel
 from shared.errors import UserError, check_word
 from shared.experiment import UNNAMED, Experiment, Named, Positive, as_published, paper
 from shared.run import Run
@@ -164,6 +165,7 @@ class Program:
             defaults=self.defaults,
             published=self.numbers,
             grows=lambda options: self.schedule != "cosine",
+            shares_batches=True,
         )
 
     def main(self, description: str | None) -> None:
@@ -175,7 +177,8 @@ def build(options: Options, program: Program) -> Classifier:
     """The network that the options ask for, with its initial weights, on the CPU."""
     wiring = program.wiring.scaled(options.width)
     wiring = dataclasses.replace(wiring, coding=options.coding, plastic=options.plastic)
-    network = Classifier(wiring, options.rule)
+    kind = Classifier if parallel.processes() == 1 else SharedClassifier
+    network = kind(wiring, options.rule)
     network.precision = PRECISIONS[options.precision]
     return network
 
@@ -219,22 +222,25 @@ def train(
     learning, schedules = learners(network, program, options.epochs)
     state = {"network": network, **learning, **schedules, **global_generators(device)}
     first = run.restore(**state)
-    as_shown = program.shown(device)
+    as_shown, learner = program.shown(device), parallel.replicated(network)
 
     def shown(pixels: Tensor) -> Tensor:
         return as_shown(cropped_and_flipped(pixels) if program.augmented else pixels)
 
     for epoch in range(first, options.epochs):
         row = train_epoch(
-            network, training, program.batch_size, step_of(learning), options.rule, shown
+            learner, training, program.batch_size, step_of(learning), options.rule, shown
         )
         for schedule in schedules.values():
             schedule.step()
-        seen = scored(network, test, program)
-        run.log(epoch + 1, row | {f"test_{key}": value for key, value in seen.items()})
+        if parallel.is_first():
+            seen = scored(network, test, program)
+            row |= {f"test_{key}": value for key, value in seen.items()}
+        run.log(epoch + 1, row)
         run.checkpoint(epoch + 1, **state)
 
-    report(program, options, run, network, before, test)
+    if parallel.is_first():
+        report(program, options, run, network, before, test)
 
 
 def saved_steps(steps: float, network: Classifier) -> float:

@@ -325,8 +325,8 @@ def test_result_has_the_agreed_keys_and_prints_the_published_number(tmp_path, ca
     assert on_disk == result
     assert list(on_disk) == [
         *("experiment", "paper", "figure", "dataset", "seed", "epochs", "device", "processor"),
-        *("threads", "seconds", "cpu_seconds", "peak_memory_mb", "metrics", "published"),
-        *("options", "data", "command", "commit", "versions"),
+        *("threads", "processes", "seconds", "cpu_seconds", "peak_memory_mb", "metrics"),
+        *("published", "options", "data", "command", "commit", "versions"),
     ]
     assert on_disk["options"] == {"seed": 3, "epochs": 2}
     assert on_disk["processor"] == processor() != ""

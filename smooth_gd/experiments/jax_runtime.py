@@ -46,8 +46,9 @@ class Device:
 def prepare(settings: Settings) -> Device:
     """Set JAX up; to be called before it computes anything.
 
-    A CPU is shown to JAX as one device per thread, so that batches can be shared out. Compiled
-    programs are kept in the user's cache folder: a second run does not compile them again.
+    A CPU is shown to JAX as one device per thread, so that batches can be shared out, or as so many
+    as --xla_force_host_platform_device_count in XLA_FLAGS says. Compiled programs are kept in the
+    user's cache folder: a second run does not compile them again.
 
     Raises:
         UserError: a device, seed or number of threads that cannot be.
@@ -57,7 +58,8 @@ def prepare(settings: Settings) -> Device:
         flags = os.environ.get("XLA_FLAGS", "")
         os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     os.environ["NPROC"] = str(threads)  # the size of XLA's pool of threads
-    jax.config.update("jax_num_cpu_devices", threads)
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", threads)
     jax.config.update("jax_enable_x64", settings.dtype == "float64")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
