@@ -26,7 +26,8 @@ class Machine(NamedTuple):
     Attributes:
         profile: a folder's name below reproduce/profiles, or the path of one's own.
         cores: of all jobs together; None: as the profile says.
-        resources: limits for all jobs together, such as gpu_slots=4.
+        resources: limits for all jobs together, such as gpu_slots=4, which says, too, that there
+            is a GPU.
     """
 
     profile: str = "local"
@@ -34,17 +35,29 @@ class Machine(NamedTuple):
     resources: tuple[str, ...] = ()
 
     @property
-    def options(self) -> list[str]:
-        """What Snakemake is told of it.
+    def gpu_slots(self) -> int | None:
+        """Slots of all its GPUs; None where there is no GPU.
 
         Raises:
-            UserError: there is no such profile, or a limit is none.
+            UserError: a limit is none.
         """
-        options = ["--profile", str(_profile(self.profile))]
+        slots = None
         for limit in self.resources:
             name, _, value = limit.partition("=")
             if not name.isidentifier() or not value.isdecimal():
                 raise UserError(f"--resources {limit} must look like gpu_slots=4")
+            if name == "gpu_slots":
+                slots = int(value)
+        return slots
+
+    @property
+    def options(self) -> list[str]:
+        """What Snakemake is told of it.
+
+        Raises:
+            UserError: there is no such profile.
+        """
+        options = ["--profile", str(_profile(self.profile))]
         if self.cores is not None:
             options += ["--cores", str(self.cores)]
         return [*options, "--resources", *self.resources] if self.resources else options

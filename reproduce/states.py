@@ -43,6 +43,11 @@ def counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
+def of_machine(has_gpu: bool) -> str:
+    """What a sum of minutes is counted on."""
+    return "on one core" + (", or on a GPU where a row's time there is known" if has_gpu else "")
+
+
 def state(paper: str, row: Row, results: pd.DataFrame) -> str:
     """How much of a row is there, how far runs below runs/ have come, and what the rest costs."""
     missing = [Job(paper, row, seed) for seed in missing_of(row, results)]
@@ -60,8 +65,16 @@ def state(paper: str, row: Row, results: pd.DataFrame) -> str:
     return f"{'; '.join(words)}: {cost(sum(job.minutes_left for job in missing))}{estimate}"
 
 
-def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str:
-    """Every row, claim and figure with its state and cost, and the total."""
+def listing(
+    reproductions: Sequence[Reproduction], results: pd.DataFrame, *, has_gpu: bool = False
+) -> str:
+    """Every row, claim and figure with its state and cost, and the total.
+
+    Args:
+        reproductions: what is declared.
+        results: that are kept.
+        has_gpu: what is declared was read for a GPU.
+    """
     graph = Graph(tuple(reproductions))
 
     def rest(jobs: Iterable[Job]) -> str:
@@ -91,6 +104,6 @@ def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str
     estimated = cost(sum(job.core_minutes_left for job in missing if not job.row.is_measured))
     lines.append(
         f"missing: {counted(len(missing), 'run')}, {measured} by measured rows and {estimated} by "
-        "estimates, on one core"
+        f"estimates, {of_machine(has_gpu)}"
     )
     return "\n".join(lines)
