@@ -7,6 +7,7 @@ lies in one folder, but for slurm.conf: `srun` in a job looks for it in /etc/slu
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -86,8 +87,13 @@ def obstacle() -> str | None:
     if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
         install = "`apt-get install slurm-wlm munge` brings it"
         return f"SLURM is not installed here ({missing[0]} is missing): {install}"
-    if CONF.exists() and not CONF.read_text().startswith(MARK):
+    content = CONF.read_text() if CONF.exists() else MARK
+    if not content.startswith(MARK):
         return f"{CONF} is of another cluster and would be overwritten: move it away meanwhile"
+    # One that was killed has left its file behind.
+    owner = re.search(r"^ClusterName=test(\d+)$", content, re.MULTILINE)
+    if owner and psutil.pid_exists(int(owner[1])):
+        return f"{CONF} is used by another such test, process {owner[1]}: wait for its end"
     return None
 
 
