@@ -41,26 +41,35 @@ class Machine(NamedTuple):
         Raises:
             UserError: a limit is none.
         """
-        slots = None
+        return self._limits.get("gpu_slots")
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether slots of GPUs are given out."""
+        return self.gpu_slots is not None
+
+    @property
+    def _limits(self) -> dict[str, int]:
+        limits = {}
         for limit in self.resources:
             name, _, value = limit.partition("=")
             if not name.isidentifier() or not value.isdecimal():
                 raise UserError(f"--resources {limit} must look like gpu_slots=4")
-            if name == "gpu_slots":
-                slots = int(value)
-        return slots
+            limits[name] = int(value)
+        return limits
 
     @property
     def options(self) -> list[str]:
         """What Snakemake is told of it.
 
         Raises:
-            UserError: there is no such profile.
+            UserError: there is no such profile, or a limit is none.
         """
         options = ["--profile", str(_profile(self.profile))]
         if self.cores is not None:
             options += ["--cores", str(self.cores)]
-        return [*options, "--resources", *self.resources] if self.resources else options
+        limits = [f"{name}={value}" for name, value in self._limits.items()]
+        return [*options, "--resources", *limits] if limits else options
 
 
 def _profile(name: str) -> Path:

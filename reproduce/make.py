@@ -76,7 +76,7 @@ def carry_out(wanted: Wanted, graph: Graph, machine: engine.Machine, is_dry: boo
     # A figure shows its runs: new ones draw it anew.
     undrawn = [path for path in figures if missing or not (REPOSITORY / path).exists()]
     print(
-        plan(missing, has_gpu=machine.gpu_slots is not None)
+        plan(missing, has_gpu=machine.has_gpu)
         if missing
         else f"done already: {counted(len(wanted.jobs), 'run')}",
         flush=True,
@@ -173,8 +173,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--resources", nargs="+", default=[], metavar="NAME=N",
                         help="limits for all jobs together, such as gpu_slots=4, by which times "
                         "on a GPU count where rows state them")  # fmt: skip
-    parser.add_argument("--profile", default="local", help="local, slurm, or a folder "
-                        "(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--profile", default="local", help="local, slurm, kubernetes, or a "
+                        "folder (default: %(default)s)")  # fmt: skip
     return parser.parse_args()
 
 
@@ -183,11 +183,10 @@ def main() -> None:
     args = parsed()
     check_positive(hours=args.hours, cores=args.cores)
     machine = engine.Machine(args.profile, args.cores, tuple(args.resources))
-    has_gpu = machine.gpu_slots is not None
-    reproductions = read_all(has_gpu=has_gpu)
+    reproductions = read_all(has_gpu=machine.has_gpu)
     graph = Graph(reproductions)
     if args.list:
-        print(listing(reproductions, stored_results(), has_gpu=has_gpu))
+        print(listing(reproductions, stored_results(), has_gpu=machine.has_gpu))
         return
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
     if args.nightly or args.again:
