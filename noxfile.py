@@ -257,7 +257,7 @@ for _paper in PAPERS:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Tests of `shared`, of every paper and of the verdicts."""
-    _install(session, *PAPERS, "reproduce", "cluster", groups=("tests",))
+    _install(session, *PAPERS, "reproduce", "cluster", "kubernetes", groups=("tests",))
     _test(session, "reproduce", *reversed(PAPERS), "shared")
 
 
@@ -298,6 +298,14 @@ def test_page(session: nox.Session) -> None:
     _install(session, "reproduce", groups=("tests", "browser"))
     words = _words(session)
     session.run("python", "-m", "pytest", "reproduce/tests/in_browser.py", *words, env=ENVIRONMENT)
+
+
+@nox.session
+def test_cluster(session: nox.Session) -> None:
+    """Quick runs of every paper on a SLURM of two nodes that it starts here; needs root."""
+    _install(session, *PAPERS, "reproduce", "cluster", groups=("tests",))
+    words = _words(session)
+    session.run("python", "-m", "pytest", "reproduce/tests/on_cluster.py", *words, env=ENVIRONMENT)
 
 
 @nox.session

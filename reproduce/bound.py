@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reproduce.declared import Reproduction
-from reproduce.states import counted
 from reproduce.verdicts import Decision, decide, measured
+from reproduce.words import counted
 from shared.errors import UserError
 from shared.report import mean_and_spread
 

@@ -50,7 +50,11 @@ def needs(reproduction: Reproduction, results: pd.DataFrame) -> list[Need]:
 
 
 def choose(
-    waiting: Sequence[Need], hours: float, cores: int, allowed: Collection[Job] | None = None
+    waiting: Sequence[Need],
+    hours: float,
+    cores: int,
+    allowed: Collection[Job] | None = None,
+    slots: int | None = None,
 ) -> list[Need]:
     """The claims that can be decided in a time: as many as can be, of those the cheapest.
 
@@ -59,6 +63,7 @@ def choose(
         hours: that there are.
         cores: that compute in them.
         allowed: the only jobs that may be done; None: all.
+        slots: of GPUs, of which every job takes some; None: there is no GPU.
 
     Returns:
         The claims, and for each its jobs.
@@ -68,6 +73,7 @@ def choose(
         for need in waiting
         if all(job.minutes_left <= 60 * hours for job in need.jobs)
         and (allowed is None or set(need.jobs) <= set(allowed))
+        and (slots is None or all(job.row.gpu_slots <= slots for job in need.jobs))
     ]
     jobs = list(dict.fromkeys(job for need in waiting for job in need.jobs))
     if not jobs:
@@ -81,15 +87,17 @@ def choose(
     size = len(waiting) + len(jobs)
     needed = coo_array((signs, (lines, columns)), shape=(len(pairs), size))
     spent = np.concatenate([np.zeros(len(waiting)), costs])
+    limits = [LinearConstraint(spent[None], ub=60 * hours * cores)]
+    if slots is not None:
+        taken = [job.minutes_left * job.row.gpu_slots for job in jobs]
+        on_gpu = np.concatenate([np.zeros(len(waiting)), taken])
+        limits.append(LinearConstraint(on_gpu[None], ub=60 * hours * slots))
     # Less than one claim for all jobs together: time decides only between equally many claims.
     worth = np.concatenate([-np.ones(len(waiting)), costs / (1 + 2 * costs.sum())])
     solved = milp(
         worth,
         integrality=np.ones(size),
         bounds=Bounds(0, 1),
-        constraints=[
-            LinearConstraint(needed.tocsr(), ub=0),
-            LinearConstraint(spent[None], ub=60 * hours * cores),
-        ],
+        constraints=[LinearConstraint(needed.tocsr(), ub=0), *limits],
     )
     return [need for need, x in zip(waiting, solved.x, strict=False) if x > 0.5]

@@ -38,6 +38,8 @@ class Row(_Declared):
         size: what is smaller or shorter than in the paper, in words; empty if nothing is.
         minutes: that one seed takes on its cores of the machine that the results name.
         is_measured: whether these minutes are from a run, or an estimate.
+        gpu_minutes: that one seed takes on a GPU; None where nobody can tell.
+        is_gpu_measured: whether these minutes are from a run, or an estimate.
         cores: that one seed is given, one thread each.
         memory_mb: that one seed needs at most.
         gpu_slots: of a GPU's slots those that one seed takes, where a GPU is shared.
@@ -56,11 +58,20 @@ class Row(_Declared):
     size: str = ""
     minutes: Positive
     is_measured: bool = True
+    gpu_minutes: Positive | None = None
+    is_gpu_measured: bool = True
     cores: Count = 1
     memory_mb: Count = 2500
     gpu_slots: Count = 1
     tolerance: Annotated[float, Field(ge=0)] | None = None
     unsteady: tuple[str, ...] = ()
+
+    def on_gpu(self) -> "Row":
+        """The row with what it takes on a GPU for its minutes; as it is, where nobody can tell."""
+        if self.gpu_minutes is None:
+            return self
+        on_gpu = {"minutes": self.gpu_minutes, "is_measured": self.is_gpu_measured}
+        return self.model_copy(update=on_gpu)
 
 
 class Quantity(_Declared):
@@ -184,6 +195,10 @@ class Reproduction(_Declared):
         """The rows by name."""
         return {row.name: row for row in self.row}
 
+    def on_gpu(self) -> "Reproduction":
+        """The same where there is a GPU."""
+        return self.model_copy(update={"row": tuple(row.on_gpu() for row in self.row)})
+
     @model_validator(mode="after")
     def _check_names(self) -> "Reproduction":
         for kind, names in (
@@ -222,8 +237,12 @@ def read(path: Path) -> Reproduction:
         raise UserError(f"{path}: {place or 'as a whole'}: {first['msg']}") from error
 
 
-def read_all(repository: Path = REPOSITORY) -> tuple[Reproduction, ...]:
+def read_all(repository: Path = REPOSITORY, *, has_gpu: bool = False) -> tuple[Reproduction, ...]:
     """What all folders of a repository declare, by the folders' names.
+
+    Args:
+        repository: whose folders.
+        has_gpu: rows that say what they take on a GPU take that.
 
     Raises:
         UserError: as in `read`; or no folder declares anything; or two declare one name.
@@ -242,4 +261,4 @@ def read_all(repository: Path = REPOSITORY) -> tuple[Reproduction, ...]:
                     raise UserError(
                         f"{owner} and {reproduction.paper} both declare a {kind} {each.name}"
                     )
-    return found
+    return tuple(each.on_gpu() for each in found) if has_gpu else found

@@ -26,12 +26,37 @@ class Machine(NamedTuple):
     Attributes:
         profile: a folder's name below reproduce/profiles, or the path of one's own.
         cores: of all jobs together; None: as the profile says.
-        resources: limits for all jobs together, such as gpu_slots=4.
+        resources: limits for all jobs together, such as gpu_slots=4, which says, too, that there
+            is a GPU.
     """
 
     profile: str = "local"
     cores: int | None = None
     resources: tuple[str, ...] = ()
+
+    @property
+    def gpu_slots(self) -> int | None:
+        """Slots of all its GPUs; None where there is no GPU.
+
+        Raises:
+            UserError: a limit is none.
+        """
+        return self._limits.get("gpu_slots")
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether slots of GPUs are given out."""
+        return self.gpu_slots is not None
+
+    @property
+    def _limits(self) -> dict[str, int]:
+        limits = {}
+        for limit in self.resources:
+            name, _, value = limit.partition("=")
+            if not name.isidentifier() or not value.isdecimal():
+                raise UserError(f"--resources {limit} must look like gpu_slots=4")
+            limits[name] = int(value)
+        return limits
 
     @property
     def options(self) -> list[str]:
@@ -41,13 +66,10 @@ class Machine(NamedTuple):
             UserError: there is no such profile, or a limit is none.
         """
         options = ["--profile", str(_profile(self.profile))]
-        for limit in self.resources:
-            name, _, value = limit.partition("=")
-            if not name.isidentifier() or not value.isdecimal():
-                raise UserError(f"--resources {limit} must look like gpu_slots=4")
         if self.cores is not None:
             options += ["--cores", str(self.cores)]
-        return [*options, "--resources", *self.resources] if self.resources else options
+        limits = [f"{name}={value}" for name, value in self._limits.items()]
+        return [*options, "--resources", *limits] if limits else options
 
 
 def _profile(name: str) -> Path:

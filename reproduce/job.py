@@ -1,8 +1,10 @@
 """What the engine starts: one job, or one figure. Not meant to be called by hand.
 
-python -m reproduce.job run PAPER ROW SEED --threads N
-python -m reproduce.job again PAPER ROW SEED
-python -m reproduce.job figure NAME
+python -m reproduce.job run PAPER ROW SEED --threads N --output FILE
+python -m reproduce.job again PAPER ROW SEED --output FILE
+python -m reproduce.job figure NAME --output FILE
+
+FILE is where the engine looks for what was asked for.
 """
 
 import argparse
@@ -64,6 +66,10 @@ def call(words: Sequence[str], folder: Path) -> dict[str, Any]:
 
 def run(job: Job, threads: int) -> None:
     """Do a job that is missing, or the rest of it, and keep its result."""
+    # A cluster can hold a job twice: one that was submitted before the engine was killed, too.
+    wait_for(REPOSITORY / job.folder)
+    if job.is_done:
+        return
     row = job.row
     words = [f"{job.paper}/{row.script}", *row.options]
     result = call([*words, "--seed", str(job.seed), "--threads", str(threads)], job.folder)
@@ -76,9 +82,24 @@ def keep(run_folder: Path, kept: Path) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     names = [*sorted(run_folder.glob("*.png")), run_folder / "metrics.jsonl"]
     for path in [*(path for path in names if path.exists()), run_folder / "result.json"]:
-        temporary = kept / f"{path.name}.tmp"
-        shutil.copyfile(path, temporary)
-        os.replace(temporary, kept / path.name)
+        _copy(path, kept / path.name)
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copy a file in one step."""
+    temporary = target.with_name(f"{target.name}.tmp")
+    shutil.copyfile(path, temporary)
+    os.replace(temporary, target)
+
+
+def deliver(made: Path, output: Path) -> None:
+    """Bring a file to where the engine looks for it, if that is another place.
+
+    An engine that reckons with no shared file system has a folder of its own for outputs.
+    """
+    if not (output.exists() and output.samefile(made)):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _copy(made, output)
 
 
 def again(job: Job) -> None:
@@ -139,16 +160,27 @@ def main() -> None:
         if kind == "run":
             words.add_argument("--threads", type=int, required=True)
     kinds.add_parser("figure").add_argument("name")
+    for words in kinds.choices.values():
+        words.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    graph = Graph(read_all())
+    deliver(REPOSITORY / _make(args, Graph(read_all())), args.output)
+
+
+def _make(args: argparse.Namespace, graph: Graph) -> Path:
+    """Make what is asked for.
+
+    Returns:
+        The file, below the repository.
+    """
     if args.kind == "figure":
         draw(args.name, graph)
-        return
+        return FIGURES / f"{args.name}.png"
     job = Job(args.paper, graph.row(args.paper, args.row), args.seed)
-    if args.kind == "run":
-        run(job, args.threads)
-    else:
+    if args.kind == "again":
         again(job)
+        return job.kept_anew
+    run(job, args.threads)
+    return job.kept
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from reproduce import again, engine
 from reproduce.declared import read_all
 from reproduce.graph import FIGURES, Graph, Job, Wanted, parse_seeds
-from reproduce.words import cost, counted
+from reproduce.words import cost, counted, of_machine
 from shared.errors import UserError
 from shared.options import check_positive, script
 from shared.run import REPOSITORY, read_result
 
 
-def plan(jobs: Sequence[Job]) -> str:
+def plan(jobs: Sequence[Job], *, has_gpu: bool = False) -> str:
     """What would be run, with its cost."""
     lines = []
     for job in jobs:
@@ -37,15 +37,15 @@ def plan(jobs: Sequence[Job]) -> str:
         )
         lines.append(f"  {job.name:60} {needs}{goes_on}")
     total = cost(sum(job.core_minutes_left for job in jobs))
-    return "\n".join([*lines, f"{counted(len(jobs), 'run')}, {total} on one core"])
+    return "\n".join([*lines, f"{counted(len(jobs), 'run')}, {total} {of_machine(has_gpu)}"])
 
 
-def within(hours: float, cores: int, graph: Graph, wanted: Wanted | None) -> Wanted:
+def within(hours: float, machine: engine.Machine, graph: Graph, wanted: Wanted | None) -> Wanted:
     """The jobs that decide most claims in a time.
 
     Args:
         hours: that there are.
-        cores: that compute in them.
+        machine: that computes in them.
         graph: of what is declared.
         wanted: its jobs are the only ones that may be chosen; None: all may.
 
@@ -58,7 +58,9 @@ def within(hours: float, cores: int, graph: Graph, wanted: Wanted | None) -> Wan
 
     results = stored_results()
     waiting = [need for r in graph.reproductions for need in budget.needs(r, results)]
-    chosen = budget.choose(waiting, hours, cores, None if wanted is None else wanted.jobs)
+    cores = machine.cores or os.cpu_count() or 1
+    allowed = None if wanted is None else wanted.jobs
+    chosen = budget.choose(waiting, hours, cores, allowed, machine.gpu_slots)
     if not chosen:
         raise UserError(f"no claim can be decided in {hours:g} hours; --list says what each needs")
     print(f"{counted(len(chosen), 'claim')}: {', '.join(need.claim.name for need in chosen)}")
@@ -77,7 +79,9 @@ def carry_out(wanted: Wanted, graph: Graph, machine: engine.Machine, is_dry: boo
     # A figure shows its runs: new ones draw it anew.
     undrawn = [path for path in figures if missing or not (REPOSITORY / path).exists()]
     print(
-        plan(missing) if missing else f"done already: {counted(len(wanted.jobs), 'run')}",
+        plan(missing, has_gpu=machine.has_gpu)
+        if missing
+        else f"done already: {counted(len(wanted.jobs), 'run')}",
         flush=True,
     )
     for path in undrawn:
@@ -173,9 +177,10 @@ def parsed() -> argparse.Namespace:
                         "row")  # fmt: skip
     parser.add_argument("--cores", type=int, help="for all jobs together (default: the profile's)")
     parser.add_argument("--resources", nargs="+", default=[], metavar="NAME=N",
-                        help="limits for all jobs together, such as gpu_slots=4")  # fmt: skip
-    parser.add_argument("--profile", default="local", help="local, slurm, or a folder "
-                        "(default: %(default)s)")  # fmt: skip
+                        help="limits for all jobs together, such as gpu_slots=4, by which times "
+                        "on a GPU count where rows state them")  # fmt: skip
+    parser.add_argument("--profile", default="local", help="local, slurm, kubernetes, or a "
+                        "folder (default: %(default)s)")  # fmt: skip
     return parser.parse_args()
 
 
@@ -183,14 +188,14 @@ def main() -> None:
     """Do what the command line says."""
     args = parsed()
     check_positive(hours=args.hours, cores=args.cores)
-    reproductions = read_all()
+    machine = engine.Machine(args.profile, args.cores, tuple(args.resources))
+    reproductions = read_all(has_gpu=machine.has_gpu)
     graph = Graph(reproductions)
     if args.list:
         from reproduce.states import listing, stored_results
 
-        print(listing(reproductions, stored_results()))
+        print(listing(reproductions, stored_results(), has_gpu=machine.has_gpu))
         return
-    machine = engine.Machine(args.profile, args.cores, tuple(args.resources))
     seeds = None if args.seeds is None else parse_seeds(args.seeds)
     if args.nightly or args.again:
         jobs = cheapest(graph) if args.nightly else stored_jobs(graph, args.again, seeds)
@@ -200,8 +205,7 @@ def main() -> None:
                         "shows all names")  # fmt: skip
     wanted = graph.select(args.names, seeds)
     if args.hours is not None:
-        cores = args.cores or os.cpu_count() or 1
-        wanted = within(args.hours, cores, graph, wanted if args.names else None)
+        wanted = within(args.hours, machine, graph, wanted if args.names else None)
     sys.exit(carry_out(wanted, graph, machine, args.dry_run))
 
 

@@ -272,10 +272,14 @@ def _missing(row: Row | None, summary: Summary | None) -> str:
     missing = [seed for seed in row.seeds if seed not in there]
     if not missing:
         return ""
-    kind = "" if row.is_measured else ", an estimate"
-    needed = cost(row.minutes * len(missing))
     seeds = "seed" if len(missing) == 1 else "seeds"
-    return f"{seeds} {', '.join(map(str, missing))}: {needed}{kind}"
+    words = f"{seeds} {', '.join(map(str, missing))}: {_needed(row, len(missing))}"
+    on_gpu = row.on_gpu()
+    return words if on_gpu is row else f"{words}; on a GPU {_needed(on_gpu, len(missing))}"
+
+
+def _needed(row: Row, runs: int) -> str:
+    return cost(row.minutes * runs) + ("" if row.is_measured else ", an estimate")
 
 
 def _commands(paper: str, row: Row | None, summary: Summary | None) -> tuple[str, ...]:

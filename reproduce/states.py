@@ -8,7 +8,7 @@ import pandas as pd
 from reproduce.declared import Reproduction, Row
 from reproduce.graph import FIGURES, Graph, Job
 from reproduce.verdicts import decide, runs_of
-from reproduce.words import cost, counted
+from reproduce.words import cost, counted, of_machine
 from shared.report import load_results
 from shared.run import REPOSITORY
 
@@ -49,8 +49,16 @@ def state(paper: str, row: Row, results: pd.DataFrame) -> str:
     return f"{'; '.join(words)}: {cost(sum(job.minutes_left for job in missing))}{estimate}"
 
 
-def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str:
-    """Every row, claim and figure with its state and cost, and the total."""
+def listing(
+    reproductions: Sequence[Reproduction], results: pd.DataFrame, *, has_gpu: bool = False
+) -> str:
+    """Every row, claim and figure with its state and cost, and the total.
+
+    Args:
+        reproductions: what is declared.
+        results: that are kept.
+        has_gpu: what is declared was read for a GPU.
+    """
     graph = Graph(tuple(reproductions))
 
     def rest(jobs: Iterable[Job]) -> str:
@@ -80,6 +88,6 @@ def listing(reproductions: Sequence[Reproduction], results: pd.DataFrame) -> str
     estimated = cost(sum(job.core_minutes_left for job in missing if not job.row.is_measured))
     lines.append(
         f"missing: {counted(len(missing), 'run')}, {measured} by measured rows and {estimated} by "
-        "estimates, on one core"
+        f"estimates, {of_machine(has_gpu)}"
     )
     return "\n".join(lines)

@@ -11,3 +11,8 @@ def cost(minutes: float) -> str:
 def counted(number: int, word: str) -> str:
     """Such as 1 run, 2 runs."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
+def of_machine(has_gpu: bool) -> str:
+    """What a sum of minutes is counted on."""
+    return "on one core" + (", or on a GPU where a row's time there is known" if has_gpu else "")

@@ -102,6 +102,44 @@ def test_a_budget_takes_most_claims():
     assert len(chosen(results(), 1.75, **minutes)) == 5
 
 
+def with_gpu(reproduction: Reproduction, **changes: object) -> Reproduction:
+    """The reproduction where there is a GPU, its row a changed before."""
+    rows = (row.model_copy(update=changes if row.name == "a" else {}) for row in reproduction.row)
+    return reproduction.model_copy(update={"row": tuple(rows)}).on_gpu()
+
+
+def test_a_gpu_takes_the_minutes_that_a_row_states_for_it():
+    a, b = with_gpu(declared(a=60, b=60), gpu_minutes=3.0, is_gpu_measured=False).row
+    assert (a.minutes, a.is_measured) == (3.0, False)
+    assert (b.minutes, b.is_measured) == (60.0, True)
+
+
+def test_the_list_and_the_plan_count_minutes_on_a_gpu():
+    reproduction = with_gpu(declared(a=60, b=60), gpu_minutes=3.0, is_gpu_measured=False)
+    lines = states.listing((reproduction,), results(), has_gpu=True).splitlines()
+    assert lines[1].endswith("missing seeds 0, 1: 6 min (estimate)")
+    assert lines[2].endswith("missing seeds 0, 1: 2.0 h")
+    total = "missing: 4 runs, 2.0 h by measured rows and 6 min by estimates, on one core, or on"
+    assert lines[-1].startswith(total)
+    planned = make.plan(list(Graph((reproduction,)).jobs()), has_gpu=True).splitlines()
+    assert "3 min (estimate), 1 core" in planned[0]
+    assert planned[-1].startswith("4 runs, 2.1 h on one core, or on a GPU")
+
+
+def test_a_budget_is_bounded_by_the_slots_of_gpus():
+    reproduction = with_gpu(declared(a=60, b=60), gpu_minutes=30.0, gpu_slots=2)
+    waiting = budget.needs(reproduction, results())
+
+    def claims(hours: float, slots: int | None) -> list[str]:
+        return [need.claim.name for need in budget.choose(waiting, hours, 8, None, slots)]
+
+    # On their cores alone all fit into an hour; of slots, a and b take two hours each.
+    assert claims(1.0, None) == ["is_a", "is_b", "both"]
+    assert claims(1.0, 4) == ["is_a", "is_b", "both"]
+    assert claims(1.0, 3) == ["is_a"]
+    assert claims(4.0, 1) == ["is_b"]
+
+
 def test_no_run_is_longer_than_the_budget():
     assert chosen(results(), 1.0, 10, a=61.0, b=5.0) == ["is_b"]
 
@@ -193,6 +231,12 @@ def test_bad_input_is_one_sentence(scripts_of):
         scripts.assert_refused(scripts.call(make.main, *words), sentence)
 
 
+def test_the_list_is_told_of_a_gpu(scripts_of):
+    for words, end in (([], "on one core"), (["--resources", "gpu_slots=1"], "there is known")):
+        done = scripts_of("reproduce").call(make.main, "--list", *words)
+        assert done.stdout.strip().endswith(end), done.stderr
+
+
 def test_the_list_needs_no_results(scripts_of, tmp_path):
     done = scripts_of("reproduce").call(all_claims.main, "--list", "--results", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -205,10 +249,11 @@ def test_without_the_engine_it_says_what_to_install(monkeypatch):
         engine.make([Path("results/a")], engine.Machine())
 
 
-def test_a_cluster_is_given_what_a_row_needs(scripts_of):
+@pytest.mark.parametrize("profile", ["slurm", "kubernetes"])
+def test_a_cluster_is_given_what_a_row_needs(scripts_of, profile):
     scripts = scripts_of("reproduce")
     name = make.read_all()[0].row[0].name
-    done = scripts.call(make.main, name, "--seeds", "998,999", "-n", "--profile", "slurm")
+    done = scripts.call(make.main, name, "--seeds", "998,999", "-n", "--profile", profile)
     assert done.returncode == 0, done.stderr
     assert "2 runs" in done.stdout
 

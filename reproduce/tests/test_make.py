@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from reproduce.tests.copies import copy_tree
-from shared.run import REPOSITORY
+from reproduce import engine
+from reproduce.tests.copies import Copy
 
 TOY = '''
 """A made paper: one number that comes closer to 1 with every epoch."""
@@ -124,36 +124,16 @@ slow = "toy_pause-0.3"
 """
 
 
-class Copy:
+class Toys(Copy):
     """A repository of one made paper."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("shared", "reproduce"):
-            ignored = shutil.ignore_patterns("tests", "datasets")
-            copy_tree(REPOSITORY / name, folder / name, ignored)
+        self.log = folder / "toys.log"
+        super().__init__(folder, TOY_LOG=str(self.log))
         (folder / "toys").mkdir()
         (folder / "toys/toy.py").write_text(TOY)
         (folder / "toys/reproduction.toml").write_text(DECLARED)
-        self.log = folder / "toys.log"
         self.log.touch()
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "reproduce.make", *words],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(self.folder), "TOY_LOG": str(self.log)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def make(self, *words: str, code: int = 0) -> str:
-        """Call to its end; what it said on both streams."""
-        process = self.start(*words)
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == code, out + err
-        return out + err
 
     def epochs(self, experiment: str) -> list[str]:
         """Seed and epoch of what was computed, in order."""
@@ -182,8 +162,8 @@ class Copy:
 
 
 @pytest.fixture
-def copy(tmp_path) -> Copy:
-    return Copy(tmp_path / "repository")
+def copy(tmp_path) -> Toys:
+    return Toys(tmp_path / "repository")
 
 
 def test_what_is_missing_is_made_once_in_a_fresh_clone_too(copy, tmp_path):
@@ -194,7 +174,7 @@ def test_what_is_missing_is_made_once_in_a_fresh_clone_too(copy, tmp_path):
     assert sorted(copy.epochs("toy")) == ["0 1", "0 2", "1 1", "1 2"]
     assert "done already: 2 runs" in copy.make("toy")
 
-    clone = Copy(tmp_path / "clone")
+    clone = Toys(tmp_path / "clone")
     shutil.copytree(copy.folder / "results", clone.folder / "results")
     for path in (clone.folder / "results").rglob("*"):  # older than every program
         os.utime(path, (0, 0))
@@ -229,6 +209,23 @@ def test_what_still_runs_when_the_engine_is_killed_is_waited_for(copy):
     copy.make("toy_pause-0.3")
     assert copy.epochs("toy_pause-0.3") == [f"0 {epoch}" for epoch in range(1, 13)]
     assert (copy.kept("toy_pause-0.3", 0) / "result.json").exists()
+
+
+def test_a_job_whose_result_is_kept_does_nothing(copy):
+    copy.make("toy", "--seeds", "0")
+    (copy.folder / "toys/toy.py").write_text("raise SystemExit('called')")
+    output = copy.folder / "elsewhere/result.json"
+    words = ("-m", "reproduce.job", "run", "toys", "toy", "--threads", "1", "--output", output)
+    environment = {**os.environ, "PYTHONPATH": str(copy.folder)}
+
+    def call(seed):
+        command = [sys.executable, *words, seed]
+        return subprocess.run(command, cwd=copy.folder, env=environment, capture_output=True)
+
+    assert call("1").returncode == 2
+    assert not output.exists()
+    assert call("0").returncode == 0
+    assert output.read_bytes() == (copy.kept("toy", 0) / "result.json").read_bytes()
 
 
 def test_claims_figures_and_what_fails(copy):
@@ -277,6 +274,26 @@ def test_again_finds_a_number_that_moved(copy):
     assert re.search(r"--lr +0.5 +0.25", said)
     assert path.read_text() == before
     assert copy.epochs("toy") == ["0 1", "0 2"] * 4
+
+
+def test_time_limits_are_those_of_a_gpu_where_its_slots_are_given_out(copy):
+    path = copy.folder / "toys/reproduction.toml"
+    path.write_text(path.read_text().replace("minutes = 1\n", "minutes = 1\ngpu_minutes = 45\n"))
+
+    def limits(*resources):
+        machine = engine.Machine("slurm", None, resources)
+        command = [sys.executable, "-m", "snakemake", "--snakefile", "reproduce/Snakefile", "-n"]
+        targets = [f"results/toys/{row}/seed7/result.json" for row in ("toy", "toy_pause-0.3")]
+        done = subprocess.run(
+            [*command, *engine.ALWAYS, *machine.options, "--", *targets],
+            cwd=copy.folder, env={**os.environ, "PYTHONPATH": str(copy.folder)},
+            capture_output=True, text=True,
+        )  # fmt: skip
+        return sorted(map(int, re.findall(r"runtime=(\d+)", done.stdout + done.stderr)))
+
+    # Twice the minutes and ten.
+    assert limits() == [12, 130]
+    assert limits("gpu_slots=1") == [100, 130]
 
 
 def test_gpu_slots_bound_what_runs_at_once(copy):

@@ -175,6 +175,7 @@ epochs = 2
 seeds = [0, 1]
 minutes = 240
 is_measured = false
+gpu_minutes = 9
 
 [[row]]
 name = "m_b"
@@ -240,7 +241,7 @@ def test_declared_rows_come_first_and_say_what_is_missing(made):
     rows = items(made_tree(made), "rows")
     assert [row.get("id") for row in rows] == ["row-m_a", "row-m_b", "row-m_c"]
     a, b, c = map(words_of, rows)
-    assert "Missing seed 1: 4.0 h, an estimate" in a
+    assert "Missing seed 1: 4.0 h, an estimate; on a GPU 9 min Paper" in a
     assert "Missing seeds 0, 1, 2: 30 min Paper" in b
     assert "not run" in b
     assert "Missing" not in c
