@@ -1,7 +1,7 @@
 """The neurons after a convolution, a step or all steps at a time, as one operation with gradient.
 
-On the CPU the operations are the kernels of `_kernels_cpu`, each one pass over the arrays; elsewhere
-they are made of torch's, with as few passes and new arrays as possible.
+On the CPU the operations are the kernels of `_kernels_cpu`, each one pass over the arrays;
+elsewhere they are made of torch's, with as few passes and new arrays as possible.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from hybrid_plasticity.classification import _kernels_cpu
@@ -84,6 +85,7 @@ class _Fire(torch.autograd.Function):
         return spikes, carried
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         (potential,) = ctx.saved_tensors
         work = _back_by_kernel if ctx.kernels else _back_by_torch
@@ -141,7 +143,7 @@ def _back_by_torch(
         inner = carried * (-neuron.decay * neuron.theta)
     if pooled:
         height, width = spiked.shape[2:]
-        square = inner[:, :, : 2 * height, : 2 * width]
+        square: Any = inner[:, :, : 2 * height, : 2 * width]
         square = square.unflatten(3, (width, 2)).unflatten(2, (height, 2))
         square.add_(spiked[:, :, :, None, :, None], alpha=0.25)
     else:
@@ -175,6 +177,7 @@ class _Scan(torch.autograd.Function):
         return tuple(_first(step) for step in spikes)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         (current,) = ctx.saved_tensors
         gradient = torch.zeros_like(current)  # what no window covers has none
