@@ -9,13 +9,16 @@ optimizers. Outputs and all gradients of one step must agree to 1e-9 in float64 
 timed (in float32 a sum in another order can move a potential across the threshold); then both are
 timed in float32, in turns. Memory is the peak of a training of two steps in a fresh
 process each: parameters, traces, gradients, states of the optimizers and the steps themselves.
-Under GP the fast side runs too, to show what the trace costs.
+Under GP the fast side runs too, to show what the trace costs. Where the CPU has kernels of its own
+beside torch's operations, which other devices take, the same step without them is the side torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from unittest import mock
 
 import torch
 from measure import (
@@ -29,6 +32,7 @@ from measure import (
 from torch import Tensor
 
 from hybrid_plasticity import reference
+from hybrid_plasticity.classification import firing
 from hybrid_plasticity.classification.mnist.mnist_model import WIRING
 from hybrid_plasticity.classification.network import Classifier
 from hybrid_plasticity.classification.reference import PlainClassifier
@@ -49,9 +53,31 @@ from shared.options import script
 
 SIDES = ("plain", "fast", "fast_gp")
 BARS = {"simple": 15.0, "multitask": 12.0, "classification": 2.0, "few_shot": 5.0}
+TORCH_BARS = {"classification": 1.6}  # the fast side in units of torch's
 MEMORY_BAR = 1.5  # HP in units of GP
 TOLERANCE = 1e-9
 EPISODES = 32
+
+
+def _never(_: Tensor) -> bool:
+    return False
+
+
+@contextmanager
+def torch_operations() -> Iterator[None]:
+    """Inside the context neurons after a convolution use no kernels of the CPU's own."""
+    with mock.patch.object(firing, "by_kernels", _never):
+        yield
+
+
+def by_torch(step: Callable[[], object]) -> Callable[[], object]:
+    """The step without these kernels."""
+
+    def run() -> object:
+        with torch_operations():
+            return step()
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -274,11 +300,12 @@ def differences(name: str, device: torch.device) -> dict[str, float]:
 def bench(name: str, options: Options, device: torch.device) -> dict[str, Any]:
     """Compare, time and weigh the sides of a case."""
     different = differences(name, device)
-    steps = {side: CASES[name](side, device).step for side in SIDES}
-    repeats = {side: 1 if side == "plain" else REPEATS[name] for side in SIDES}
+    sides = (*SIDES, "torch") if name in TORCH_BARS else SIDES
+    steps = {side: step_of_side(name, side, device) for side in sides}
+    repeats = {side: 1 if side == "plain" else REPEATS[name] for side in sides}
     times = interleaved(steps, device, options.rounds, repeats)
     memory = {
-        side: memory_in_fresh_process(__file__, name, side, *options.passed_on()) for side in SIDES
+        side: memory_in_fresh_process(__file__, name, side, *options.passed_on()) for side in sides
     }
     ratio = times["plain"]["wall_median"] / times["fast"]["wall_median"]
     row = {
@@ -290,24 +317,36 @@ def bench(name: str, options: Options, device: torch.device) -> dict[str, Any]:
         "memory_ratio_hp_to_gp": memory["fast"] / memory["fast_gp"],
         "memory_bar": MEMORY_BAR,
     }
+    if name in TORCH_BARS:
+        row["ratio_to_torch"] = times["torch"]["wall_median"] / times["fast"]["wall_median"]
+        row["bar_to_torch"] = TORCH_BARS[name]
     print(f"\n{name}")
     print_times(times, memory)
     cost = memory["fast"] / memory["fast_gp"]
     print(f"  fast is {ratio:.1f} times faster (bar {BARS[name]:.0f}); HP takes {cost:.2f} "
           f"times the memory of GP (bar {MEMORY_BAR}); largest "
           f"relative difference {max(different.values()):.1e}", flush=True)  # fmt: skip
+    if name in TORCH_BARS:
+        print(f"  {row['ratio_to_torch']:.2f} times faster than by torch's operations "
+              f"(bar {TORCH_BARS[name]})", flush=True)  # fmt: skip
     return {name: row}
+
+
+def step_of_side(name: str, side: str, device: torch.device, **size: int) -> Callable[[], object]:
+    """A step of a case by one side; "torch" is the fast one without kernels of the CPU's own."""
+    step = CASES[name]("fast" if side == "torch" else side, device, **size).step
+    return by_torch(step) if side == "torch" else step
 
 
 def memory_of(name: str, side: str, device: torch.device) -> float:
     """Memory of a training of two steps, in MB; to be called in a fresh process."""
 
     def training() -> None:
-        step = CASES[name](side, device).step
+        step = step_of_side(name, side, device)
         step()
         step()
 
-    return step_memory_mb(training, CASES[name](side, device, batch=2).step, device)
+    return step_memory_mb(training, step_of_side(name, side, device, batch=2), device)
 
 
 BENCHMARK = Benchmark("hybrid_plasticity", __doc__, Options, tuple(CASES), bench, memory_of)

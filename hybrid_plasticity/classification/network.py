@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hybrid_plasticity.classification.firing import Membrane, fire
+from hybrid_plasticity.classification.firing import Membrane, fire, fire_steadily
 from hybrid_plasticity.classification.wiring import CLASSES, Initial, Wiring
 from hybrid_plasticity.layer import PlasticLayer, State
 from hybrid_plasticity.networks import PlasticNetwork, Response, attenuation
@@ -142,6 +142,16 @@ class Classifier(PlasticNetwork):
         above = (potential.amax(1) > self.wiring.neuron.theta).sum()
         return int(above) / len(potential) > self.exit_share
 
+    def _ends(self) -> list[int]:
+        """Where a presentation may stop to compute the first layer's steps, which are cheap.
+
+        All at once where it cannot end early, else as many again as there were.
+        """
+        steps, ends = self.wiring.steps, []
+        if self.exit_share is not None and self.wiring.coding != "rate":
+            ends = [2**i for i in range(1, steps.bit_length()) if 2**i < steps]
+        return [*ends, steps]
+
     def forward(self, images: Float[Tensor, "batch channels side side"]) -> Response:
         """Show a batch; the traces go on from the batch before.
 
@@ -163,15 +173,17 @@ class Classifier(PlasticNetwork):
         # The image does not change, so the first convolution is computed once.
         conv = self.convolutions()[0]
         first = conv(images).to(conv.weight.dtype).contiguous(memory_format=torch.channels_last)
+        steady = fire_steadily(first, self._ends(), wiring.neuron, 1 in wiring.pooled)
         membranes: list[Membrane | None] = [None] * len(self.convs)
         states = [layer.start() for layer in layers]
         counts: list[Tensor] = []
         rate = first.new_zeros(())
         for t in range(wiring.steps):
             k = attenuation(t, wiring.tau_w)
-            x, outputs = images, []
-            for i in range(len(self.convs)):
-                current = self.convolved(i, x, k) if i else first
+            x = next(steady)
+            outputs = [x.detach()]
+            for i in range(1, len(self.convs)):
+                current = self.convolved(i, x, k)
                 x, membranes[i] = fire(current, membranes[i], wiring.neuron, i + 1 in wiring.pooled)
                 outputs.append(x.detach())
             x = x.flatten(1)

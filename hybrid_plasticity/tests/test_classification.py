@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hybrid_plasticity.classification import firing
 from hybrid_plasticity.classification.augmentation import cropped_and_flipped
 from hybrid_plasticity.classification.cifar10 import main_cifar10
 from hybrid_plasticity.classification.fashion_mnist import main_fashion_mnist
@@ -153,6 +154,39 @@ def test_every_program_is_equal_to_plain_and_all_its_layers_learn(name):
         assert gradient.abs().max() > 0, key
         torch.testing.assert_close(gradients[key], gradient, rtol=1e-9, atol=1e-9)
     assert all(counts.any() for counts in found.spike_counts)
+
+
+def fired(current, by, pooled, neuron, ends=None):
+    """Spikes of five steps and the current's gradient, with kernels or torch's operations."""
+    current = current.clone().requires_grad_()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(firing, "by_kernels", lambda _: by == "kernels")
+        if ends:
+            spikes = list(firing.fire_steadily(current, ends, neuron, pooled))
+        else:
+            spikes, membrane = [], None
+            for _ in range(5):
+                step, membrane = firing.fire(current, membrane, neuron, pooled)
+                spikes.append(step)
+        loss = sum((t + 1) * (step * step.detach().cos()).sum() for t, step in enumerate(spikes))
+        loss.backward()
+    return torch.stack(spikes).detach(), current.grad
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_kernels_and_torch_s_operations_fire_alike(reset, pooled):
+    neuron = Neuron(theta=0.4, decay=0.7, reset=reset)
+    current = torch.randn(3, 2, 7, 5, dtype=torch.float64)
+    spikes, gradient = fired(current, "torch", pooled, neuron)
+    assert spikes.any()
+    assert gradient.any()
+    found = [fired(current, "kernels", pooled, neuron)]
+    for ends in ([5], [2, 4, 5], [1, 5]):
+        found += [fired(current, by, pooled, neuron, ends) for by in ("kernels", "torch")]
+    for own_spikes, own_gradient in found:
+        assert torch.equal(own_spikes, spikes)
+        torch.testing.assert_close(own_gradient, gradient, rtol=1e-12, atol=1e-13)
 
 
 def test_the_first_convolution_is_computed_once():
