@@ -13,7 +13,7 @@ Under GP the fast side runs too, to show what the trace costs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -88,12 +88,16 @@ def backward(model: torch.nn.Module, output: Tensor, labels: Tensor) -> dict[str
 
 
 def simple(
-    side: str, device: torch.device, batch: int = 100, dtype: torch.dtype = torch.float32
+    side: str,
+    device: torch.device,
+    batch: int = 100,
+    dtype: torch.dtype = torch.float32,
+    **changed: int,
 ) -> Side:
-    """The simple example, 784-512-10, T = 10: a step of both Adams."""
+    """The simple example, 784-512-10, T = 10 unless settings are changed: a step of both Adams."""
     torch.manual_seed(0)
     rule: Rule = "gp" if side == "fast_gp" else "hp"
-    model = SIMPLE.network(rule)
+    model = replace(SIMPLE, **changed).network(rule)
     model.to(device, dtype)
     images, labels = digits(batch, device, dtype)
     learners = list(optimizers(model, SIMPLE.lr, SIMPLE.lr_local).values())
