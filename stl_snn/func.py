@@ -16,13 +16,22 @@ from torch.nn import functional
 from stl_snn import _block, _convolution, _pool
 from stl_snn.lif import lif, surrogate
 
-FEW_CHANNELS = 8  # below so many outputs or inputs a spike has too little to add
-FEW_SPIKES = 0.2  # up to this share of ones a convolution that visits them alone is faster
+FEW_CHANNELS = 32  # of inputs or outputs: with fewer a spike has too little to add
+FEW_SPIKES = 0.25  # up to this share of ones a convolution that visits them alone is faster
 
 
 def _apart(joined: Tensor, like: Tensor) -> Tensor:
     """[batch x time, ...] as [batch, time, ...] of another tensor."""
     return joined.view(*like.shape[:2], *joined.shape[1:])
+
+
+def _channels_last(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Images with their channels last; told by strides where there is but one channel."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    n_channels, height, width = images.shape[1:]
+    if n_channels > 1:
+        return images
+    return images.as_strided(images.shape, (height * width, 1, width, 1))
 
 
 class atan(torch.autograd.Function):
@@ -54,7 +63,7 @@ class Conv2d(nn.Conv2d):
         images = input.flatten(0, 1)
         if images.device.type != "cpu":
             return _apart(super().forward(images).contiguous(), input)
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = _channels_last(images)
         spikes = _convolution.listed(images) if self._visits_spikes(images) else None
         if spikes and spikes.share <= FEW_SPIKES:
             return _apart(_convolution.convolve(images, self.weight, spikes), input)

@@ -379,10 +379,10 @@ def test_convolutions_of_spikes(images, n_in, n_out, kernel, sides, rate, dtype)
 
 @pytest.mark.parametrize("value", [0.5, 2.0, -1.0, float("nan"), float("inf")])
 def test_what_is_no_spike_is_not_taken_for_one(value):
-    x = torch.zeros(2, 3, 9, 6, 6)
+    x = torch.zeros(2, 3, 33, 6, 6)
     x[1, 2, 4, 5, 0] = value
     assert _convolution.listed(x.flatten(0, 1)) is None
-    layer = func.Conv2d(9, 8, 3, padding=1, bias=False)
+    layer = func.Conv2d(33, 32, 3, padding=1, bias=False)
     expected = torch.nn.functional.conv2d(x.flatten(0, 1), layer.weight, padding=1)
     torch.testing.assert_close(layer(x).flatten(0, 1), expected, equal_nan=True)
 
@@ -392,10 +392,10 @@ def test_spikes_alone_are_visited_where_they_are_few(share, monkeypatch):
     visited = []
     convolve = _convolution.convolve
     monkeypatch.setattr(_convolution, "convolve", lambda *a: visited.append(1) or convolve(*a))
-    x = (torch.rand(2, 3, 16, 9, 9, generator=torch.Generator().manual_seed(0)) < share).float()
-    layer, plain = (of.Conv2d(16, 32, 5, padding=2, bias=False) for of in (func, reference))
+    x = (torch.rand(2, 3, 32, 9, 9, generator=torch.Generator().manual_seed(0)) < share).float()
+    layer, plain = (of.Conv2d(32, 40, 5, padding=2, bias=False) for of in (func, reference))
     assert_equal_layers(layer, plain, x)
-    assert bool(visited) == (share < 0.2)
+    assert bool(visited) == (share < func.FEW_SPIKES)
 
 
 def test_threads_change_nothing():
