@@ -305,7 +305,7 @@ class _Block(torch.autograd.Function):
             to_z.numpy(),
             to_theta.numpy(),
             sums.numpy(),
-        )  # type: ignore[call-arg]
+        )
         of_theta = _images(to_theta.sum(0), n_channels)
         if not of_theta.isfinite().all():
             check_currents((scale[:, :, None, None] * x + shift[:, :, None, None]).flatten(2))
@@ -343,7 +343,7 @@ def _spread(values: Float[Tensor, "*n c"], lanes: int) -> Float[Tensor, "*n lane
 
 def _by_channel(sums: Float[Tensor, "*n lanes"], n_channels: int) -> Float[Tensor, "*n c"]:
     """Sums over a channel's lanes."""
-    return sums.unflatten(-1, (-1, n_channels)).sum(-2)
+    return sums.view(*sums.shape[:-1], -1, n_channels).sum(-2)
 
 
 def _rows(x: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n h wc"]:
@@ -353,7 +353,7 @@ def _rows(x: Float[Tensor, "*n c h w"]) -> Float[Tensor, "*n h wc"]:
 
 def _images(rows: Float[Tensor, "*n h wc"], n_channels: int) -> Float[Tensor, "*n c h w"]:
     """What `_rows` took, as a view."""
-    return rows.unflatten(-1, (-1, n_channels)).movedim(-1, -3)
+    return rows.view(*rows.shape[:-1], -1, n_channels).movedim(-1, -3)
 
 
 def _nothing() -> Tensor:

@@ -182,7 +182,7 @@ class _Convolution(torch.autograd.Function):
         )  # type: ignore[call-arg]
         ctx.save_for_backward(weight)
         ctx.spikes = spikes
-        return out.unflatten(2, (width, n_out)).permute(0, 3, 1, 2)
+        return out.view(n, height, width, n_out).permute(0, 3, 1, 2)
 
     @staticmethod
     @once_differentiable
@@ -212,7 +212,7 @@ def _gradient(signal: Tensor, weight: Tensor, spikes: Spikes) -> Float[Tensor, "
     _list_places(*lists, n_out, kernel // 2, places.numpy(), totals.numpy())  # type: ignore[call-arg]
     given = tuple(of.numpy() for of in (places, totals, rows))
     _weights(*given, kernel // 2, math.ceil(n_in / n_tasks), grad.numpy())  # type: ignore[call-arg]
-    return grad.unflatten(2, (kernel, n_out)).flip(2).permute(3, 0, 1, 2).contiguous()
+    return grad.view(n_in, kernel, kernel, n_out).flip(2).permute(3, 0, 1, 2).contiguous()
 
 
 def _turned(weight: Float[Tensor, "o c k k"]) -> Float[Tensor, "c k ko"]:

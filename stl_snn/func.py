@@ -29,7 +29,7 @@ def _channels_last(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]
     """Images with their channels last; told by strides where there is but one channel."""
     images = images.contiguous(memory_format=torch.channels_last)
     n_channels, height, width = images.shape[1:]
-    if n_channels > 1:
+    if n_channels > 1 or torch.compiler.is_exporting():
         return images
     return images.as_strided(images.shape, (height * width, 1, width, 1))
 
