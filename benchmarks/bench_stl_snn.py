@@ -437,7 +437,8 @@ def bench(case: str, options: Options, device: torch.device) -> dict[str, Any]:
         for side, ratio in ratios.items()
     )
     print(f"  fast is {said}; largest difference in float64 {max(exact.values()):.1e}")
-    print(f"  float32 differs from plain in float64 by {rounded}", flush=True)
+    errors = ", ".join(f"{side} {error:.1e}" for side, error in rounded.items())
+    print(f"  largest difference of float32 to plain in float64: {errors}", flush=True)
     row = {
         "batch": BATCH,
         "steps": STEPS,
