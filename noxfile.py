@@ -319,13 +319,15 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time and memory of every paper, fast against plain; `-- hybrid_plasticity` for one."""
+    """Time and memory of every paper, fast against plain; `-- stl_snn` for one, `-- growth`."""
     words = _words(session)
-    papers = (words.pop(0),) if words and words[0] in PAPERS else PAPERS
+    what = words.pop(0) if words and words[0] in (*PAPERS, "growth") else "all"
     # Libraries that STL-SNN is timed against; nothing else needs them.
-    _install(session, *PAPERS, groups=("bench",) if "stl_snn" in papers else ())
-    for paper in papers:
-        _run(session, f"benchmarks/bench_{paper}.py", *words)
+    against = what in ("all", "stl_snn", "growth")
+    _install(session, *PAPERS, groups=("bench",) if against else ())
+    scripts = {"all": [f"bench_{paper}" for paper in PAPERS], "growth": ["growth"]}
+    for name in scripts.get(what, [f"bench_{what}"]):
+        _run(session, f"benchmarks/{name}.py", *words)
 
 
 @nox.session

@@ -15,7 +15,7 @@ beside torch's operations, which other devices take, the same step without them 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 from unittest import mock
@@ -114,12 +114,16 @@ def backward(model: torch.nn.Module, output: Tensor, labels: Tensor) -> dict[str
 
 
 def simple(
-    side: str, device: torch.device, batch: int = 100, dtype: torch.dtype = torch.float32
+    side: str,
+    device: torch.device,
+    batch: int = 100,
+    dtype: torch.dtype = torch.float32,
+    **changed: int,
 ) -> Side:
-    """The simple example, 784-512-10, T = 10: a step of both Adams."""
+    """The simple example, 784-512-10, T = 10 unless settings are changed: a step of both Adams."""
     torch.manual_seed(0)
     rule: Rule = "gp" if side == "fast_gp" else "hp"
-    model = SIMPLE.network(rule)
+    model = replace(SIMPLE, **changed).network(rule)
     model.to(device, dtype)
     images, labels = digits(batch, device, dtype)
     learners = list(optimizers(model, SIMPLE.lr, SIMPLE.lr_local).values())

@@ -95,6 +95,20 @@ def fast_step(trainer: Trainer, parameters: Parameters, part: Any, batch: int) -
         trainer.bounds = more
 
 
+def gradient_step(batch: int, hidden: int, n_events: int = 0) -> Step:
+    """A fast gradient step of two hidden layers; room for so many events of each, or as needed."""
+    trainer, parameters, part = trained("float32", (hidden, hidden), 30)
+    if not n_events:
+        return fast_step(trainer, parameters, part, batch)
+    trainer.chunks = Chunks(batch, jax.devices()[0])
+    inputs = trainer.chunks.cut(part.inputs[:batch])
+    labels = trainer.chunks.cut(part.labels[:batch] + 1) - 1
+    keys = jax.random.split(jax.random.key(0), trainer.chunks.n)
+    compute = jax.jit(trainer.gradient, static_argnums=0)
+    bounds = Bounds((n_events, n_events), (8, 8))
+    return lambda: jax.block_until_ready(compute(bounds, parameters, inputs, labels, keys))
+
+
 def plain_step(network: Network, parameters: Parameters, part: Any, batch: int, K: int) -> Step:
     """The gradient by the event loop over all neurons."""
     codes, labels = jnp.asarray(part.inputs[:batch]), jnp.asarray(part.labels[:batch])
@@ -240,19 +254,9 @@ def growth(options: Options) -> dict[str, list[tuple[float, float]]]:
         step = fast_step(trainer, parameters, part, batch)
         found["trials"].append((batch, seconds(step)))
     for n in (50, 100, 200, 400):
-        step = fast_step(*trained("float32", (n, n), 30), BATCH)
-        found["hidden neurons"].append((n, seconds(step)))
+        found["hidden neurons"].append((n, seconds(gradient_step(BATCH, n))))
     for n_events in (80, 160, 320, 640):
-        trainer.chunks = Chunks(BATCH, jax.devices()[0])
-        bounds = Bounds((n_events, n_events), (8, 8))
-        inputs = trainer.chunks.cut(part.inputs[:BATCH])
-        labels = trainer.chunks.cut(part.labels[:BATCH] + 1) - 1
-        keys = jax.random.split(jax.random.key(0), trainer.chunks.n)
-        compute = jax.jit(trainer.gradient, static_argnums=0)
-        step = lambda: jax.block_until_ready(  # noqa: E731
-            compute(bounds, parameters, inputs, labels, keys)  # noqa: B023
-        )
-        found["events"].append((n_events, seconds(step)))
+        found["events"].append((n_events, seconds(gradient_step(BATCH, 100, n_events))))
     return found
 
 

@@ -1,42 +1,49 @@
-"""STL-SNN: time and memory of a layer of neurons and of a training step, against three others.
+"""STL-SNN: time and memory of a layer of neurons and of training steps, against four others.
 
-    python benchmarks/bench_stl_snn.py                  the layer, then the step
-    python benchmarks/bench_stl_snn.py --cases layer    the layer only
+    python benchmarks/bench_stl_snn.py                    the layer, then steps of three widths
+    python benchmarks/bench_stl_snn.py --cases step_1/8   the step at 1/8 of the width only
+    python benchmarks/bench_stl_snn.py --sides before fast
 
-Sides: "fast" is what everything else uses, "plain" the same network a step at a time under
-autograd (`stl_snn/reference.py`), "snntorch" its Leaky neurons in a loop over the steps,
-"spikingjelly" its multi-step mode, on a GPU with the fastest backend that it has there. All start
-from the same weights and see the same spikes. Before anything is timed they must agree in float64:
-spikes or votes of all four, and the gradients of fast, plain and SpikingJelly. snnTorch leaves the
-reset out of its gradient, so its gradients are others. SpikingJelly has no threshold that learns:
-its side has one constant threshold, which is less work.
+Sides: "fast" is what everything else uses, "before" what it was before spikes alone were visited
+and normalization, neurons and pooling were one operation (`stl_before.py`; steps only), "plain" the
+same network a step at a time under autograd (`stl_snn/reference.py`), "snntorch" its Leaky neurons
+in a loop over the steps, "spikingjelly" its multi-step mode, on a GPU with the fastest backend that
+it has there. All start from the same weights and see the same spikes; thresholds are such that the
+layers fire as those of a trained network do. Before anything is timed the sides must agree in
+float64: spikes or votes of all, and the gradients of all but snnTorch, which leaves the reset out
+of its gradient. SpikingJelly has no threshold that learns: its side has one constant threshold for
+a layer, which is less work.
 
-Batch normalisation takes each step's own statistics on all sides; dropout is off, since the sides
+Batch normalization takes each step's own statistics on all sides; dropout is off, since the sides
 would draw different masks. Memory is the peak of a step in a fresh process.
 """
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+import stl_before
 import torch
 from measure import (
     Benchmark,
-    Options,
     interleaved,
     memory_in_fresh_process,
     print_times,
     step_memory_mb,
 )
+from measure import Options as EveryOption
 from torch import Tensor, nn
 from torch.nn import functional
 
 from shared.options import script
 from stl_snn import func, reference
+from stl_snn.func import LIF
 from stl_snn.lif import lif
-from stl_snn.param import MNIST
+from stl_snn.param import MNIST, scaled
 from stl_snn.spiking_model import SpikingNetwork
 from stl_snn.training import squared_error
 
@@ -51,16 +58,25 @@ except ImportError as error:
         f"error: {error.name} is not installed; nox -s bench -- stl_snn installs both libraries"
     ) from error
 
-SIDES = ("plain", "fast", "snntorch", "spikingjelly")
-# All neurons of a side have this threshold, at which all layers of the fresh network fire.
-THETA = 0.5
-SETTING = dataclasses.replace(MNIST(), theta=THETA, spread=0.0, dropout=0.0)
+SideName = Literal["plain", "before", "fast", "snntorch", "spikingjelly"]
+SIDES: tuple[SideName, ...] = get_args(SideName)
+LAYERS = {"plain": reference, "before": stl_before}  # `func` on other sides
+OURS = ("plain", "before", "fast")
+THETA = 0.5  # of the layer of neurons
+# Spikes per neuron and step of the network's layers after training (MNIST at 1/8 of the width).
+RATES = (0.06, 0.12, 0.35, 0.10)
+SETTING = dataclasses.replace(MNIST(), spread=0.0, dropout=0.0)
 BATCH, STEPS = SETTING.batch_size, SETTING.steps
 LAYER = (128, 28, 28)
 RATE = 0.13  # of input spikes; the mean pixel of MNIST
 TOLERANCE = 1e-9
-CPU_BARS = {"layer": {"plain": 4.0, "snntorch": 1.0, "spikingjelly": 1.0}, "step": {"plain": 1.3}}
-GPU_BARS = {"layer": {}, "step": {"plain": 2.5, "spikingjelly": 1.2}}
+CPU_BARS: dict[str, dict[str, float]] = {
+    "layer": {"plain": 4.0, "snntorch": 1.0, "spikingjelly": 1.0},
+    "step": {"before": 1.3, "plain": 1.3},
+    "step_1/4": {"before": 1.4},
+    "step_1/8": {"before": 1.4},
+}
+GPU_BARS: dict[str, dict[str, float]] = {"step": {"plain": 2.5, "spikingjelly": 1.2}}
 
 
 class Found(NamedTuple):
@@ -96,12 +112,12 @@ def leaky(theta: Tensor) -> nn.Module:
     )
 
 
-def lif_node() -> nn.Module:
+def lif_node(theta: float = THETA) -> nn.Module:
     """A neuron of SpikingJelly with our dynamics, all steps at once."""
     node = sj_neuron.LIFNode(
         tau=1 / (1 - SETTING.tau),
         decay_input=False,
-        v_threshold=THETA,
+        v_threshold=theta,
         v_reset=0.0,
         surrogate_function=sj_surrogate.ATan(alpha=SETTING.alpha),
         detach_reset=False,
@@ -145,7 +161,7 @@ class SnnTorchNetwork(nn.Module):
 
 
 class _NormByStep(nn.BatchNorm2d):
-    """Batch normalisation of each step apart on [time, batch, ...]."""
+    """Batch normalization of each step apart on [time, batch, ...]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([super(_NormByStep, self).forward(step) for step in x])
@@ -157,17 +173,18 @@ class SpikingJellyNetwork(nn.Module):
     def __init__(self, like: SpikingNetwork) -> None:
         super().__init__()
         synapses = list(like.synapses().values())
+        thetas = [float(layer.thresh.detach().mean()) for layer in like.neurons().values()]
         layers: list[nn.Module] = []
         own: list[nn.Module] = []
-        for conv in synapses[:2]:
+        for conv, theta in zip(synapses[:2], thetas[:2], strict=True):
             sizes = (conv.in_channels, conv.out_channels, conv.kernel_size)
             own.append(sj_layer.Conv2d(*sizes, padding=conv.padding, bias=False, step_mode="m"))
-            layers += [own[-1], _NormByStep(conv.out_channels), lif_node()]
+            layers += [own[-1], _NormByStep(conv.out_channels), lif_node(theta)]
             layers.append(sj_layer.MaxPool2d(2, step_mode="m"))
         layers.append(sj_layer.Flatten(step_mode="m"))
-        for fc in synapses[2:]:
+        for fc, theta in zip(synapses[2:], thetas[2:], strict=True):
             own.append(sj_layer.Linear(fc.in_features, fc.out_features, bias=False, step_mode="m"))
-            layers += [own[-1], lif_node()]
+            layers += [own[-1], lif_node(theta)]
         self.layers = nn.Sequential(*layers)
         copy_weights(synapses, own)
 
@@ -258,11 +275,52 @@ def layer_side(side: str, device: torch.device, dtype: torch.dtype, batch: int) 
     return Side(step, found)
 
 
-def step_side(side: str, device: torch.device, dtype: torch.dtype, batch: int) -> Side:
-    """A training step of the full-width network: forward, backward, Adam."""
+@lru_cache
+def thetas(width: float) -> tuple[float, ...]:
+    """Thresholds at which the layers of the fresh network fire as `RATES` says."""
     torch.manual_seed(0)
-    layers = reference if side == "plain" else func
-    ours = SpikingNetwork(SETTING, (1, 28, 28), 10, layers=layers)
+    network = SpikingNetwork(scaled(SETTING, width), (1, 28, 28), 10)
+    x, found = _input(8, torch.float32), []
+    with torch.no_grad():
+        for layer in network.children():
+            if isinstance(layer, LIF):
+                found.append(_theta(layer, x, RATES[len(found)]))
+                layer.thresh.fill_(found[-1])
+            x = layer(x)
+    return tuple(found)
+
+
+def _theta(layer: LIF, current: Tensor, rate: float) -> float:
+    """The threshold at which neurons fire so often, by bisection."""
+    least, most = 0.0, float(current.max())
+    for _ in range(20):
+        middle = (least + most) / 2
+        layer.thresh.fill_(middle)
+        least, most = (middle, most) if layer(current).mean() > rate else (least, middle)
+    return round(most, 3)
+
+
+def _input(batch: int, dtype: torch.dtype, steps: int = STEPS) -> Tensor:
+    """Spikes of pixels, [batch, time, 1, 28, 28]."""
+    draw = torch.Generator().manual_seed(1)
+    return (torch.rand(batch, steps, 1, 28, 28, generator=draw) < RATE).to(dtype)
+
+
+def step_side(
+    side: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    batch: int,
+    width: float = 1.0,
+    steps: int = STEPS,
+) -> Side:
+    """A training step of the network of so many times the full width: forward, backward, Adam."""
+    fire_at = thetas(width)
+    torch.manual_seed(0)
+    setting = scaled(SETTING, width)
+    ours = SpikingNetwork(setting, (1, 28, 28), 10, layers=LAYERS.get(side, func))
+    for theta, neurons in zip(fire_at, ours.neurons().values(), strict=True):
+        nn.init.constant_(neurons.thresh, theta)
     network: nn.Module = {
         "snntorch": SnnTorchNetwork,
         "spikingjelly": SpikingJellyNetwork,
@@ -271,9 +329,8 @@ def step_side(side: str, device: torch.device, dtype: torch.dtype, batch: int) -
     if side == "spikingjelly":
         fastest_backend(device, network)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.0, fused=True)  # weights stay equal
-    draw = torch.Generator().manual_seed(1)
-    x = (torch.rand(batch, STEPS, 1, 28, 28, generator=draw) < RATE).to(device, dtype)
-    x = x if side in ("plain", "fast") else x.transpose(0, 1).contiguous()
+    x = _input(batch, dtype, steps).to(device)
+    x = x if side in OURS else x.transpose(0, 1).contiguous()
     labels = (torch.arange(batch) % 10).to(device)
 
     def step() -> Tensor:
@@ -290,28 +347,50 @@ def step_side(side: str, device: torch.device, dtype: torch.dtype, batch: int) -
         for name, kind in kinds.items():
             weights = [m.weight for m in network.modules() if isinstance(m, kind)]
             gradients |= {f"{name}{i}": weight.grad for i, weight in enumerate(weights)}
-        if side in ("plain", "fast"):
+        if side in OURS:
             gradients |= {name: layer.thresh.grad for name, layer in ours.neurons().items()}
         return Found(output, gradients)
 
     return Side(step, found)
 
 
-CASES = {"layer": layer_side, "step": step_side}
+CASES: Mapping[str, Callable[..., Side]] = {
+    "layer": layer_side,
+    "step": step_side,
+    "step_1/4": partial(step_side, width=0.25),
+    "step_1/8": partial(step_side, width=0.125),
+}
+REPEATS = {"layer": 3, "step": 1, "step_1/4": 3, "step_1/8": 5}
+
+
+@dataclass(frozen=True)
+class Options(EveryOption):
+    """The options."""
+
+    sides: tuple[SideName, ...] = SIDES
+    """What is timed; fast always is."""
+
+    def of(self, case: str) -> list[str]:
+        """The sides of a case."""
+        absent = {"before"} if case == "layer" else set()  # its neurons are the same
+        return [side for side in SIDES if side in {*self.sides, "fast"} - absent]
 
 
 # ----------------------------------------------------------------------------------------- bench
 
 
-def differences(case: str, device: torch.device) -> dict[str, float]:
+def differences(case: str, sides: Sequence[str], device: torch.device) -> dict[str, float]:
     """Largest differences to the plain side in float64, relative to the largest entry.
 
     Raises:
         AssertionError: one is above the tolerance.
     """
-    plain, *others = (CASES[case](side, device, torch.float64, 4).found() for side in SIDES)
+    plain = CASES[case]("plain", device, torch.float64, 4).found()
     found = {}
-    for side, other in zip(SIDES[1:], others, strict=True):
+    for side in sides:
+        if side == "plain":
+            continue
+        other = CASES[case](side, device, torch.float64, 4).found()
         pairs = {"output": (plain.output, other.output)}
         if side != "snntorch":  # its gradient leaves the reset out
             pairs |= {key: (plain.gradients[key], g) for key, g in other.gradients.items()}
@@ -322,32 +401,49 @@ def differences(case: str, device: torch.device) -> dict[str, float]:
     return found
 
 
+def rounding(case: str, sides: Sequence[str], device: torch.device) -> dict[str, float]:
+    """By side the largest difference of float32 to the plain side in float64, relative."""
+    plain = CASES[case]("plain", device, torch.float64, 4).found()
+    found = {}
+    for side in sides:
+        other = CASES[case](side, device, torch.float32, 4).found()
+        pairs = [(plain.output, other.output)]
+        pairs += [(plain.gradients[key], value) for key, value in other.gradients.items()]
+        found[side] = max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
+    return found
+
+
 def bench(case: str, options: Options, device: torch.device) -> dict[str, Any]:
     """Compare, time and weigh all sides."""
-    exact = differences(case, device)
-    steps = {side: CASES[case](side, device, torch.float32, BATCH).step for side in SIDES}
-    times = interleaved(steps, device, options.rounds, dict.fromkeys(SIDES, 2))
+    sides = options.of(case)
+    exact = differences(case, sides, device)
+    rounded = rounding(case, [side for side in ("before", "fast") if side in sides], device)
+    steps = {side: CASES[case](side, device, torch.float32, BATCH).step for side in sides}
+    times = interleaved(steps, device, options.rounds, dict.fromkeys(sides, REPEATS[case]))
     del steps
     memory = {
-        side: memory_in_fresh_process(__file__, case, side, *options.passed_on()) for side in SIDES
+        side: memory_in_fresh_process(__file__, case, side, *options.passed_on()) for side in sides
     }
     ratios = {
         side: times[side]["wall_median"] / times["fast"]["wall_median"]
-        for side in SIDES
+        for side in sides
         if side != "fast"
     }
-    bars = (GPU_BARS if device.type == "cuda" else CPU_BARS)[case]
+    bars = (GPU_BARS if device.type == "cuda" else CPU_BARS).get(case, {})
     print(f"\n{case}")
     print_times(times, memory)
     said = ", ".join(
         f"{ratio:.2f} times faster than {side} (bar {bars.get(side)})"
         for side, ratio in ratios.items()
     )
-    print(f"  fast is {said}; largest difference in float64 {max(exact.values()):.1e}", flush=True)
+    print(f"  fast is {said}; largest difference in float64 {max(exact.values()):.1e}")
+    errors = ", ".join(f"{side} {error:.1e}" for side, error in rounded.items())
+    print(f"  largest difference of float32 to plain in float64: {errors}", flush=True)
     row = {
         "batch": BATCH,
         "steps": STEPS,
         "differences": exact,
+        "differences_float32": rounded,
         "seconds": times,
         "step_memory_mb": memory,
         "speed_ratios": ratios,

@@ -56,7 +56,7 @@ class Options:
 Chosen = TypeVar("Chosen", bound=Options)
 
 
-def _torch(options: Options) -> torch.device:
+def torch_prepared(options: Options) -> torch.device:
     """Set torch up, for all sides alike."""
     keep_freed_memory()
     torch.set_flush_denormal(True)
@@ -87,7 +87,7 @@ class Benchmark(Generic[Chosen]):
     bench: Callable[[str, Chosen, torch.device], dict[str, Any]]
     memory_of: Callable[..., float]
     more: Callable[[dict[str, Any], Chosen, torch.device, Path], None] = lambda *_: None
-    prepare: Callable[[Chosen], torch.device] = _torch
+    prepare: Callable[[Chosen], torch.device] = torch_prepared
 
     def main(self) -> None:
         """Read the options and measure, or weigh one side.

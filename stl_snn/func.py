@@ -13,13 +13,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stl_snn import _pool
+from stl_snn import _block, _convolution, _pool
 from stl_snn.lif import lif, surrogate
+
+FEW_CHANNELS = 32  # of inputs or outputs: with fewer a spike has too little to add
+FEW_SPIKES = 0.25  # up to this share of ones a convolution that visits them alone is faster
 
 
 def _apart(joined: Tensor, like: Tensor) -> Tensor:
     """[batch x time, ...] as [batch, time, ...] of another tensor."""
     return joined.view(*like.shape[:2], *joined.shape[1:])
+
+
+def _channels_last(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Images with their channels last; told by strides where there is but one channel."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    n_channels, height, width = images.shape[1:]
+    if n_channels > 1 or torch.compiler.is_exporting():
+        return images
+    return images.as_strided(images.shape, (height * width, 1, width, 1))
 
 
 class atan(torch.autograd.Function):
@@ -47,12 +59,31 @@ class Conv2d(nn.Conv2d):
     """A convolution of every step; takes what `torch.nn.Conv2d` takes, bias included."""
 
     def forward(self, input: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t o h2 w2"]:
-        """Currents of all steps, one convolution of batch x time."""
+        """Currents of all steps, one convolution of batch x time; on a CPU channels lie last."""
         images = input.flatten(0, 1)
-        # With few channels the CPU's convolution is fast only where channels lie last.
-        if images.device.type == "cpu" and self.in_channels < 8:
-            images = images.contiguous(memory_format=torch.channels_last)
-        return _apart(super().forward(images).contiguous(), input)
+        if images.device.type != "cpu":
+            return _apart(super().forward(images).contiguous(), input)
+        images = _channels_last(images)
+        spikes = _convolution.listed(images) if self._visits_spikes(images) else None
+        if spikes and spikes.share <= FEW_SPIKES:
+            return _apart(_convolution.convolve(images, self.weight, spikes), input)
+        return _apart(super().forward(images), input)
+
+    def _visits_spikes(self, images: Float[Tensor, "n c h w"]) -> bool:
+        """Whether the convolution is one that can visit spikes alone, if there are few."""
+        return (
+            images.dtype == self.weight.dtype
+            and images.dtype in (torch.float32, torch.float64)
+            and min(self.in_channels, self.out_channels) >= FEW_CHANNELS
+            and self.kernel_size[0] == self.kernel_size[1]
+            and self.kernel_size[0] % 2 == 1
+            and self.padding == (self.kernel_size[0] // 2,) * 2
+            and (self.stride, self.dilation, self.groups) == ((1, 1), (1, 1), 1)
+            and self.padding_mode == "zeros"
+            and self.bias is None
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_exporting()
+        )
 
 
 class Linear(nn.Linear):
@@ -84,14 +115,37 @@ class BatchNorm2d(nn.BatchNorm2d):
         found = functional.batch_norm(
             input.flatten(1, 2), mean, var, weight, bias, training=True, momentum=1, eps=self.eps
         )
-        ages = torch.arange(n_steps - 1, -1, -1, device=mean.device, dtype=mean.dtype)
+        self._take_in(mean.view(n_steps, -1), var.view(n_steps, -1))
+        return found.view(input.shape)
+
+    def statistics(self, input: Float[Tensor, "b t c h w"]) -> _block.Statistics:
+        """What inputs on a CPU are normalized by; in training the running average takes it in."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        if not self.training:
+            mean, var = self.running_mean, self.running_var
+            return _block.Statistics(*(of.double().repeat(input.shape[1], 1) for of in (mean, var)))
+        found = _block.statistics(input)
+        count = input[:, 0, 0].numel()
+        if count == 1:
+            raise ValueError(f"one value per channel cannot be normalized, of input {input.shape}")
+        unbiased = found.variance * (count / (count - 1))
+        self._take_in(found.mean.to(input.dtype), unbiased.to(input.dtype))
+        return found
+
+    @torch.no_grad()
+    def _take_in(self, mean: Float[Tensor, "t c"], var: Float[Tensor, "t c"]) -> None:
+        """Let the running average take in mean and unbiased variance of every step."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        ages = torch.arange(len(mean) - 1, -1, -1, device=mean.device, dtype=mean.dtype)
         share = self.momentum * (1 - self.momentum) ** ages
         for running, of_steps in ((self.running_mean, mean), (self.running_var, var)):
-            running.mul_((1 - self.momentum) ** n_steps)
-            running.add_(share @ of_steps.view(n_steps, -1))
-        assert self.num_batches_tracked is not None
+            running.mul_((1 - self.momentum) ** len(mean))
+            running.add_(share @ of_steps)
         self.num_batches_tracked.add_(1)  # passes, as published, not steps
-        return found.view(input.shape)
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() != 4:  # batch x time has been joined
@@ -121,6 +175,10 @@ class AdaptiveAvgPool2d(nn.AdaptiveAvgPool2d):
 
 class Dropout(nn.Dropout):
     """Dropout with a fresh mask at every step, which is torch's on all steps at once."""
+
+    def forward(self, input: Float[Tensor, "b t *shape"]) -> Float[Tensor, "b t *shape"]:
+        """A mask whose draws do not depend on how the input lies in memory."""
+        return super().forward(input.contiguous())
 
 
 class LIF(nn.Module):
@@ -201,3 +259,54 @@ class Vote(nn.Module):
     def forward(self, spikes: Float[Tensor, "b t n"]) -> Float[Tensor, "b classes"]:
         """Shares of the votes, in [0, 1]."""
         return spikes.reshape(*spikes.shape[:2], -1, self.population).mean((1, 3))
+
+
+def fused(
+    norm: nn.Module, neurons: nn.Module, pool: nn.Module | None, input: Float[Tensor, "b t c h w"]
+) -> Float[Tensor, "b t c h2 w2"] | None:
+    """What normalization, neurons and max pooling give one after the other, in one operation.
+
+    Args:
+        norm: batch normalization.
+        neurons: the neurons behind it.
+        pool: max pooling behind them, if any.
+        input: currents of all steps.
+
+    Returns:
+        Spikes, as of the three layers but for rounding; None where the layers must be called: they
+        are not those of this module, someone listens to them, or there is no such operation for the
+        input's device or dtype.
+
+    Raises:
+        ValueError: the thresholds do not fit the neurons, or a channel has one value only.
+    """
+    layers = [layer for layer in (norm, neurons, pool) if layer is not None]
+    if (
+        type(norm) is not BatchNorm2d
+        or type(neurons) is not LIF
+        or not isinstance(pool, AdaptiveMaxPool2d | None)
+        or any(_is_heard(layer) for layer in layers)
+        or input.device.type != "cpu"
+        or not input.dtype == neurons.thresh.dtype == norm.weight.dtype
+        or input.dtype not in (torch.float32, torch.float64)
+        or torch.compiler.is_exporting()
+    ):
+        return None
+    halves = pool is not None and tuple(input.shape[-2:]) == (2 * pool.output_size,) * 2
+    constants = _block.Constants(neurons.tau, neurons.alpha, norm.eps, halves, norm.training)
+    theta = neurons.thresholds(input.shape[2:])
+    found = _block.block(input, norm.weight, norm.bias, theta, norm.statistics(input), constants)
+    if pool is None or halves:
+        return found
+    pooled: Tensor = pool(found)
+    return pooled
+
+
+def _is_heard(layer: nn.Module) -> bool:
+    """Whether anything is called when the layer is."""
+    return bool(
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+    )

@@ -82,11 +82,11 @@ class _Lif(torch.autograd.Function):
         # The sum over batch and time is NaN where a current was: a look at one number per neuron. A
         # GPU would have to be waited for; there `training.check_finite` tells once per epoch.
         if current.device.type == "cpu" and not found[1].isfinite().all():
-            _check_currents(current)
+            check_currents(current)
         return *found, None, None
 
 
-def _check_currents(current: Float[Tensor, "batch time n"]) -> None:
+def check_currents(current: Float[Tensor, "batch time n"]) -> None:
     """Raise where currents are no numbers; gradients alone may overflow, as a scaler expects."""
     if len(wrong := (~current.isfinite()).nonzero()):
         sample, step, _ = wrong[0].tolist()

@@ -80,8 +80,15 @@ class SpikingNetwork(nn.Module):
 
     def forward(self, input: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b classes"]:
         """Shares of the votes for each class, mean over time, in [0, 1], for spikes or frames."""
-        for layer in self.children():
-            input = layer(input)
+        layers = list(self.children())
+        while layers:
+            if isinstance(layers[0], nn.BatchNorm2d):
+                pool = layers[2] if isinstance(layers[2], nn.AdaptiveMaxPool2d) else None
+                found = func.fused(layers[0], layers[1], pool, input)
+                if found is not None:
+                    input, layers = found, layers[2 if pool is None else 3 :]
+                    continue
+            input = layers.pop(0)(input)
         return input
 
     def neurons(self) -> dict[str, LIF]:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stl_snn import _kernels, func, reference
+from stl_snn import _convolution, _kernels, func, reference
 from stl_snn.lif import ByTorch
 from stl_snn.lif import lif as fused
 
@@ -258,3 +258,165 @@ def test_steps_keep_no_memory_alive():
 
 def test_threads_asked_for_are_threads_used(assert_keeps_one_thread):
     assert_keeps_one_thread("from stl_snn.lif import lif\nlif(torch.ones(2, 3, 4), torch.ones(4))")
+
+
+def block_of(layers, channels, height, dtype, pool=None, seed=0):
+    """Normalization, neurons and max pooling whose parameters are drawn."""
+    torch.manual_seed(seed)
+    norm = layers.BatchNorm2d(channels)
+    with torch.no_grad():
+        norm.weight.uniform_(0.5, 2)
+        norm.bias.uniform_(-1, 1)
+    neurons = layers.LIF(True, 0.5 + torch.rand(channels, height, height))
+    pooling = [layers.AdaptiveMaxPool2d(pool)] if pool else []
+    return torch.nn.Sequential(norm, neurons, *pooling).to(dtype)
+
+
+class Joined(torch.nn.Module):
+    """The layers in one operation."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x):
+        pool = self.layers[2] if len(self.layers) > 2 else None
+        found = func.fused(self.layers[0], self.layers[1], pool, x)
+        assert found is not None
+        return found
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    batch=st.integers(2, 11),
+    steps=SIZES,
+    channels=st.sampled_from([1, 2, 3, 7, 40, 150]),
+    side=st.integers(2, 9),
+    pooled=st.booleans(),
+    last=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_block_in_one_operation(batch, steps, channels, side, pooled, last, seed):
+    pool = side // 2 if pooled else None  # of odd sides, too, where windows overlap
+    x = draw((batch, steps, channels, side, side), torch.float64, seed, 2.0) + 3
+    if last:
+        x = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    fast = Joined(block_of(func, channels, side, torch.float64, pool, seed))
+    plain = Joined(block_of(reference, channels, side, torch.float64, pool, seed))
+    plain.forward = lambda x: plain.layers(x)
+    assert_equal_layers(fast, plain, x, seed)
+    assert fast.layers[0].num_batches_tracked == 2
+
+
+def test_a_block_in_float32_is_as_exact_as_its_layers():
+    x = draw((20, 4, 6, 12, 12), torch.float32, factor=2.0) + 10
+    signal = draw((20, 4, 6, 6, 6), torch.float32, 1)
+    found = {}
+    for name, dtype in (("joined", torch.float32), ("apart", torch.float32), ("true", None)):
+        layers = block_of(func, 6, 12, dtype or torch.float64, 6)
+        layer = Joined(layers) if name == "joined" else layers
+        kind = dtype or torch.float64
+        found[name] = results(layer, x.to(kind), signal.to(kind))
+
+    def error(name):
+        pairs = list(zip(found[name], found["true"], strict=True))[1:]
+        return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+
+    assert torch.equal(found["joined"][0].double(), found["true"][0])
+    assert error("joined") < max(1e-5, 2 * error("apart"))
+
+
+def test_blocks_step_aside():
+    layers, x = block_of(func, 3, 6, torch.float32, 3), torch.rand(2, 4, 3, 6, 6)
+    assert func.fused(*layers, x) is not None
+    assert func.fused(*layers, x.double()) is None  # another dtype than the thresholds'
+    assert func.fused(*block_of(reference, 3, 6, torch.float32, 3), x) is None
+    for layer in layers:
+        handle = layer.register_forward_hook(lambda *_: None)
+        assert func.fused(*layers, x) is None
+        handle.remove()
+    assert func.fused(*layers, x) is not None
+
+
+def test_a_block_refuses_what_is_no_number():
+    layers, x = block_of(func, 3, 6, torch.float32, 3), torch.rand(4, 5, 3, 6, 6)
+    x[2, 1, 0, 3, 3] = float("nan")
+    with pytest.raises(FloatingPointError, match="NaN or infinite"):
+        func.fused(*layers, x).sum().backward()
+    with pytest.raises(ValueError, match="one value per channel"):
+        func.fused(*block_of(func, 3, 1, torch.float32), None, torch.rand(1, 5, 3, 1, 1))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    images=st.integers(1, 5),
+    n_in=st.sampled_from([8, 9, 33]),
+    n_out=st.sampled_from([8, 13, 40]),
+    kernel=st.sampled_from([1, 3, 5]),
+    sides=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    rate=st.sampled_from([0.0, 0.05, 0.5, 1.0]),
+    dtype=DTYPES,
+)
+def test_convolutions_of_spikes(images, n_in, n_out, kernel, sides, rate, dtype):
+    generator = torch.Generator().manual_seed(images)
+    spikes = (torch.rand(images, n_in, *sides, generator=generator) < rate).to(dtype)
+    weight, signal = draw((n_out, n_in, kernel, kernel), dtype), None
+    found = []
+    listed = _convolution.listed(spikes)
+    assert listed.share == pytest.approx(float(spikes.mean()))
+    for convolve in (
+        lambda x, w: _convolution.convolve(x, w, listed),
+        lambda x, w: torch.nn.functional.conv2d(x, w, padding=kernel // 2),
+    ):
+        x, w = spikes.clone().requires_grad_(), weight.clone().requires_grad_()
+        out = convolve(x, w)
+        signal = draw(out.shape, dtype, 1) if signal is None else signal
+        (out * signal).sum().backward()
+        found.append([out.detach(), x.grad, w.grad])
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other)
+
+
+@pytest.mark.parametrize("value", [0.5, 2.0, -1.0, float("nan"), float("inf")])
+def test_what_is_no_spike_is_not_taken_for_one(value):
+    x = torch.zeros(2, 3, 33, 6, 6)
+    x[1, 2, 4, 5, 0] = value
+    assert _convolution.listed(x.flatten(0, 1)) is None
+    layer = func.Conv2d(33, 32, 3, padding=1, bias=False)
+    expected = torch.nn.functional.conv2d(x.flatten(0, 1), layer.weight, padding=1)
+    torch.testing.assert_close(layer(x).flatten(0, 1), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+def test_spikes_alone_are_visited_where_they_are_few(share, monkeypatch):
+    visited = []
+    convolve = _convolution.convolve
+    monkeypatch.setattr(_convolution, "convolve", lambda *a: visited.append(1) or convolve(*a))
+    x = (torch.rand(2, 3, 32, 9, 9, generator=torch.Generator().manual_seed(0)) < share).float()
+    layer, plain = (of.Conv2d(32, 40, 5, padding=2, bias=False) for of in (func, reference))
+    assert_equal_layers(layer, plain, x)
+    assert bool(visited) == (share < func.FEW_SPIKES)
+
+
+def test_threads_change_nothing():
+    x = (torch.rand(10, 4, 16, 12, 12, generator=torch.Generator().manual_seed(0)) < 0.1).float()
+    layers = torch.nn.Sequential(
+        func.Conv2d(16, 16, 5, padding=2, bias=False), Joined(block_of(func, 16, 12, None, 6))
+    )
+    threads, found = torch.get_num_threads(), []
+    weight = layers[0].weight
+    try:
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            currents = layers[0](x).detach().requires_grad_()
+            spikes = layers[1](currents)
+            (spikes * draw(spikes.shape, torch.float32)).sum().backward()
+            listed = _convolution.listed(x.flatten(0, 1))
+            to_weight = _convolution._gradient(currents.grad.flatten(0, 1), weight, listed)
+            theta = layers[1].layers[1].thresh
+            found.append([currents.detach(), spikes.detach(), currents.grad, theta.grad, to_weight])
+            theta.grad = None
+    finally:
+        torch.set_num_threads(threads)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
