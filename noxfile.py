@@ -21,6 +21,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 # Papers whose code is here.
 PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity", "smooth_gd")
+BENCHMARKS = (*PAPERS, "waiting")
 ENVIRONMENT = {
     "MPLBACKEND": "agg",  # figures go to files
     "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
@@ -310,13 +311,16 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time and memory of every paper, fast against plain; `-- hybrid_plasticity` for one."""
+    """Time and memory of every paper, fast against plain; `-- hybrid_plasticity` for one.
+
+    `-- waiting`: every paper's step beside other programs.
+    """
     words = _words(session)
-    papers = (words.pop(0),) if words and words[0] in PAPERS else PAPERS
+    chosen = (words.pop(0),) if words and words[0] in BENCHMARKS else BENCHMARKS
     # Libraries that STL-SNN is timed against; nothing else needs them.
-    _install(session, *PAPERS, groups=("bench",) if "stl_snn" in papers else ())
-    for paper in papers:
-        _run(session, f"benchmarks/bench_{paper}.py", *words)
+    _install(session, *PAPERS, groups=("bench",) if "stl_snn" in chosen else ())
+    for name in chosen:
+        _run(session, f"benchmarks/bench_{name}.py", *words)
 
 
 @nox.session

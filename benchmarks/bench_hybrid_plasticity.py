@@ -12,6 +12,8 @@ process each: parameters, traces, gradients, states of the optimizers and the st
 Under GP the fast side runs too, to show what the trace costs.
 """
 
+import shared.waiting
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
