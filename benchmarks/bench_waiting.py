@@ -31,8 +31,15 @@ from shared.errors import UserError
 from shared.experiment import Positive, parse
 from shared.options import script
 
-SIDES = {"library": {"GOMP_SPINCOUNT": "300000"}, "ours": {}}
-"""Variables of each side's process."""
+# Both OpenMP libraries are loaded before `shared` says how their threads are to wait.
+_LIBRARY = """
+import runpy, sys, torch
+from numba.np.ufunc import omppool
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+SIDES = {"library": ("-c", _LIBRARY, __file__), "ours": (__file__,)}
+"""What Python is told in each side's process."""
 BUSY_BAR = 2.2  # ours beside busy processes, in units of ours on the idle machine
 IDLE_BAR = 1.03  # ours in units of the library's, on the idle machine
 CPU = torch.device("cpu")
@@ -134,16 +141,17 @@ class Worker:
 
     Args:
         case: the paper.
-        variables: of the process, for how its threads wait.
+        program: what Python is told, before the options.
         threads: CPU threads; None for all cores.
     """
 
-    def __init__(self, case: str, variables: dict[str, str], threads: int | None) -> None:
+    def __init__(self, case: str, program: tuple[str, ...], threads: int | None) -> None:
         inherited = {k: v for k, v in os.environ.items() if k not in shared.waiting.OWN}
+        inherited["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
         words = ["--steps-of", case, *(["--threads", str(threads)] if threads else [])]
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *words],
-            env=inherited | variables,
+            [sys.executable, *program, *words],
+            env=inherited,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -187,7 +195,7 @@ def busy(n: int) -> Iterator[None]:
 def bench(case: str, options: Options) -> dict[str, Any]:
     """Time both sides of a paper's step, on an idle machine and on a busy one."""
     with contextlib.ExitStack() as stack:
-        workers = {side: Worker(case, own, options.threads) for side, own in SIDES.items()}
+        workers = {side: Worker(case, program, options.threads) for side, program in SIDES.items()}
         for worker in workers.values():
             stack.callback(worker.end)
         turns: dict[str, dict[str, list[float]]] = {
