@@ -1,5 +1,7 @@
 """What the papers' tests share: running a script as a user does, and looking at what it wrote."""
 
+import shared.waiting
+
 import ast
 import contextlib
 import functools

@@ -21,6 +21,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 # Papers whose code is here.
 PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity", "smooth_gd")
+BENCHMARKS = (*PAPERS, "waiting")
 ENVIRONMENT = {
     "MPLBACKEND": "agg",  # figures go to files
     "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
@@ -319,15 +320,19 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time and memory of every paper, fast against plain; `-- stl_snn` for one, `-- growth`."""
+    """Time and memory of every paper, fast against plain; `-- stl_snn` for one.
+
+    `-- growth`: how steps grow; `-- waiting`: every paper's step beside other programs.
+    """
     words = _words(session)
-    what = words.pop(0) if words and words[0] in (*PAPERS, "growth") else "all"
+    named = (*BENCHMARKS, "growth")
+    chosen = (words.pop(0),) if words and words[0] in named else BENCHMARKS
     # Libraries that STL-SNN is timed against; nothing else needs them.
-    against = what in ("all", "stl_snn", "growth")
+    against = {"stl_snn", "growth"} & set(chosen)
     _install(session, *PAPERS, groups=("bench",) if against else ())
-    scripts = {"all": [f"bench_{paper}" for paper in PAPERS], "growth": ["growth"]}
-    for name in scripts.get(what, [f"bench_{what}"]):
-        _run(session, f"benchmarks/{name}.py", *words)
+    for name in chosen:
+        script = name if name == "growth" else f"bench_{name}"
+        _run(session, f"benchmarks/{script}.py", *words)
 
 
 @nox.session

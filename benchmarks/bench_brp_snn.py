@@ -12,6 +12,8 @@ the threshold or of the surrogate's edge, and such a unit moves a gradient by so
 the peak of a step in a fresh process each, above parameters, gradients and input.
 """
 
+import shared.waiting
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

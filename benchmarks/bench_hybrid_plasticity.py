@@ -13,6 +13,8 @@ Under GP the fast side runs too, to show what the trace costs. Where the CPU has
 beside torch's operations, which other devices take, the same step without them is the side torch.
 """
 
+import shared.waiting
+
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

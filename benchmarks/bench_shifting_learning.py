@@ -8,6 +8,8 @@ step of both layers) and must give the same numbers: in float64 first, to 1e-9; 
 in float32, interleaved, in this process. Peak memory is that of a step in a fresh process each.
 """
 
+import shared.waiting
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -13,6 +13,8 @@ there are; both compute in float64 and must agree to 1e-9. Memory is what a step
 process, with the network that training starts from.
 """
 
+import shared.waiting
+
 import json
 import os
 import subprocess

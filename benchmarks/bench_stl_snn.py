@@ -18,6 +18,8 @@ Batch normalization takes each step's own statistics on all sides; dropout is of
 would draw different masks. Memory is the peak of a step in a fresh process.
 """
 
+import shared.waiting
+
 import dataclasses
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence

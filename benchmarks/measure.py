@@ -4,6 +4,8 @@ A benchmark is a `Benchmark`, which has the command line and the order of the wo
 what is compared.
 """
 
+import shared.waiting
+
 import ctypes
 import gc
 import json
@@ -56,11 +58,16 @@ class Options:
 Chosen = TypeVar("Chosen", bound=Options)
 
 
-def torch_prepared(options: Options) -> torch.device:
-    """Set torch up, for all sides alike."""
+def set_torch_up(threads: int | None) -> None:
+    """Set torch up, for all sides alike; None takes all cores."""
     keep_freed_memory()
     torch.set_flush_denormal(True)
-    set_threads(options.threads)
+    set_threads(threads)
+
+
+def torch_prepared(options: Options) -> torch.device:
+    """`set_torch_up` by a benchmark's options."""
+    set_torch_up(options.threads)
     return torch_device(options.device)
 
 

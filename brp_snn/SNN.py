@@ -6,6 +6,8 @@
 All options of `main.py` are there. The class is the published one, which learns by BP.
 """
 
+import shared.waiting
+
 from dataclasses import replace
 
 from jaxtyping import Float

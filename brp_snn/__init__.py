@@ -1,1 +1,3 @@
 """BRP-SNN: hidden layers of spiking networks learn from the label, by fixed random matrices."""
+
+import shared.waiting

@@ -7,6 +7,8 @@ As published, a gesture is 100 frames in one channel; the network is shown the f
 lie in DVS_gesture_100.mat where the data root has it; else they are made of the official archives.
 """
 
+import shared.waiting
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

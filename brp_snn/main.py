@@ -23,6 +23,8 @@ Sources: Zhang, Jia, Cheng and Xu, arXiv:2010.04434 (BRP); Frenkel, Lefebvre and
 Neuroscience 15:629892 (2021) (DRTP, and the published accuracies of rate networks).
 """
 
+import shared.waiting
+
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace

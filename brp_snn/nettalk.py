@@ -6,6 +6,8 @@
 Source of the measure "nearest": Sejnowski and Rosenberg, Complex Systems 1 (1987), "best guess".
 """
 
+import shared.waiting
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any

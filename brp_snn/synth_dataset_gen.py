@@ -13,6 +13,8 @@ Classification: 10 classes in 5 clusters each, in 256 features of which 128 are 
 (scikit-learn's `make_classification`, class_sep 4.5, random_state 0).
 """
 
+import shared.waiting
+
 import math
 from contextlib import suppress
 from dataclasses import dataclass

@@ -8,6 +8,8 @@ error, the whole training set in every step. Inputs are 40 bands of 41 frames, d
 of a recording's sum of squares. Nothing is chosen by a validation part, and none is held out.
 """
 
+import shared.waiting
+
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal

@@ -12,6 +12,8 @@ shown a band at every time step, and its first layer convolves over the frames.
     log-l2   the same of their logarithms, of samples in units of 16 bits (this file's)
 """
 
+import shared.waiting
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache

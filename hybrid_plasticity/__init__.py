@@ -2,3 +2,5 @@
 
 Weights learned by surrogate gradients beside a Hebbian trace, both in one synapse.
 """
+
+import shared.waiting

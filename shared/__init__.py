@@ -1,1 +1,3 @@
 """What the five papers have in common: data sets, devices and seeds, runs. No neuron, no rule."""
+
+import shared.waiting

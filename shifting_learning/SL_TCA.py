@@ -14,6 +14,8 @@ the trained network on trials whose spike times were shuffled. Credit in time is
 network beats the first and loses by the second.
 """
 
+import shared.waiting
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -11,6 +11,8 @@ the decision. The tuned preset holds out a tenth of the training set, which pick
 "selected" accuracy. The accuracy of the last epoch is the result; test data choose nothing.
 """
 
+import shared.waiting
+
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -12,6 +12,8 @@ step size and reference spike of a network are chosen by folds of its own traini
 no part to choose an epoch by: the accuracy is that of the last epoch.
 """
 
+import shared.waiting
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -12,6 +12,8 @@ The authors' older program has eta_s 1e-2, eta_p 1e-4 (`--preset older`) and als
 hidden layers (`--hidden 8 8`). The tuned preset learns the timings only.
 """
 
+import shared.waiting
+
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

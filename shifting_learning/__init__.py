@@ -2,3 +2,5 @@
 
 Shifting Learning: A Biologically Plausible Learning Paradigm for Spiking Neural Networks (2025).
 """
+
+import shared.waiting

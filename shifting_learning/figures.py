@@ -5,6 +5,8 @@
 The other figures are drawn by the experiments' scripts at the end of a run.
 """
 
+import shared.waiting
+
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path

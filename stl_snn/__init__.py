@@ -1,1 +1,3 @@
 """STL-SNN: spiking networks whose thresholds and synapses learn together."""
+
+import shared.waiting

@@ -7,6 +7,8 @@ The paper's definition of its joint decision is not at hand; the mean of the vot
 reading. Networks must be trained on the same data set.
 """
 
+import shared.waiting
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, NamedTuple

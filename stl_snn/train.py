@@ -14,6 +14,8 @@ of the last epoch is the result; the best of all epochs on the test set is given
 training the network is tested under noise, and its spikes and operations are counted.
 """
 
+import shared.waiting
+
 import dataclasses
 import sys
 from collections.abc import Mapping

@@ -15,6 +15,8 @@ A set of images gets its noise once, from seed 3154, before training: an image l
 every epoch. Noise is scikit-image's `random_noise`.
 """
 
+import shared.waiting
+
 import math
 from dataclasses import dataclass
 from pathlib import Path

@@ -15,6 +15,8 @@ holds nothing out (`--validation 0`), tests after every second epoch and reports
 number is there under its own name, and nothing is chosen by it.
 """
 
+import shared.waiting
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace

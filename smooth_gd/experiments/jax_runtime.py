@@ -48,7 +48,8 @@ def prepare(settings: Settings) -> Device:
 
     A CPU is shown to JAX as one device per thread, so that batches can be shared out, or as so many
     as --xla_force_host_platform_device_count in XLA_FLAGS says. Compiled programs are kept in the
-    user's cache folder: a second run does not compile them again.
+    user's cache folder, or where JAX_COMPILATION_CACHE_DIR says, unless
+    JAX_ENABLE_COMPILATION_CACHE is false: a second run does not compile them again.
 
     Raises:
         UserError: a device, seed or number of threads that cannot be.
@@ -61,14 +62,24 @@ def prepare(settings: Settings) -> Device:
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", threads)
     jax.config.update("jax_enable_x64", settings.dtype == "float64")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache / "five-spiking-rules" / "jax"))
+        jax.config.update("jax_compilation_cache_dir", cache_folder())
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)  # there are many small ones
     seed_everything(settings.seed)
     device = jax_device(settings.device)
     jax.config.update("jax_default_device", device)
     return Device(device)
+
+
+def cache_folder() -> str | None:
+    """The user's folder for compiled programs; None where nothing can be written there."""
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = cache / "five-spiking-rules" / "jax"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # a home that is read-only, or none at all
+        return None
+    return str(folder) if os.access(folder, os.W_OK) else None
 
 
 def threads_of(threads: int | None) -> int:

@@ -3,9 +3,11 @@
 import json
 import signal
 import tomllib
+from pathlib import Path
 
 import pytest
 
+from smooth_gd.experiments import jax_runtime
 from smooth_gd.experiments.concept import concept
 from smooth_gd.experiments.mnist import mnist, silence
 from smooth_gd.experiments.rnn import rnn
@@ -47,6 +49,17 @@ def test_quick_rnn_with_a_line_search(scripts, tmp_path):
     result = finished(scripts, tmp_path, figures, RNN, "--line-search")
     assert result["experiment"] == "gd_rnn_line-search_quick"
     assert result["metrics"]["loss_last"] < result["metrics"]["loss_first"] / 2
+
+
+def test_compiled_programs_are_kept_where_they_can_be(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    found = jax_runtime.cache_folder()
+    assert found is not None
+    assert Path(found).is_dir()
+    assert Path(found).is_relative_to(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder can be made in it
+    assert jax_runtime.cache_folder() is None
 
 
 def named(program, *options):
