@@ -376,11 +376,8 @@ def _turn(starts, at, value, turned_starts, turned_at, turned_value):  # type: i
 
 
 @njit(cache=True)
-def _entry(at, value, n, end, base, step):  # type: ignore[no-untyped-def]
-    """Where an entry's row begins, and its value; behind the end the last one's, times 0."""
-    row = at[min(n, end - 1)]
-    place = base + step * np.uint64(row)  # unsigned: numba looks whether others are negative
-    return place, value[n] if n < end else value.dtype.type(0)
+def _place(base, step, row):  # type: ignore[no-untyped-def]
+    return base + step * np.uint64(row)  # unsigned: numba looks whether others are negative
 
 
 @njit(parallel=True, cache=True, fastmath={"contract"})
@@ -397,16 +394,14 @@ def _add(starts, at, value, table, table_steps, out, out_steps, units):  # type:
         base, step = np.uint64(tile * table_steps[0]), np.uint64(table_steps[1])
         for i in range(first, min(first + BLOCK, n_rows)):
             to = np.uint64(tile * out_steps[0] + i * out_steps[1])
-            end = starts[i + 1]
-            for n in range(starts[i], end, 8):
-                p0, v0 = _entry(at, value, n, end, base, step)
-                p1, v1 = _entry(at, value, n + 1, end, base, step)
-                p2, v2 = _entry(at, value, n + 2, end, base, step)
-                p3, v3 = _entry(at, value, n + 3, end, base, step)
-                p4, v4 = _entry(at, value, n + 4, end, base, step)
-                p5, v5 = _entry(at, value, n + 5, end, base, step)
-                p6, v6 = _entry(at, value, n + 6, end, base, step)
-                p7, v7 = _entry(at, value, n + 7, end, base, step)
+            n, end = starts[i], starts[i + 1]
+            while n + 8 <= end:
+                p0, p1 = _place(base, step, at[n]), _place(base, step, at[n + 1])
+                p2, p3 = _place(base, step, at[n + 2]), _place(base, step, at[n + 3])
+                p4, p5 = _place(base, step, at[n + 4]), _place(base, step, at[n + 5])
+                p6, p7 = _place(base, step, at[n + 6]), _place(base, step, at[n + 7])
+                v0, v1, v2, v3 = value[n], value[n + 1], value[n + 2], value[n + 3]
+                v4, v5, v6, v7 = value[n + 4], value[n + 5], value[n + 6], value[n + 7]
                 for j in range(width):
                     low, high = v0 * table[p0 + j], v4 * table[p4 + j]
                     low += v1 * table[p1 + j]
@@ -416,6 +411,12 @@ def _add(starts, at, value, table, table_steps, out, out_steps, units):  # type:
                     low += v3 * table[p3 + j]
                     high += v7 * table[p7 + j]
                     out[to + j] += low + high
+                n += 8
+            while n < end:
+                p0, v0 = _place(base, step, at[n]), value[n]
+                for j in range(width):
+                    out[to + j] += v0 * table[p0 + j]
+                n += 1
 
 
 @njit(cache=True)

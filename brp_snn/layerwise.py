@@ -51,7 +51,7 @@ class _Piece(NamedTuple):
     """Some steps of a layer.
 
     Attributes:
-        x: its input [time, batch, ...].
+        x: its input [time, batch, ...]; [time, batch, 0] where the changes tell it.
         potential: its potentials [time, rows, ...], later their gradient.
         changes: the input's, where the layer makes use of that.
     """
@@ -95,7 +95,8 @@ class _Layer:
         potential, out, changes = self._integrated(x)
         self.last = potential[-1].clone()
         if keep:
-            self.kept.append(_Piece(x, potential, changes))
+            shown = x if changes is None else x.new_empty(*x.shape[:2], 0)
+            self.kept.append(_Piece(shown, potential, changes))
         out = out.view(len(x), self.batch, *self.block.out_shape)
         return out if self.mask is None else out.mul_(self.mask)
 
@@ -193,7 +194,7 @@ class _Connected(_Layer):
 
     def input_gradient(self, delta: Tensor, x: Tensor) -> Tensor:
         deltas = delta.reshape(-1, *self.block.unit_shape)
-        return (deltas @ self.block.backward_weight).view_as(x)
+        return (deltas @ self.block.backward_weight).view(*x.shape[:2], -1)
 
 
 class _Convolved(_Layer):
