@@ -21,8 +21,9 @@ The plain form keeps what autograd saves:
 
 in shallow too, whose hidden graphs are built and dropped, but for the spikes.
 
-Not counted: parameters and their gradients, which all modes have, work space, and the operations
-on single units, of which there are some 10 u(l) per step in every mode.
+Zeros count like all numbers, though on the CPU `layerwise` multiplies few of them. Not counted:
+parameters and their gradients, which all modes have, work space, and the operations on single
+units, of which there are some 10 u(l) per step in every mode.
 """
 
 from dataclasses import dataclass

@@ -14,6 +14,8 @@ the number of steps. The output layer, whose gradient waits for the readout, kee
 the eligibility of its weights, sum_t (dV[t] for a signal of 1) x[t].
 
 The other modes keep all steps until the readout is there.
+
+On the CPU layers leave out the work on inputs that are zero, see `_sparse`.
 """
 
 import math
@@ -25,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from brp_snn import _kernels
+from brp_snn import _kernels, _sparse
 from brp_snn.function import LOCAL
 from brp_snn.models import Block, FC_block, Network, Neuron, own_precision, told_by
 
@@ -46,10 +48,17 @@ class Outcome(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """Some steps of a layer: its input [time, batch, ...] and its potentials [time, rows, ...]."""
+    """Some steps of a layer.
+
+    Attributes:
+        x: its input [time, batch, ...]; [time, batch, 0] where the changes tell it.
+        potential: its potentials [time, rows, ...], later their gradient.
+        changes: the input's, where the layer makes use of that.
+    """
 
     x: Tensor
     potential: Tensor
+    changes: _sparse.Changes | None
 
 
 def horizon(neuron: Neuron, dtype: torch.dtype) -> float:
@@ -65,75 +74,209 @@ def horizon(neuron: Neuron, dtype: torch.dtype) -> float:
 
 
 class _Layer:
-    """A block and its state in one presentation."""
+    """A block and its state in one presentation; its kinds say how currents come about."""
 
     def __init__(self, block: Block, neuron: Neuron, batch: int) -> None:
         self.block, self.neuron, self.batch = block, neuron, batch
         self.pool = _two_numbers(block.pool)
-        space = (1,) * (2 - len(block.unit_shape[1:])) + block.unit_shape[1:]
-        flat = isinstance(block, FC_block)
-        self.rows = (batch, 1, block.layer.units) if flat else (batch * block.layer.units, *space)
+        self.rows = self._rows()
         self.last = block.weight.new_zeros(self.rows)
         self.mask = block.mask(batch)
         self.learns = block.weight.requires_grad
         self.kept: deque[_Piece] = deque()
 
+    def _rows(self) -> tuple[int, int, int]:
+        """Shape of the units of all samples, as the kernels take them."""
+        height, width = (1,) * (2 - len(self.block.unit_shape[1:])) + self.block.unit_shape[1:]
+        return self.batch * self.block.layer.units, height, width
+
     def run(self, x: Tensor, keep: bool) -> Tensor:
         """Outputs [time, batch, *out] for inputs [time, batch, ...]."""
-        steps, block = len(x), self.block
-        weight, bias = block.weight, block.bias
-        flat = x.flatten(0, 1)
-        if isinstance(block, FC_block):
-            potential = torch.addmm(bias, flat.flatten(1), weight.T).view(steps, *self.rows)
-        else:
-            potential = x.new_empty(steps, *self.rows)
-            size = _steps_of_a_convolution(x.device)
-            for start in range(0, steps, size):
-                currents, inputs = potential[start : start + size], x[start : start + size]
-                found = _convolve(inputs.flatten(0, 1), weight, bias, block)
-                currents.copy_(found.view_as(currents))
-        height, width = self.rows[1] // self.pool[0], self.rows[2] // self.pool[1]
-        out = potential.new_empty(steps, self.rows[0], height, width)
-        _kernels.integrate(potential, self.last, out, self.neuron, self.pool)
+        potential, out, changes = self._integrated(x)
         self.last = potential[-1].clone()
         if keep:
-            self.kept.append(_Piece(x, potential))
-        out = out.view(steps, self.batch, *block.out_shape)
+            shown = x if changes is None else x.new_empty(*x.shape[:2], 0)
+            self.kept.append(_Piece(shown, potential, changes))
+        out = out.view(len(x), self.batch, *self.block.out_shape)
         return out if self.mask is None else out.mul_(self.mask)
+
+    def _integrated(self, x: Tensor) -> tuple[Tensor, Tensor, _sparse.Changes | None]:
+        """Potentials, pooled spikes and changes of the input."""
+        potential, changes = self._currents(x)
+        height, width = self.rows[1] // self.pool[0], self.rows[2] // self.pool[1]
+        out = potential.new_empty(len(x), self.rows[0], height, width)
+        _kernels.integrate(potential, self.last, out, self.neuron, self.pool)
+        return potential, out, changes
+
+    def _currents(self, x: Tensor) -> tuple[Tensor, _sparse.Changes | None]:
+        """Currents [time, *rows] of all units, and changes of the input."""
+        raise NotImplementedError
 
     def signal(self, targets: Tensor, output: Tensor | None) -> Tensor:
         """What the hidden layer's spikes are taught by, [rows, height, width]."""
         return self.block.hook.signal(targets, output).reshape(self.rows)
 
-    def add_weight_gradient(self, x: Tensor, delta: Tensor) -> None:
-        """Add to the weights' gradients for inputs and the potentials' gradients [time, ...]."""
-        block = self.block
-        assert block.weight.grad is not None
-        assert block.bias.grad is not None
-        piece = PIECE if isinstance(block, FC_block) else _steps_of_a_convolution(x.device)
-        for start in range(0, len(x), piece):  # the convolution's work space is as large as these
-            inputs = x[start : start + piece].flatten(0, 1)
-            deltas = delta[start : start + piece].reshape(len(inputs), *block.unit_shape)
-            if isinstance(block, FC_block):
-                block.weight.grad.addmm_(deltas.T, inputs.flatten(1))
-                block.bias.grad.add_(deltas.sum(0))
-            else:
-                _, to_weight, to_bias = _convolution_backward(
-                    deltas, inputs, block.weight, block, (False, True, True)
-                )
-                block.weight.grad.add_(to_weight)
-                block.bias.grad.add_(to_bias)
+    def chain(self, potential: Tensor, to_output: Tensor) -> None:
+        """Put the potentials' gradient in their place, for that of the outputs."""
+        if self.mask is not None:
+            to_output = to_output * self.mask
+        rows = (len(potential), self.rows[0], -1, self.rows[2] // self.pool[1])
+        _kernels.chain(potential, to_output.reshape(rows), self.neuron, self.pool)
+
+    def learn(self, piece: _Piece, signal: Tensor, after: Tensor) -> None:
+        """Add to the weights' gradients for a piece whose spikes have the signal for a gradient.
+
+        Args:
+            piece: its potentials are not used any more.
+            signal: as in `_kernels.teach`.
+            after: as there.
+        """
+        _kernels.teach(piece.potential, signal, after, self.neuron)
+        self.add_weight_gradient(piece)
+
+    def add_weight_gradient(self, piece: _Piece) -> None:
+        """Add to the weights' gradients for a piece with the potentials' gradient."""
+        raise NotImplementedError
+
+    def settle(self) -> None:
+        """Bring to the weights' gradients what is kept elsewhere until the end."""
 
     def input_gradient(self, delta: Tensor, x: Tensor) -> Tensor:
         """Gradient of the inputs [time, batch, ...] from that of the potentials."""
+        raise NotImplementedError
+
+
+def _gradients(block: Block) -> tuple[Tensor, Tensor]:
+    """Those of weights and bias, which are there."""
+    assert block.weight.grad is not None
+    assert block.bias.grad is not None
+    return block.weight.grad, block.bias.grad
+
+
+class _Connected(_Layer):
+    """Fully connected units."""
+
+    def __init__(self, block: Block, neuron: Neuron, batch: int) -> None:
+        super().__init__(block, neuron, batch)
+        is_wide = block.layer.units >= _sparse.LEAST_UNITS
+        self.product = (
+            _sparse.Product(block.weight) if is_wide and _sparse.takes(block.weight) else None
+        )
+
+    def _rows(self) -> tuple[int, int, int]:
+        return self.batch, 1, self.block.layer.units
+
+    def _currents(self, x: Tensor) -> tuple[Tensor, _sparse.Changes | None]:
+        block, flat = self.block, x.flatten(2).contiguous()
+        changes = _sparse.changes(flat) if self.product else None
+        if self.product is None or changes is None:
+            found = torch.addmm(block.bias, flat.flatten(0, 1), block.weight.T)
+        else:
+            found = self.product.currents(changes, block.bias, len(x))
+        return found.view(len(x), *self.rows), changes
+
+    def add_weight_gradient(self, piece: _Piece) -> None:
+        to_weight, to_bias = _gradients(self.block)
+        deltas = piece.potential.view(*piece.x.shape[:2], -1)
+        if self.product is not None and piece.changes is not None:
+            total = deltas.sum(0)
+            self.product.learn(piece.changes, deltas, total)
+            to_bias.add_(total.sum(0))
+            return
+        for start in range(0, len(deltas), PIECE):
+            x, delta = (part[start : start + PIECE].flatten(0, 1) for part in (piece.x, deltas))
+            to_weight.addmm_(delta.T, x.flatten(1))
+            to_bias.add_(delta.sum(0))
+
+    def settle(self) -> None:
+        if self.product is not None and self.learns:
+            self.product.settle(_gradients(self.block)[0])
+
+    def input_gradient(self, delta: Tensor, x: Tensor) -> Tensor:
         deltas = delta.reshape(-1, *self.block.unit_shape)
-        weight = self.block.backward_weight
-        if isinstance(self.block, FC_block):
-            return (deltas @ weight).view_as(x)
+        return (deltas @ self.block.backward_weight).view(*x.shape[:2], -1)
+
+
+class _Convolved(_Layer):
+    """A convolution by torch."""
+
+    def _currents(self, x: Tensor) -> tuple[Tensor, _sparse.Changes | None]:
+        block = self.block
+        potential = x.new_empty(len(x), *self.rows)
+        size = _steps_of_a_convolution(x.device)
+        for start in range(0, len(x), size):
+            currents, inputs = potential[start : start + size], x[start : start + size]
+            found = _convolve(inputs.flatten(0, 1), block.weight, block.bias, block)
+            currents.copy_(found.view_as(currents))
+        return potential, None
+
+    def add_weight_gradient(self, piece: _Piece) -> None:
+        block, size = self.block, _steps_of_a_convolution(piece.x.device)
+        to_weight, to_bias = _gradients(block)
+        for start in range(0, len(piece.x), size):  # its work space is as large as these
+            inputs = piece.x[start : start + size].flatten(0, 1)
+            deltas = self._deltas(piece.potential[start : start + size])
+            _, weight, bias = _convolution_backward(
+                deltas, inputs, block.weight, block, (False, True, True)
+            )
+            to_weight.add_(weight)
+            to_bias.add_(bias)
+
+    def _deltas(self, delta: Tensor) -> Tensor:
+        """The potentials' gradient [time, *rows] as [n, units, *space]."""
+        return delta.reshape(-1, *self.block.unit_shape)
+
+    def input_gradient(self, delta: Tensor, x: Tensor) -> Tensor:
         to_input, _, _ = _convolution_backward(
-            deltas, x.flatten(0, 1), weight, self.block, (True, False, False)
+            self._deltas(delta),
+            x.flatten(0, 1),
+            self.block.backward_weight,
+            self.block,
+            (True, False, False),
         )
         return to_input.contiguous().view_as(x)
+
+
+class _SparseConvolved(_Convolved):
+    """A convolution by the pixels that are not zero; its units lie [height, width, channel]."""
+
+    def __init__(self, block: Block, neuron: Neuron, batch: int) -> None:
+        super().__init__(block, neuron, batch)
+        self.convolution = _sparse.Convolution(block, neuron)
+
+    def _rows(self) -> tuple[int, int, int]:
+        return self.batch, 1, math.prod(self.block.unit_shape)
+
+    def _integrated(self, x: Tensor) -> tuple[Tensor, Tensor, _sparse.Changes | None]:
+        potential = x.new_empty(len(x), *self.rows)
+        out = x.new_empty(len(x), self.batch, *self.block.out_shape)
+        self.convolution.integrate(x, self.last, potential, out)
+        return potential, out, None
+
+    def signal(self, targets: Tensor, output: Tensor | None) -> Tensor:
+        return self.convolution.last_channels(self.block.hook.signal(targets, output))
+
+    def chain(self, potential: Tensor, to_output: Tensor) -> None:
+        self.convolution.chain(
+            potential, to_output.view(*potential.shape[:2], *self.block.out_shape)
+        )
+
+    def learn(self, piece: _Piece, signal: Tensor, after: Tensor) -> None:
+        self.convolution.teach_and_learn(piece.x, piece.potential, signal, after)
+
+    def add_weight_gradient(self, piece: _Piece) -> None:
+        self.convolution.learn(piece.x, piece.potential)
+
+    def _deltas(self, delta: Tensor) -> Tensor:
+        return self.convolution.first_channels(delta)
+
+
+def _layer(block: Block, neuron: Neuron, batch: int) -> _Layer:
+    """The kind of layer that suits a block and its device."""
+    if isinstance(block, FC_block):
+        return _Connected(block, neuron, batch)
+    kind = _SparseConvolved if _sparse.takes(block.weight) else _Convolved
+    return kind(block, neuron, batch)
 
 
 def _two_numbers(pool: tuple[int, ...]) -> tuple[int, int]:
@@ -177,9 +320,11 @@ class _Eligibility:
         self.of_weight = layer.last.new_zeros(batch, units, layer.block.weight.shape[1])
         self.of_bias = layer.last.new_zeros(batch, units)
 
-    def add(self, x: Tensor, delta: Tensor) -> None:
-        """Add steps: inputs [time, batch, ...] and potentials' gradients for a signal of 1."""
-        deltas = delta.reshape(*x.shape[:2], -1).transpose(0, 1)
+    def learn(self, piece: _Piece, signal: Tensor, after: Tensor) -> None:
+        """Add a piece; the signal is 1."""
+        _kernels.teach(piece.potential, signal, after, self.layer.neuron)
+        x = piece.x
+        deltas = piece.potential.reshape(*x.shape[:2], -1).transpose(0, 1)
         self.of_weight.baddbmm_(deltas.transpose(1, 2), x.transpose(0, 1).flatten(2))
         self.of_bias.add_(deltas.sum(1))
 
@@ -190,25 +335,24 @@ class _Eligibility:
         block.bias.grad = (signal * self.of_bias).sum(0)
 
 
-def _release(
-    layer: _Layer, signal: Tensor, add: Callable[[Tensor, Tensor], None], reach: float
-) -> None:
+_Learn = Callable[[_Piece, Tensor, Tensor], None]
+"""`_Layer.learn`, or what the output layer has in its place."""
+
+
+def _release(layer: _Layer, signal: Tensor, learn: _Learn, reach: float) -> None:
     """Take the weight gradient of the oldest piece once `reach` later steps are known; 0 of all."""
     pieces = layer.kept
     if reach == 0:
         after = torch.zeros_like(layer.last)
         while pieces:
-            x, potential = pieces.pop()
-            _kernels.teach(potential, signal, after, layer.neuron)
-            add(x, potential)
+            learn(pieces.pop(), signal, after)
         return
     while sum(len(piece.x) for piece in pieces) - len(pieces[0].x) >= reach:
-        x, potential = pieces.popleft()
+        piece = pieces.popleft()
         after = torch.zeros_like(layer.last)
-        for _, later in reversed(pieces):
-            _kernels.teach(later, signal, after, layer.neuron, look=True)
-        _kernels.teach(potential, signal, after, layer.neuron)
-        add(x, potential)
+        for later in reversed(pieces):
+            _kernels.teach(later.potential, signal, after, layer.neuron, look=True)
+        learn(piece, signal, after)
 
 
 def _settled(loss: Loss, output: Tensor, targets: Tensor, steps: int) -> tuple[Tensor, Tensor]:
@@ -242,7 +386,7 @@ def readout(network: Network, draw: Draw, steps: int, batch: int) -> Float[Tenso
     Raises:
         ValueError: the samples have another shape than the network takes.
     """
-    layers = [_Layer(block, network.neuron, batch) for block in network.blocks]
+    layers = [_layer(block, network.neuron, batch) for block in network.blocks]
     with own_precision(layers[0].last):
         return _stream(network, layers, draw, steps, lambda: None, keep=False)
 
@@ -291,32 +435,35 @@ def gradients(
         raise RuntimeError(
             "no gradients in torch.inference_mode: leave it, layerwise.gradients builds no graph"
         )
-    layers = [_Layer(block, network.neuron, len(targets)) for block in network.blocks]
+    layers = [_layer(block, network.neuron, len(targets)) for block in network.blocks]
     _clear_gradients(network)
     learn = _local if network.mode in LOCAL else _stored
     with own_precision(layers[0].last):
-        return learn(network, layers, draw, steps, targets, loss)
+        outcome = learn(network, layers, draw, steps, targets, loss)
+    for layer in layers:
+        layer.settle()
+    return outcome
 
 
 def _local(
     network: Network, layers: list[_Layer], draw: Draw, steps: int, targets: Tensor, loss: Loss
 ) -> Outcome:
     eligibility = _Eligibility(layers[-1])
-    taught = [(layers[-1], torch.ones_like(layers[-1].last), eligibility.add)]
+    taught = [(layers[-1], torch.ones_like(layers[-1].last), eligibility.learn)]
     for layer in layers[:-1]:
         if network.mode == "shallow":
             layer.learns = False
         elif layer.learns:
-            taught.append((layer, layer.signal(targets, None), layer.add_weight_gradient))
+            taught.append((layer, layer.signal(targets, None), layer.learn))
     reach = horizon(network.neuron, layers[-1].last.dtype)
 
     def learn() -> None:
-        for layer, signal, add in taught:
-            _release(layer, signal, add, reach)
+        for layer, signal, take in taught:
+            _release(layer, signal, take, reach)
 
     output = _stream(network, layers, draw, steps, learn, keep=True)
-    for layer, signal, add in taught:
-        _release(layer, signal, add, 0)
+    for layer, signal, take in taught:
+        _release(layer, signal, take, 0)
     value, to_spikes = _settled(loss, output, targets, steps)
     eligibility.settle(to_spikes)
     return Outcome(value, output)
@@ -335,20 +482,17 @@ def _stored(
     to_output: Tensor | None = None
     for i in reversed(range(first, len(layers))):
         layer = layers[i]
-        x, potential = layer.kept.pop()
+        piece = layer.kept.pop()
         if to_output is None:
             if layer.block.is_output:
                 signal = to_spikes.reshape(layer.rows)
             else:
                 signal = layer.signal(targets, output)
-            _kernels.teach(potential, signal, torch.zeros_like(layer.last), layer.neuron)
+            _kernels.teach(piece.potential, signal, torch.zeros_like(layer.last), layer.neuron)
         else:
-            if layer.mask is not None:
-                to_output = to_output * layer.mask
-            rows = (steps, layer.rows[0], -1, layer.rows[2] // layer.pool[1])
-            _kernels.chain(potential, to_output.reshape(rows), layer.neuron, layer.pool)
+            layer.chain(piece.potential, to_output)
         if layer.learns:
-            layer.add_weight_gradient(x, potential)
+            layer.add_weight_gradient(piece)
         if network.mode in ("BP", "FA") and i > first:
-            to_output = layer.input_gradient(potential, x)
+            to_output = layer.input_gradient(piece.potential, piece.x)
     return Outcome(value, output)

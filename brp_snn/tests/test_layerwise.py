@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brp_snn import _kernels, layerwise
+from brp_snn import _kernels, _sparse, layerwise
 from brp_snn.angles import angle, angles
 from brp_snn.function import MODES
 from brp_snn.models import NetworkBuilder, Neuron, RateNetwork
@@ -18,6 +18,7 @@ MSE = SPIKING_LOSSES["MSE"]
 SHAPES = {
     "FC_7_FC_3": (9,),
     "FC_8_FC_6_FC_3": (2, 3, 4),
+    "FC_80_FC_6_FC_3": (11,),
     "CONV_3_3_1_1_FC_3": (1, 6, 7),
     "CONV_3_3_1_1_FC_6_FC_3": (2, 7, 6),
     "CONV_2_3_1_1_CONV_3_3_2_2_FC_5_FC_3": (1, 9, 8),
@@ -108,9 +109,67 @@ def test_both_forms_are_equal(topology, mode, loss, steps, batch, neuron, dropou
 @pytest.mark.parametrize("mode", ["BRP", "BP", "FA"])
 @pytest.mark.parametrize("topology", ["CONV_2_3_1_1_CONV_3_3_2_2_FC_5_FC_3", "C_4_3_1_1_FC_6_FC_3"])
 def test_steps_convolved_together_as_on_a_gpu_are_the_same(mode, topology, monkeypatch):
+    monkeypatch.setattr(_sparse, "takes", lambda weight: False)
     monkeypatch.setattr(layerwise, "_steps_of_a_convolution", lambda device: layerwise.PIECE)
     network = lively(NetworkBuilder, topology, mode)
     assert_equal_forms(network, 13, 3, MSE, 1e-9, 1e-10)
+
+
+@pytest.mark.parametrize("most", [2.0, 0.35, 0.0])
+@pytest.mark.parametrize("mode", ["BRP", "BP", "FA", "DFA"])
+@pytest.mark.parametrize("topology", ["FC_80_FC_6_FC_3", "CONV_3_3_1_1_FC_6_FC_3"])
+def test_products_of_what_is_not_zero_are_whole_products(topology, mode, most, monkeypatch):
+    """Of all pieces, of some and of none."""
+    monkeypatch.setattr(_sparse, "MOST", most)
+    monkeypatch.setattr(_sparse, "LEAST_UNITS", 4)
+    network = lively(NetworkBuilder, topology, mode)
+    assert_equal_forms(network, 17, 3, MSE, 1e-9, 1e-10)
+
+
+@pytest.mark.parametrize("mode", ["BRP", "BP"])
+@pytest.mark.parametrize(
+    ("topology", "shape"),
+    [
+        ("CONV_3_3_1_1_FC_3", (2, 7, 6)),
+        ("CONV_3_5_2_3_FC_3", (1, 9, 12)),
+        ("CONV_2_2_3_0_FC_3", (1, 8, 8)),
+        ("CONV_2_3_1_5_FC_3", (1, 4, 4)),  # more padding than the kernel is wide
+        ("C_4_3_2_1_FC_3", (2, 14)),
+        ("C_2_1_2_0_FC_3", (1, 9)),
+    ],
+)
+def test_convolutions_of_every_geometry(topology, shape, mode, monkeypatch):
+    monkeypatch.setitem(SHAPES, topology, shape)
+    network = lively(NetworkBuilder, topology, mode)
+    found = assert_equal_forms(network, 7, 3, MSE, 1e-9, 1e-10)
+    assert found["layers.0.conv.weight"].abs().max() > 0
+
+
+@given(st.integers(1, 7), st.integers(1, 4), st.integers(1, 9), st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_changes_are_the_input(steps, batch, inputs, seed):
+    draw = torch.Generator().manual_seed(seed)
+    levels = torch.rand(batch, inputs, generator=draw, dtype=torch.float64).sub(0.5).mul(3)
+    x = torch.bernoulli(levels.clamp(0, 1).expand(steps, batch, inputs), generator=draw) * 0.25
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_sparse, "MOST", 2.0)
+        found = _sparse.changes(x)
+    usual, others = (
+        (matrix_of(entries, inputs), matrix_of(entries.turned(inputs), len(entries.starts) - 1))
+        for entries in found
+    )
+    assert torch.equal(usual[0], usual[1].T)
+    assert torch.equal(others[0], others[1].T)
+    assert torch.equal(usual[0] + others[0].view_as(x), x)
+    assert sum(len(entries.at) for entries in found) <= int((x != 0).sum())
+
+
+def matrix_of(entries, columns):
+    """The matrix that has these entries."""
+    made = torch.zeros(len(entries.starts) - 1, columns, dtype=torch.float64)
+    rows = torch.arange(len(made)).repeat_interleave(entries.starts.diff())
+    made[rows, entries.at.long()] = entries.value
+    return made
 
 
 def test_angles_of_many_samples_are_those_of_all_at_once(monkeypatch):
@@ -142,6 +201,7 @@ def test_every_layer_learns_in_every_mode_but_shallow():
 @pytest.mark.parametrize("topology", ["CONV_3_3_1_1_FC_6_FC_3", "C_4_3_1_1_FC_6_FC_3"])
 def test_devices_without_these_kernels_compute_the_same(mode, topology, monkeypatch):
     network = lively(NetworkBuilder, topology, mode)
+    monkeypatch.setattr(_sparse, "takes", lambda weight: False)
     for name in ("integrate", "teach", "chain"):
         monkeypatch.setattr(_kernels, name, getattr(_kernels, f"{name}_by_torch"))
     assert_equal_forms(network, 13, 3, MSE, 1e-9, 1e-12)
