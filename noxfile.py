@@ -256,8 +256,8 @@ for _paper in PAPERS:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Tests of `shared`, of every paper and of the verdicts."""
-    _install(session, *PAPERS, "reproduce", "cluster", groups=("tests",))
-    _test(session, "shared", "reproduce", *PAPERS)
+    _install(session, *PAPERS, "comparison", "reproduce", "cluster", groups=("tests",))
+    _test(session, "shared", "reproduce", *PAPERS, "comparison")
 
 
 def _test_versions(session: nox.Session, install: tuple[str, ...], test: tuple[str, ...]) -> None:
@@ -286,8 +286,8 @@ def tests_newest(session: nox.Session) -> None:
 
 @nox.session
 def test_peers(session: nox.Session) -> None:
-    """Networks that others read back: snnTorch by NIR, ONNX's runtime."""
-    _install(session, *PAPERS, "nir", groups=("tests", "peers"))
+    """Networks that others read back: snnTorch by NIR, ONNX's runtime; NeuroBench's counts."""
+    _install(session, *PAPERS, "comparison", "nir", groups=("tests", "peers"))
     _test(session, "peers")
 
 
@@ -302,7 +302,7 @@ def test_page(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff (lint and format) and mypy."""
-    _install(session, *PAPERS, "reproduce", groups=("lint",))
+    _install(session, *PAPERS, "comparison", "reproduce", groups=("lint",))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -310,21 +310,32 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time and memory of every paper, fast against plain; `-- hybrid_plasticity` for one."""
+    """Time and memory of every paper, fast against plain; `-- hybrid_plasticity` for one.
+
+    `-- comparison` times all rules in turns.
+    """
     words = _words(session)
-    papers = (words.pop(0),) if words and words[0] in PAPERS else PAPERS
+    papers = (words.pop(0),) if words and words[0] in (*PAPERS, "comparison") else PAPERS
     # Libraries that STL-SNN is timed against; nothing else needs them.
-    _install(session, *PAPERS, groups=("bench",) if "stl_snn" in papers else ())
+    extra = ("comparison",) if "comparison" in papers else ()
+    _install(session, *PAPERS, *extra, groups=("bench",) if "stl_snn" in papers else ())
     for paper in papers:
         _run(session, f"benchmarks/bench_{paper}.py", *words)
 
 
 @nox.session
+def compare(session: nox.Session) -> None:
+    """All rules on one task: `-- --quick`, or a reduced edition that fits `-- --minutes 30`."""
+    _install(session, "comparison")
+    _run(session, "comparison/session.py", *_words(session))
+
+
+@nox.session
 def report(session: nox.Session) -> None:
     """Tables of results, claims with their verdicts, figures and report.html, from results/."""
-    _install(session, "reproduce")
-    session.run("python", "-m", "shared.report", *_words(session), env=ENVIRONMENT)
-    session.run("python", "-m", "reproduce", *_words(session), env=ENVIRONMENT)
+    _install(session, "comparison", "reproduce")
+    for module in ("shared.report", "reproduce", "comparison.report"):
+        session.run("python", "-m", module, *_words(session), env=ENVIRONMENT)
 
 
 @nox.session
@@ -339,12 +350,12 @@ def docs(session: nox.Session) -> None:
 def reproduce(session: nox.Session) -> None:
     """What is missing of `-- sl_mnist`, `-- claim:NAME` or `-- figure:NAME`; `-- --list`."""
     words = _words(session)
-    _install(session, *(() if "--list" in words else PAPERS), "reproduce")
+    _install(session, *(() if "--list" in words else (*PAPERS, "comparison")), "reproduce")
     session.run("python", "-m", "reproduce.make", *words, env=ENVIRONMENT)
 
 
 @nox.session
 def nightly(session: nox.Session) -> None:
     """Compute the cheapest stored run of every paper anew; fails if a number has moved."""
-    _install(session, *PAPERS, "reproduce")
+    _install(session, *PAPERS, "comparison", "reproduce")
     session.run("python", "-m", "reproduce.make", "--nightly", *_words(session), env=ENVIRONMENT)

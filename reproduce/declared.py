@@ -45,6 +45,7 @@ class Row(_Declared):
             machine. If it is not stated, nothing may differ on a machine of the same kind, and on
             another one everything may.
         unsteady: metrics that differ from run to run, such as times; not compared.
+        after: rows of the same folder whose results it reads, and which are therefore made first.
     """
 
     name: Name
@@ -61,6 +62,7 @@ class Row(_Declared):
     gpu_slots: Count = 1
     tolerance: Annotated[float, Field(ge=0)] | None = None
     unsteady: tuple[str, ...] = ()
+    after: tuple[Name, ...] = ()
 
 
 class Quantity(_Declared):
@@ -194,6 +196,10 @@ class Reproduction(_Declared):
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"two {kind}s are called {name}")
+        for row in self.row:
+            for name in row.after:
+                if name not in self.rows:
+                    raise ValueError(f"row {row.name} comes after {name}, which is not here")
         for claim in self.claim:
             for side in claim.sides:
                 if claim.is_single and side.row in self.rows and len(self.rows[side.row].seeds) > 1:

@@ -162,6 +162,15 @@ class Graph:
                 return reproduction.rows[name]
         raise UserError(f"{paper}/reproduction.toml has no row {name}")
 
+    def before(self, job: Job) -> list[Job]:
+        """The jobs whose results a job reads, with those that these read, first ones first."""
+        found: list[Job] = []
+        for name in job.row.after:
+            row = self.row(job.paper, name)
+            for seed in row.seeds:
+                found += [*self.before(one := Job(job.paper, row, seed)), one]
+        return found
+
     def jobs(self, seeds: Sequence[int] | None = None) -> Iterator[Job]:
         """Every job there is; of other seeds than the declared ones, if they are given."""
         for reproduction in self.reproductions:
@@ -221,7 +230,8 @@ class Graph:
             else:
                 found = [job for job in self.jobs(seeds) if name in (job.row.name, job.paper)]
                 jobs += found or self._refuse(name)
-        return Wanted(tuple(dict.fromkeys(jobs)), tuple(claims), tuple(figures))
+        needed = [one for job in jobs for one in (*self.before(job), job)]
+        return Wanted(tuple(dict.fromkeys(needed)), tuple(claims), tuple(figures))
 
     def _refuse(self, name: str) -> list[Job]:
         known = [
