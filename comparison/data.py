@@ -60,11 +60,11 @@ def load(name: DataName, root: Path | None) -> Data:
         DatasetError: it cannot be had.
     """
     found = datasets.load(name, root, validation=VALIDATION, fallback=True)
-    parts = (
+    train, validation, test = (
         Part(split.inputs.reshape(len(split), -1), split.labels)
         for split in (found.train, found.validation, found.test)
     )
-    return Data(found.name, *parts, found.n_classes, found.fingerprint)
+    return Data(found.name, train, validation, test, found.n_classes, found.fingerprint)
 
 
 def labeled(part: Part, percent: int, seed: int) -> Part:

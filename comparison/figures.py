@@ -21,6 +21,7 @@ from shared.figures import (
 )
 from shared.report import read_metrics
 
+SETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 STRENGTHS = {
     "gaussian": "standard deviation",
     "salt_pepper": "share of pixels",
@@ -40,13 +41,19 @@ LEVELS = {kind: levels for kind, (_, levels) in DISTORTIONS.items()} | {
 
 def levels_of(row: pd.Series, kind: str) -> pd.Series:
     """Accuracy in percent of one run against the strength of a distortion."""
-    found = {0.0: row["test_accuracy_last"]}
+    found = {0.0: row["test_accuracy_undistorted"]}
     found |= {level: row[f"test_accuracy_{kind}_{level}"] for level in LEVELS[kind]}
     return 100 * pd.Series(found, dtype=float)
 
 
+def heads_of(runs: pd.DataFrame) -> list[str]:
+    """Rules of runs that stand for their family; all of them where none does."""
+    names = rules_of(runs)
+    return [name for name in names if name in registry.heads()] or names
+
+
 def draw_robustness(runs: pd.DataFrame, title: str) -> Figure:
-    """Accuracy against the strength of each distortion, a curve per rule."""
+    """Accuracy against the strength of each distortion, a curve per family's first rule."""
 
     def curves(kind: str) -> list[Curve]:
         return [
@@ -54,15 +61,18 @@ def draw_robustness(runs: pd.DataFrame, title: str) -> Figure:
                 registry.rule_of(name).title,
                 [levels_of(row, kind) for _, row in runs[runs["rule"] == name].iterrows()],
             )
-            for name in rules_of(runs)
+            for name in heads_of(runs)
         ]
 
     panels = [Panel(TITLES[kind], STRENGTHS[kind], curves(kind)) for kind in STRENGTHS]
     return draw_panels(panels, "test accuracy (%)", title)
 
 
-def draw_early(runs: pd.DataFrame, title: str) -> Figure:
-    """Accuracy against the share of the trial after which it is decided."""
+def draw_early(runs: pd.DataFrame, title: str) -> Figure | None:
+    """Accuracy against the share of the trial at its decision, a curve per family's first rule.
+
+    None where no trial takes time.
+    """
 
     def of(row: pd.Series) -> pd.Series:
         found = {100 * x: row[f"test_accuracy_after_{100 * x:.0f}"] for x in SHARES}
@@ -73,9 +83,11 @@ def draw_early(runs: pd.DataFrame, title: str) -> Figure:
             registry.rule_of(name).title,
             [of(row) for _, row in runs[runs["rule"] == name].iterrows()],
         )
-        for name in rules_of(runs)
+        for name in heads_of(runs)
         if registry.rule_of(name).timed
     ]
+    if not curves:
+        return None
     return draw_curves(curves, "test accuracy (%)", title, "share of the trial (%)")
 
 
@@ -145,7 +157,8 @@ def draw_all(
     own = kind.of(runs)
     if not rules_of(own):
         return {}
-    title = f"{kind.dataset}, {kind.edition} settings, {own['epochs'].iloc[0]} epochs"
+    words = SETS.get(kind.dataset, kind.dataset)
+    title = f"{words}, {kind.edition} settings, {own['epochs'].iloc[0]} epochs"
     made: dict[str, Figure | None] = {
         "accuracy against energy": draw_against(
             own, energies(own), "energy of an answer at 45 nm (µJ)", title
@@ -156,8 +169,9 @@ def draw_all(
     }
     if seconds:
         times = {rule: (value, None) for rule, value in seconds.items()}
-        figure = draw_against(own, times, "time of training on one core (s)", title)
-        made["accuracy against training cost"] = figure
+        made["accuracy against training cost"] = draw_against(
+            own, times, "time of training on one core (s)", title
+        )
     found = {}
     for words, figure in made.items():
         if figure is not None:

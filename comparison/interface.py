@@ -6,6 +6,7 @@ there are. Images come as gray values 0 to 255, a row each, as NumPy arrays, so 
 anything else can take them.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Choice:
 
     def rate(self, epoch: int, epochs: int) -> float:
         """Step size of an epoch, counted from 0; epochs is their number."""
-        return self.lr * self.decay ** (epoch / epochs)
+        return self.lr * math.pow(self.decay, epoch / epochs)
 
 
 class Knob(NamedTuple):
@@ -193,7 +194,10 @@ class Learner(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, as tensors, arrays and plain values, for `load`."""
+        """All that the next step depends on, as tensors, arrays and plain values, for `load`.
+
+        They may be the network's own: what is to outlast the next step is written or copied.
+        """
 
     @abstractmethod
     def load(self, state: Mapping[str, Any]) -> None:

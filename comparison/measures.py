@@ -49,12 +49,13 @@ def seen(learner: Learner, part: Part, batch_size: int, share: float = 1.0) -> S
         batch_size: images at a time.
         share: of the trial.
     """
-    right, total, operations = 0, np.zeros(0), Operations()
+    right, operations = 0, Operations()
+    total: Float[np.ndarray, " hidden"] = np.zeros(())  # takes the shape of what is added
     for draw, start in enumerate(range(0, len(part.labels), batch_size)):
         chosen = slice(start, start + batch_size)
         answer = learner.answer(part.images[chosen], draw, share)
         right += int((answer.scores.argmax(1) == part.labels[chosen]).sum())
-        total = total + answer.hidden.sum(0, dtype=np.float64) if start else answer.hidden.sum(0)
+        total = total + answer.hidden.sum(0, dtype=np.float64)
         operations.add(answer.traffic)
     n = len(part.labels)
     return Seen(right / n, total / n, operations)
@@ -71,7 +72,8 @@ def accuracy(learner: Learner, part: Part, batch_size: int, share: float = 1.0) 
 def gaussian(images: Image, level: float) -> Image:
     """Additive noise of that standard deviation, brightness being 0 to 1."""
     noise = np.random.default_rng(NOISE_SEED).standard_normal(images.shape, dtype=np.float32)
-    return (images + 255 * level * noise).round().clip(0, 255).astype(np.uint8)
+    noisy: Image = (images + 255 * level * noise).round().clip(0, 255).astype(np.uint8)
+    return noisy
 
 
 def salt_and_pepper(images: Image, level: float) -> Image:
@@ -143,8 +145,8 @@ def holding(learner: Learner, weights: Weights) -> Iterator[None]:
 
 
 def robustness(learner: Learner, part: Part, batch_size: int) -> dict[str, float]:
-    """Accuracy under every distortion of images and weights, by name and level."""
-    found = {}
+    """Accuracy without and under every distortion of images and weights, by name and level."""
+    found = {"test_accuracy_undistorted": accuracy(learner, part, batch_size)}
     for kind, (distorted, levels) in DISTORTIONS.items():
         for level in levels:
             images = distorted(part.images, level)
@@ -162,7 +164,7 @@ def robustness(learner: Learner, part: Part, batch_size: int) -> dict[str, float
 def early(rule: Rule, learner: Learner, part: Part, batch_size: int) -> dict[str, float]:
     """Accuracy of decisions after shares of the trial; nothing where there is no time."""
     return {
-        f"test_accuracy_after_{share:.0%}".rstrip("%"): accuracy(learner, part, batch_size, share)
+        f"test_accuracy_after_{100 * share:.0f}": accuracy(learner, part, batch_size, share)
         for share in (SHARES if rule.timed else ())
     }
 

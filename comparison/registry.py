@@ -11,9 +11,9 @@ from shared.errors import UserError
 
 
 @cache
-def found() -> tuple[dict[str, Rule], dict[str, str]]:
-    """All rules by name, and by the module's name why others are left out."""
-    there: dict[str, Rule] = {}
+def families() -> tuple[dict[str, dict[str, Rule]], dict[str, str]]:
+    """Rules by name, by the module that names them; and why modules are left out, by name."""
+    there: dict[str, dict[str, Rule]] = {}
     left_out: dict[str, str] = {}
     for module in sorted(pkgutil.iter_modules(rules.__path__), key=lambda module: module.name):
         try:
@@ -21,10 +21,21 @@ def found() -> tuple[dict[str, Rule], dict[str, str]]:
         except ModuleNotFoundError as error:
             left_out[module.name] = f"{error.name} is not installed"
             continue
-        if twice := there.keys() & own.keys():
-            raise ValueError(f"two modules of comparison/rules name a rule {min(twice)}")
-        there |= own
+        if twice := [name for others in there.values() for name in others if name in own]:
+            raise ValueError(f"two modules of comparison/rules name a rule {twice[0]}")
+        there[module.name] = own
     return there, left_out
+
+
+def found() -> tuple[dict[str, Rule], dict[str, str]]:
+    """All rules by name, and by the module's name why others are left out."""
+    there, left_out = families()
+    return {name: rule for own in there.values() for name, rule in own.items()}, left_out
+
+
+def heads() -> list[str]:
+    """The first rule of every module, which stands for its family where all would be too many."""
+    return [next(iter(own)) for own in families()[0].values()]
 
 
 def rule_of(name: str) -> Rule:

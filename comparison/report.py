@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from comparison import registry
-from comparison.figures import draw_all
+from comparison.figures import SETS, draw_all
 from comparison.measures import BITS
 from comparison.tables import Column, Kind, load, markdown, rules_of, stored, table, words_of_rules
 from shared.errors import UserError
@@ -26,7 +26,6 @@ from shared.run import REPOSITORY
 
 __all__ = ["load", "write"]
 
-SETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 EDITIONS = {"paper": "at the papers' settings", "tuned": "tuned, 20 trials each"}
 SEEDS, EPOCHS = 3, 20
 STEPS_OF_A_TRAINING = 500 * EPOCHS
@@ -44,13 +43,16 @@ MAIN = (
 )
 FEW = (Column("accuracy (%)", "test_accuracy_last"),)
 ROBUST = (
-    Column("clean", "test_accuracy_last", 100, ".1f"),
+    Column("undistorted", "test_accuracy_undistorted", 100, ".1f"),
     Column("Gaussian 0.3", "test_accuracy_gaussian_0.3", 100, ".1f"),
     Column("salt and pepper 0.2", "test_accuracy_salt_pepper_0.2", 100, ".1f"),
     Column("occlusion 0.4", "test_accuracy_occlusion_0.4", 100, ".1f"),
     Column("weight noise 0.2", "test_accuracy_weight_noise_0.2", 100, ".1f"),
     *(Column(f"{bits} bits", f"test_accuracy_{bits}_bits", 100, ".1f") for bits in BITS),
     *(Column(f"after {x} %", f"test_accuracy_after_{x}", 100, ".1f") for x in (25, 50, 75)),
+)
+ROBUST_WORDS = (
+    "Robustness on the first 2,000 test images, and early decisions on all, accuracy in percent:\n"
 )
 CONTINUAL = (
     Column("mean of five tasks (%)", "test_accuracy_of_tasks"),
@@ -88,10 +90,10 @@ def text(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None) -> s
         if any(rules_of(one.of(runs)) for one in few):
             parts += ["With 10 and 1 percent of the labels, accuracy in percent:\n"]
             parts += [table({kind: FEW, **few}, runs), ""]
-        parts += ["Robustness and early decisions, accuracy in percent:\n"]
+        parts += [ROBUST_WORDS]
         parts += [table({kind: ROBUST}, runs), "", pictures(kind, page, figures)]
     parts += [continual(runs), step_costs(measured_costs(costs)), chosen(runs)]
-    names = rules_of(runs)
+    names = list(registry.found()[0])
     parts += ["## What a synapse must be told\n", words_of_rules(names, "locality"), ""]
     parts += ["## What is the rule's own in the protocol\n", words_of_rules(names, "protocol")]
     return "\n".join(part for part in parts if part is not None).rstrip() + "\n"

@@ -196,10 +196,7 @@ class Reproduction(_Declared):
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"two {kind}s are called {name}")
-        for row in self.row:
-            for name in row.after:
-                if name not in self.rows:
-                    raise ValueError(f"row {row.name} comes after {name}, which is not here")
+        self._check_order()
         for claim in self.claim:
             for side in claim.sides:
                 if claim.is_single and side.row in self.rows and len(self.rows[side.row].seeds) > 1:
@@ -209,6 +206,17 @@ class Reproduction(_Declared):
                         f"claim {claim.name} needs a row {side.row}, which is not here"
                     )
         return self
+
+    def _check_order(self) -> None:
+        """Refuse rows that come after rows that are not here, or in the end after themselves."""
+        for row in self.row:
+            before = list(row.after)
+            for name in before:  # which grows
+                if name not in self.rows:
+                    raise ValueError(f"row {row.name} comes after {name}, which is not here")
+                if name == row.name:
+                    raise ValueError(f"row {row.name} comes after itself")
+                before += [other for other in self.rows[name].after if other not in before]
 
 
 def read(path: Path) -> Reproduction:

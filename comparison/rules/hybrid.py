@@ -24,6 +24,7 @@ from comparison.interface import (
 from comparison.interface import Rule as ComparedRule
 from comparison.torch_parts import after, intensities, matrices, put, scaled, set_rate
 from hybrid_plasticity.layer import PlasticLayer, Rule
+from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS
 from hybrid_plasticity.training import check_loss, optimizers, squared_error
 
@@ -36,13 +37,14 @@ class Hybrid(Learner):
     def __init__(self, plan: Plan, rule: Rule) -> None:
         self.plan, self.rule = plan, rule
         torch.manual_seed(plan.seed)
-        settings = dataclasses.replace(SETTINGS, hidden=plan.hidden)
-        if rule == "gp":
-            neuron = dataclasses.replace(SETTINGS.neuron, lens=plan.choice.knob)
-            settings = dataclasses.replace(settings, neuron=neuron)
-        else:
-            settings = dataclasses.replace(settings, local_spread=plan.choice.knob)
-        self.network = settings.network(rule).to(plan.device)
+        sizes = (plan.n_inputs, plan.hidden, plan.n_classes)
+        lens = plan.choice.knob if rule == "gp" else SETTINGS.neuron.lens
+        neuron = dataclasses.replace(SETTINGS.neuron, lens=lens)
+        network = FullyConnected(
+            sizes, neuron, SETTINGS.hebbian, SETTINGS.tau_w, SETTINGS.steps, rule
+        )
+        network.draw_local(plan.choice.knob)  # of nothing under "gp"
+        self.network = network.to(plan.device)
         self.layers = [x for x in self.network.layers if isinstance(x, PlasticLayer)]
         self.weight = [layer.fc.weight for layer in self.layers]
         scaled(self.weight, plan.choice.scale)

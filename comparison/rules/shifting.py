@@ -52,7 +52,7 @@ class Shifting(Learner):
         self.longest = 0.0  # time of the latest decision in this epoch
 
     def _network(self, timings: list[Tensor], rule: str) -> Network:
-        layers = [SNNLayer(*e_ts.shape, e_ts, rule=rule) for e_ts in timings]
+        layers = [SNNLayer(e_ts.shape[0], e_ts.shape[1], e_ts, rule=rule) for e_ts in timings]
         return Network(*layers).to(self.plan.device)
 
     def begin(self, epoch: int, epochs: int) -> None:

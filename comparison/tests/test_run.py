@@ -195,14 +195,14 @@ def test_a_rule_without_its_framework_is_named(monkeypatch):
         return real(name)
 
     monkeypatch.setattr(registry.importlib, "import_module", absent)
-    registry.found.cache_clear()
+    registry.families.cache_clear()
     try:
         assert registry.found()[1] == {"surrogate": "snntorch is not installed"}
         with pytest.raises(UserError, match=r"surrogate\.py \(snntorch is not installed\)"):
             registry.rule_of("snntorch")
         assert "brp" in registry.found()[0]
     finally:
-        registry.found.cache_clear()
+        registry.families.cache_clear()
 
 
 def test_a_size_that_fits():

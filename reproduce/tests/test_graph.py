@@ -54,6 +54,18 @@ def test_names_stand_for_jobs_each_once():
     assert [figure.name for figure in wanted.figures] == ["f"]
 
 
+def test_rows_that_others_read_come_first():
+    rows = [
+        {**ROW, "name": "last", "minutes": 1, "after": ["middle"]},
+        {**ROW, "name": "middle", "minutes": 1, "seeds": [3], "after": ["first"]},
+        {**ROW, "name": "first", "minutes": 1, "seeds": [0]},
+    ]
+    graph = Graph((Reproduction.model_validate({"paper": "p", "row": rows}),))
+    assert names(graph.select(["last"]).jobs) == ["first0", "middle3", "last0", "last1"]
+    assert names(graph.select(["last"], [7]).jobs) == ["first0", "middle3", "last7"]
+    assert names(graph.select(["first"]).jobs) == ["first0"]
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
