@@ -254,6 +254,13 @@ for _paper in PAPERS:
 
 
 @nox.session
+def test_comparison(session: nox.Session) -> None:
+    """Tests of the comparison."""
+    _install(session, "comparison", "reproduce", groups=("tests",))
+    _test(session, "comparison")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Tests of `shared`, of every paper and of the verdicts."""
     _install(session, *PAPERS, "comparison", "reproduce", "cluster", groups=("tests",))
@@ -263,7 +270,7 @@ def tests(session: nox.Session) -> None:
 def _test_versions(session: nox.Session, install: tuple[str, ...], test: tuple[str, ...]) -> None:
     """Imports, golden vectors and quick runs of every paper, with versions that uv chooses."""
     tools = nox.project.dependency_groups(PROJECT, "tests")
-    session.install(*install, "-e", f".[{','.join((*PAPERS, 'reproduce'))}]", *tools)
+    session.install(*install, "-e", f".[{','.join((*PAPERS, 'comparison', 'reproduce'))}]", *tools)
     shared = [f"shared/tests/test_{name}.py" for name in ("modules", "tensors")]
     golden = [f"{paper}/tests/test_golden.py" for paper in PAPERS]
     for words in ((*shared, *golden), ("-k", "quick", *PAPERS)):

@@ -108,6 +108,10 @@ WEIGHT_NOISE = (0.05, 0.1, 0.2, 0.4)
 
 BITS = (8, 4)
 
+N_DISTORTED = 1 + sum(len(levels) for _, levels in DISTORTIONS.values())
+N_DISTORTED += len(WEIGHT_NOISE) + len(BITS)
+"""Passes over the test images of `robustness`."""
+
 Weights = Mapping[str, Float[np.ndarray, "..."]]
 
 

@@ -19,16 +19,26 @@ import pandas as pd
 from comparison import registry
 from comparison.figures import SETS, draw_all
 from comparison.measures import BITS
-from comparison.tables import Column, Kind, load, markdown, rules_of, stored, table, words_of_rules
+from comparison.run import GOALS
+from comparison.tables import (
+    Column,
+    Kind,
+    cell,
+    markdown,
+    rules_of,
+    stored,
+    table,
+    words_of_rules,
+)
 from shared.errors import UserError
 from shared.options import script
+from shared.report import with_table
 from shared.run import REPOSITORY
 
-__all__ = ["load", "write"]
-
+BEGIN, END = "<!-- comparison: written by `nox -s report` -->", "<!-- end of comparison -->"
 EDITIONS = {"paper": "at the papers' settings", "tuned": "tuned, 20 trials each"}
 SEEDS, EPOCHS = 3, 20
-STEPS_OF_A_TRAINING = 500 * EPOCHS
+STEPS_OF_AN_EPOCH = 500
 
 MAIN = (
     Column("test accuracy (%)", "test_accuracy_last"),
@@ -54,11 +64,22 @@ ROBUST = (
 ROBUST_WORDS = (
     "Robustness on the first 2,000 test images, and early decisions on all, accuracy in percent:\n"
 )
+SUMMARY = [
+    Column("energy (µJ)", "energy_uj", 1),
+    Column("with 4 bits (%)", "test_accuracy_4_bits", 100, ".1f"),
+]
 CONTINUAL = (
     Column("mean of five tasks (%)", "test_accuracy_of_tasks"),
     Column("each when it was learned (%)", "test_accuracy_when_learned"),
     Column("forgetting (%)", "forgetting"),
 )
+
+WANTED = (
+    *(Kind(dataset, edition) for dataset in SETS for edition in EDITIONS),
+    *(Kind(dataset, labels=percent) for dataset in SETS for percent in (10, 1)),
+    Kind("mnist", permuted=True),
+)
+"""What the full comparison has of every rule."""
 
 
 def write(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None = None) -> None:
@@ -71,7 +92,8 @@ def write(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None = No
         costs: bench.json of the training steps, if it is there.
     """
     seconds = {
-        rule: ms / 1e3 * STEPS_OF_A_TRAINING for rule, (ms, _) in measured_costs(costs).items()
+        rule: ms / 1e3 * STEPS_OF_AN_EPOCH * EPOCHS
+        for rule, (ms, _) in measured_costs(costs).items()
     }
     for kind in kinds_of(runs):
         draw_all(runs, kind, seconds, figures, name_of(kind))
@@ -92,11 +114,23 @@ def text(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None) -> s
             parts += [table({kind: FEW, **few}, runs), ""]
         parts += [ROBUST_WORDS]
         parts += [table({kind: ROBUST}, runs), "", pictures(kind, page, figures)]
-    parts += [continual(runs), step_costs(measured_costs(costs)), chosen(runs)]
+    parts += [continual(runs), step_costs(measured_costs(costs), runs), chosen(runs)]
     names = list(registry.found()[0])
     parts += ["## What a synapse must be told\n", words_of_rules(names, "locality"), ""]
     parts += ["## What is the rule's own in the protocol\n", words_of_rules(names, "protocol")]
     return "\n".join(part for part in parts if part is not None).rstrip() + "\n"
+
+
+def summary(runs: pd.DataFrame) -> str:
+    """A table of the main numbers for README.md: a row per rule that has runs on MNIST."""
+    columns = {
+        Kind(dataset, edition): [Column(f"{title}, {edition} (%)", "test_accuracy_last")]
+        for dataset, title in SETS.items()
+        for edition in EDITIONS
+    }
+    columns[Kind("mnist")] += SUMMARY
+    columns[Kind("mnist", permuted=True)] = [Column("forgetting (%)", "forgetting", 100, ".1f")]
+    return table(columns, runs)
 
 
 def kinds_of(runs: pd.DataFrame) -> list[Kind]:
@@ -142,20 +176,26 @@ def missing(runs: pd.DataFrame) -> str:
     """Which rules have fewer runs than the others of their kind, or none."""
     lines = []
     names = list(registry.found()[0])
-    for dataset, title in SETS.items():
-        for edition in EDITIONS:
-            own = Kind(dataset, edition).of(runs)
-            seeds = {name: len(own[own["rule"] == name]) if len(own) else 0 for name in names}
-            short = [f"{name} ({SEEDS - n})" for name, n in seeds.items() if n < SEEDS]
-            if short:
-                what = "all rules" if not any(seeds.values()) else ", ".join(short)
-                lines.append(f"- {title}, {edition} settings: {what}")
+    for kind in WANTED:
+        own = kind.of(runs)
+        seeds = {name: len(own[own["rule"] == name]) if len(own) else 0 for name in names}
+        short = [f"{name} ({SEEDS - n})" for name, n in seeds.items() if n < SEEDS]
+        if short:
+            what = "all rules" if not any(seeds.values()) else ", ".join(short)
+            lines.append(f"- {words_of(kind)}: {what}")
     left_out = [f"{module} ({why})" for module, why in registry.found()[1].items()]
     if left_out:
         lines.append(f"- not looked for: rules of {', '.join(left_out)}")
     if not lines:
         return ""
     return "\n".join([f"Missing of {SEEDS} seeds each, in brackets how many:\n", *lines, ""])
+
+
+def words_of(kind: Kind) -> str:
+    """A kind of runs in words."""
+    few = f", {kind.labels} % of the labels" if kind.labels != 100 else ""
+    tasks = ", five shuffled tasks" if kind.permuted else ""
+    return f"{SETS[kind.dataset]}, {kind.edition} settings{few}{tasks}"
 
 
 def continual(runs: pd.DataFrame) -> str:
@@ -179,8 +219,15 @@ def measured_costs(path: Path | None) -> dict[str, tuple[float, float]]:
     return {name: (1e3 * case["wall_median"], case["memory_mb"]) for name, case in cases.items()}
 
 
-def step_costs(costs: Mapping[str, tuple[float, float]]) -> str:
-    """Time and memory of a training step."""
+def seconds_to_goal(name: str, dataset: str, runs: pd.DataFrame, ms: float) -> str:
+    """Epochs to the goal at the paper's settings times the time of their steps; a dash if none."""
+    own = Kind(dataset).of(runs)
+    own = own[own["rule"] == name] if len(own) else own
+    return cell(own, Column("", "epochs_to_goal", STEPS_OF_AN_EPOCH * ms / 1e3, ".0f"))
+
+
+def step_costs(costs: Mapping[str, tuple[float, float]], runs: pd.DataFrame) -> str:
+    """Time and memory of a training step, and the time to a goal at the papers' settings."""
     if not costs:
         return ""
     rows = [
@@ -188,12 +235,14 @@ def step_costs(costs: Mapping[str, tuple[float, float]]) -> str:
             registry.rule_of(name).title,
             f"{ms:.1f}",
             f"{mb:.0f}",
-            f"{ms / 1e3 * STEPS_OF_A_TRAINING:.0f}",
+            f"{ms / 1e3 * STEPS_OF_AN_EPOCH * EPOCHS:.0f}",
+            *(seconds_to_goal(name, dataset, runs, ms) for dataset in SETS),
         )
         for name, (ms, mb) in costs.items()
         if name in registry.found()[0]
     ]
-    head = ("Rule", "a step (ms)", "its peak memory (MB)", "10,000 steps (s)")
+    goals = [f"to {100 * GOALS[name]:.0f} % on {title} (s)" for name, title in SETS.items()]
+    head = ("Rule", "a step (ms)", "its peak memory (MB)", "10,000 steps (s)", *goals)
     title = "## A training step of 100 images, on one core, all in one run\n"
     return "\n".join([title, markdown(head, rows), ""])
 
@@ -242,15 +291,21 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
     parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "comparison.md")
+    parser.add_argument("--guide", type=Path, default=REPOSITORY / "comparison" / "README.md")
     args = parser.parse_args()
     runs = stored(args.results / "comparison")
     figures = args.results / "figures"
     costs = args.results / "bench" / "comparison" / "bench.json"
+    guide = args.guide.read_text()
+    guided = with_table(guide, summary(runs), BEGIN, END)
     if args.check:
         if not args.page.exists() or args.page.read_text() != text(runs, args.page, figures, costs):
             raise UserError(f"{args.page.name} differs from results/: run `nox -s report`")
+        if guided != guide:
+            raise UserError(f"{args.guide.name} differs from results/: run `nox -s report`")
         return
     write(runs, args.page, figures, costs)
+    args.guide.write_text(guided)
     print(f"{args.page.name}: {len(runs)} runs")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from comparison import registry, search
 from comparison.data import DataName
+from comparison.measures import N_DISTORTED
 from comparison.run import EPOCHS, LOOKS, ROBUSTNESS_IMAGES, TASKS, short
 from comparison.tuned import search_name
 from shared.errors import UserError
@@ -23,7 +24,7 @@ FOLDER = Path(__file__).resolve().parent
 PAGE, CLAIMS = FOLDER / "reproduction.toml", FOLDER / "claims.toml"
 SETS: tuple[DataName, ...] = ("mnist", "fashion_mnist")
 IMAGES, TESTED, BATCH = 50_000, 10_000, 100
-VARIANTS = 18 * ROBUSTNESS_IMAGES  # distorted images of a run
+VARIANTS = N_DISTORTED * ROBUSTNESS_IMAGES  # distorted images of a run
 MEMORY_MB = 2500
 
 # Milliseconds of a training step and of an answer, 100 images each.

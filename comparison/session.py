@@ -11,24 +11,29 @@ out; the others go on.
 """
 
 import dataclasses
+import itertools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from comparison import registry, report, run
+from comparison import registry, report, run, tables
 from comparison.data import Data, DataName
+from comparison.measures import N_DISTORTED, SHARES
 from shared.errors import UserError
 from shared.experiment import Positive, parse
 from shared.options import script
 from shared.run import RUNS
 
-FULL_SEEDS, FULL_EPOCHS = 3, 20
-FEWEST_IMAGES = 500
-WARM, TIMED = 2, 3  # steps
-SPENT_ON_TRAINING = 0.6  # of the time; the rest is tests
+SEEDS, EPOCHS = (3, 2, 1), (20, 10, 5, 2)
+IMAGES = (None, 25_000, 10_000, 5_000, 2_000, 1_000, 500)
+"""What a reduced edition chooses from; None is all images."""
+
+WARM, TIMED = 2, 3  # batches
+SPARE = 0.1  # share of the time that is not planned
 
 
 @dataclass(frozen=True)
@@ -76,48 +81,70 @@ class Size:
         return ["--epochs", str(self.epochs), *limit]
 
 
-def fitting(images: float, there: int) -> Size:
-    """The largest size for which each rule sees so many images in training.
+class Speed(NamedTuple):
+    """Seconds of an image, of all rules together.
 
-    Args:
-        images: that each rule can be shown, all seeds and epochs together.
-        there: training images that there are.
+    Attributes:
+        learned: in a training step.
+        shown: in an answer.
     """
-    if images >= FULL_SEEDS * FULL_EPOCHS * there:
-        return Size(FULL_SEEDS, FULL_EPOCHS, None)
-    seeds = next((n for n in (3, 2) if images >= n * 4 * there / 5), 1)
-    each = images / seeds
-    epochs = min(FULL_EPOCHS, max(2, round((each / FEWEST_IMAGES) ** 0.4)))
-    shown = min(there, max(FEWEST_IMAGES, int(each / epochs) // 100 * 100))
-    return Size(seeds, epochs, None if shown == there else shown)
+
+    learned: float
+    shown: float
+
+    def seconds(self, size: Size, data: Data) -> float:
+        """Time of all rules at a size."""
+        n = len(data.train.labels) if size.images is None else size.images
+        tested = len(data.test.labels)
+        tests = (1 + len(SHARES)) * tested + N_DISTORTED * min(tested, run.ROBUSTNESS_IMAGES)
+        shown = size.epochs * len(data.validation.labels) + tests
+        return size.seeds * (size.epochs * n * self.learned + shown * self.shown)
 
 
-def seconds_per_image(name: str, data: Data, settings: run.Settings) -> float:
-    """Of a training step of a rule, measured."""
+def speed_of(name: str, data: Data, settings: run.Settings) -> Speed:
+    """A rule's speed, measured."""
     device = run.EXPERIMENT.device(settings)
     learner = run.build(settings, registry.rule_of(name), data, device)
     learner.begin(0, 1)
     size = settings.batch_size
 
-    def steps(n: int) -> None:
-        for i in range(n):
-            chosen = slice(i * size, (i + 1) * size)
-            learner.step(data.train.images[chosen], data.train.labels[chosen])
+    def timed(work: Callable[[slice], object]) -> float:
+        for i in range(WARM + TIMED):
+            if i == WARM:
+                started = time.perf_counter()
+            work(slice(i * size, (i + 1) * size))
+        return (time.perf_counter() - started) / (TIMED * size)
 
-    steps(WARM)
-    started = time.perf_counter()
-    steps(TIMED)
-    return (time.perf_counter() - started) / (TIMED * size)
+    images, labels = data.train
+    return Speed(
+        timed(lambda chosen: learner.step(images[chosen], labels[chosen])),
+        timed(lambda chosen: learner.answer(images[chosen], 0)),
+    )
+
+
+def fitting(speed: Speed, data: Data, seconds: float) -> Size:
+    """The size that shows most images in training, with most seeds of equal ones, within a time.
+
+    Where none fits it is the smallest.
+    """
+    there = len(data.train.labels)
+    images = [n for n in IMAGES if n is None or n < there]
+    sizes = [Size(*choice) for choice in itertools.product(SEEDS, EPOCHS, images)]
+    fit = [size for size in sizes if speed.seconds(size, data) <= (1 - SPARE) * seconds]
+
+    def worth(size: Size) -> tuple[int, int]:
+        shown = size.seeds * size.epochs * (there if size.images is None else size.images)
+        return shown, size.seeds
+
+    return max(fit, key=worth) if fit else min(sizes, key=worth)
 
 
 def chosen_size(options: Options, names: Sequence[str]) -> Size:
     """What fits into the time, by the speed of every rule on this machine."""
     asked = [run.EXPERIMENT.parse(words_of(options, name)) for name in names]
     data = run.load_data(asked[0], run.EXPERIMENT.device(asked[0]))
-    total = sum(
-        seconds_per_image(name, data, settings) for name, settings in zip(names, asked, strict=True)
-    )
-    return fitting(60 * options.minutes * SPENT_ON_TRAINING / total, len(data.train.labels))
+    speeds = [speed_of(name, data, of) for name, of in zip(names, asked, strict=True)]
+    return fitting(Speed(*map(sum, zip(*speeds, strict=True))), data, 60 * options.minutes)
 
 
 def words_of(options: Options, name: str, seed: int = 0) -> list[str]:
@@ -181,7 +208,7 @@ def main() -> None:
     if not done:
         raise UserError("no rule could be run: the reasons stand above")
     out = options.out or RUNS / "comparison"
-    report.write(report.load(done), out / "comparison.md", out)
+    report.write(tables.load(done), out / "comparison.md", out)
     print(f"{out / 'comparison.md'}: {len(done)} runs")
 
 

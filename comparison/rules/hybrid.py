@@ -84,9 +84,9 @@ class Hybrid(Learner):
         finally:
             self.network.steps = whole
         sent = [(x != 0).float(), found.spike_counts[0]]
-        hidden, output = (events.numpy(force=True) for events in sent)
-        traffic = [*self._traffic(0, hidden, 1, steps), *self._traffic(1, output, steps, 1)]
-        return Answer(found.output.numpy(force=True), output, tuple(traffic))
+        pixels, spikes = (events.numpy(force=True) for events in sent)
+        traffic = [*self._traffic(0, pixels, 1, steps), *self._traffic(1, spikes, steps, 1)]
+        return Answer(found.output.numpy(force=True), spikes, tuple(traffic))
 
     def _traffic(
         self, place: int, events: Float[np.ndarray, "batch pre"], steps: int, repeats: int

@@ -16,7 +16,7 @@ def scripts(scripts_of):
 def _compiled_once(request: pytest.FixtureRequest) -> Iterator[None]:
     """What JAX has compiled for a test is there for the next, in later sessions too."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [jax.config.read(name) for name in names]
+    before = [getattr(jax.config, name) for name in names]
     for name, value in zip(names, (str(request.config.cache.mkdir("jax")), 0.1), strict=True):
         jax.config.update(name, value)
     yield
@@ -27,7 +27,7 @@ def _compiled_once(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """One thread and single precision, and afterwards torch and JAX as they were."""
-    threads, precise = torch.get_num_threads(), jax.config.read("jax_enable_x64")
+    threads, precise = torch.get_num_threads(), jax.config.jax_enable_x64
     torch.set_num_threads(1)
     jax.config.update("jax_enable_x64", False)
     yield

@@ -88,6 +88,7 @@ def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
     assert "half the width of the surrogate derivative" in text
     assert "- MNIST, paper settings: bp (3)" in text
     assert "- Fashion-MNIST, tuned settings: all rules" in text
+    assert "- MNIST, paper settings, 1 % of the labels: brp (1)" in text
     assert "reduced" not in text
     for name in ("robustness", "early-decisions", "angles", "accuracy-against-energy"):
         file = figures / f"cmp_mnist_paper_{name}.png"
@@ -98,15 +99,24 @@ def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
 
 
 def test_a_page_of_other_results_is_told(results, tmp_path, monkeypatch):
-    page = tmp_path / "page.md"
-    words = ["report", "--results", str(results), "--page", str(page)]
+    page, guide = tmp_path / "page.md", tmp_path / "README.md"
+    guide.write_text(f"# Guide\n\n{report.BEGIN}\n{report.END}\n")
+    words = ["report", "--results", str(results), "--page", str(page), "--guide", str(guide)]
     monkeypatch.setattr(sys, "argv", words)
     report.main()
     monkeypatch.setattr(sys, "argv", [*words, "--check"])
     report.main()
+    head = "| Rule | Seeds | MNIST, paper (%) | energy (µJ) | with 4 bits (%) | MNIST, tuned (%) |"
+    assert head in guide.read_text()
+    assert "| BRP | 3 | 90.10 ± 0.25 | 1.50 ± 2.48 | 80.1 ± 0.2 | – |" in guide.read_text()
     page.write_text("other\n")
     with pytest.raises(UserError, match="run `nox -s report`"):
         report.main()
+
+
+def test_the_pages_say_what_the_committed_results_hold(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["report", "--check"])
+    report.main()
 
 
 def test_without_results_all_is_missing(tmp_path):

@@ -1,15 +1,17 @@
 """The programs: a run, a search, all rules; killed, given again, given wrongly."""
 
 import dataclasses
-import json
 import signal
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from comparison import registry, run, search, session, tuned
+from comparison.data import Data, Part
 from comparison.interface import Choice
-from comparison.session import Size, fitting
+from comparison.measures import N_DISTORTED
+from comparison.session import Size, Speed, fitting
 from shared.errors import UserError
 
 QUICK = ("--rule", "relu", "--dataset", "digits", "--quick")
@@ -206,13 +208,18 @@ def test_a_rule_without_its_framework_is_named(monkeypatch):
 
 
 def test_a_size_that_fits():
-    assert fitting(1e9, 50_000) == Size(3, 20, None)
-    few = fitting(2000, 50_000)
-    assert few.seeds == 1
-    assert few.images is not None
-    assert few.epochs * few.images <= 2000 + 100
-    for images in (1e4, 1e5, 1e6):
-        size = fitting(images, 50_000)
-        shown = size.seeds * size.epochs * (size.images or 50_000)
-        assert 0.5 * images <= shown <= 1.1 * images
-    assert json.dumps(few.words)
+    def of(n):
+        return Part(np.zeros((n, 4), np.uint8), np.zeros(n, np.int64))
+
+    data = Data("made", of(50_000), of(10_000), of(10_000), 10, {})
+    speed = Speed(0.003, 0.002)
+    assert fitting(speed, data, 1e9) == Size(3, 20, None)
+    assert fitting(speed, data, 1.0) == Size(1, 2, 500)  # the least there is
+    for minutes in (10, 30, 300):
+        size = fitting(speed, data, 60 * minutes)
+        assert speed.seconds(size, data) <= 54 * minutes
+        assert size.words[:2] == ["--epochs", str(size.epochs)]
+    few = Data("made", of(600), of(100), of(100), 10, {})
+    assert fitting(speed, few, 1e9).images is None
+    by_hand = 2 * (5 * 600 * 0.003 + (5 * 100 + 400 + N_DISTORTED * 100) * 0.002)
+    assert speed.seconds(Size(2, 5, None), few) == pytest.approx(by_hand)
