@@ -141,7 +141,6 @@ class Plan:
     device: torch.device
 
 
-Images = UInt8[np.ndarray, "batch pixels"]
 Labels = Int[np.ndarray, " batch"]
 
 

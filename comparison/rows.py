@@ -25,7 +25,6 @@ PAGE, CLAIMS = FOLDER / "reproduction.toml", FOLDER / "claims.toml"
 SETS: tuple[DataName, ...] = ("mnist", "fashion_mnist")
 IMAGES, TESTED, BATCH = 50_000, 10_000, 100
 VARIANTS = N_DISTORTED * ROBUSTNESS_IMAGES  # distorted images of a run
-MEMORY_MB = 2500
 
 # Milliseconds of a training step and of an answer, 100 images each.
 TIMES: dict[str, tuple[float, float]] = {

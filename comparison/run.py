@@ -86,10 +86,19 @@ class Settings(experiment.Settings):
     """CPU threads; more would wait for each other longer than they work."""
 
     def check(self) -> None:
-        """Refuse rules that are not there, and tasks without an epoch."""
-        registry.rule_of(self.rule)
-        if self.permuted and self.epochs < TASKS:
-            raise UserError(f"--permuted has {TASKS} tasks: give --epochs {TASKS} or more")
+        """Refuse rules that are not there, knobs out of range, and tasks of unequal length."""
+        rule = registry.rule_of(self.rule)
+        most = max(rule.knob.high, rule.choice.knob)
+        if not 0 <= self.knob <= most:
+            raise UserError(
+                f"--knob {self.knob:g} must lie between 0 and {most:g}: of {self.rule} it is the "
+                f"{rule.knob.name}"
+            )
+        if self.permuted and self.epochs % TASKS:
+            raise UserError(
+                f"--permuted has {TASKS} tasks, which share --epochs {self.epochs} evenly: give a "
+                f"multiple of {TASKS}"
+            )
 
     @property
     def choice(self) -> Choice:

@@ -10,7 +10,6 @@ from comparison import registry
 from shared.figures import FEWEST_FOR_AN_INTERVAL, interval
 from shared.run import read_result
 
-OPTIONS = ("rule", "edition", "labels", "permuted", "images", "epochs", "scale", "lr", "decay")
 SEARCHED = "validation_accuracy_paper"  # a metric that searches alone have
 
 

@@ -60,6 +60,7 @@ def test_shuffled_tasks_are_tested_after_each(scripts, tmp_path):
     [
         (("--rule", "brb"), "--rule brb is not there; did you mean brp?"),
         (("--rule", "relu", "--permuted", "--epochs", "4"), "--permuted has 5 tasks"),
+        (("--rule", "relu", "--knob", "2"), "--knob 2 must lie between 0 and 0.7"),
         (("--rule", "relu", "--labels", "7"), "--labels"),
         (("--rule", "relu", "--decay", "0"), "--decay 0.0 must be above 0 and 1"),
         (("--rule", "relu", "--images", "0"), "--images 0 must be above 0"),
