@@ -74,10 +74,10 @@ class Brp(Learner):
 
     def step(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float:
         """See `Learner.step`."""
-        spikes = self._spikes(images, self.generator, STEPS)
+        # Drawn as they are needed: modes that stream the presentation never hold all of it.
         found = layerwise.gradients(
             self.network,
-            lambda a, b: spikes[a:b],
+            lambda a, b: self._spikes(images, self.generator, b - a),
             STEPS,
             self._targets(labels),
             functional.mse_loss,
