@@ -171,6 +171,10 @@ class Graph:
                 found += [*self.before(one := Job(job.paper, row, seed)), one]
         return found
 
+    def with_those_before(self, jobs: Iterable[Job]) -> list[Job]:
+        """Jobs, each behind those that it needs, each once."""
+        return list(dict.fromkeys(one for job in jobs for one in (*self.before(job), job)))
+
     def jobs(self, seeds: Sequence[int] | None = None) -> Iterator[Job]:
         """Every job there is; of other seeds than the declared ones, if they are given."""
         for reproduction in self.reproductions:
@@ -230,8 +234,7 @@ class Graph:
             else:
                 found = [job for job in self.jobs(seeds) if name in (job.row.name, job.paper)]
                 jobs += found or self._refuse(name)
-        needed = [one for job in jobs for one in (*self.before(job), job)]
-        return Wanted(tuple(dict.fromkeys(needed)), tuple(claims), tuple(figures))
+        return Wanted(tuple(dict.fromkeys(jobs)), tuple(claims), tuple(figures))
 
     def _refuse(self, name: str) -> list[Job]:
         known = [
