@@ -8,6 +8,8 @@ settings of the rule's paper, on made images as bright as MNIST's. The rules tak
 what else the machine does meets all of them. Memory is the peak of a step in a fresh process.
 """
 
+import shared.waiting
+
 from typing import Any
 
 import numpy as np

@@ -7,6 +7,8 @@ No number is typed. What is missing is named. An entry is the mean over seeds an
 on, the half width of its 95 % interval by Student's t.
 """
 
+import shared.waiting
+
 import argparse
 import itertools
 import json

@@ -6,6 +6,8 @@
 Minutes are estimates, from the times of a training step and of an answer on one core.
 """
 
+import shared.waiting
+
 import argparse
 import json
 from collections.abc import Iterator, Sequence

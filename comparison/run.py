@@ -11,6 +11,8 @@ other 10,000 training images validate. The accuracy of the last epoch on the 10,
 the result; test data choose nothing.
 """
 
+import shared.waiting
+
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 

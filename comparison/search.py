@@ -11,6 +11,8 @@ validation part chooses. Each trial is a line of metrics.jsonl; a search that wa
 on behind the last of them. `run.py --edition tuned` takes the best.
 """
 
+import shared.waiting
+
 import dataclasses
 import math
 from dataclasses import asdict, dataclass, replace

@@ -10,6 +10,8 @@ The page says what was reduced. The full comparison is a set of rows of the repr
 out; the others go on.
 """
 
+import shared.waiting
+
 import dataclasses
 import itertools
 import sys
