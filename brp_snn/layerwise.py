@@ -51,7 +51,7 @@ class _Piece(NamedTuple):
     """Some steps of a layer.
 
     Attributes:
-        x: its input [time, batch, ...]; [time, batch, 0] where the changes tell it.
+        x: its input [time, batch, ...]; [time, batch, 0] where a hidden layer's changes tell it.
         potential: its potentials [time, rows, ...], later their gradient.
         changes: the input's, where the layer makes use of that.
     """
@@ -95,7 +95,9 @@ class _Layer:
         potential, out, changes = self._integrated(x)
         self.last = potential[-1].clone()
         if keep:
-            shown = x if changes is None else x.new_empty(*x.shape[:2], 0)
+            # The output layer's eligibility takes the input itself.
+            is_told = changes is not None and not self.block.is_output
+            shown = x.new_empty(*x.shape[:2], 0) if is_told else x
             self.kept.append(_Piece(shown, potential, changes))
         out = out.view(len(x), self.batch, *self.block.out_shape)
         return out if self.mask is None else out.mul_(self.mask)

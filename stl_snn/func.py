@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.module import _has_any_global_hook
 
 from stl_snn import _block, _convolution, _pool
 from stl_snn.lif import lif, surrogate
@@ -83,6 +84,8 @@ class Conv2d(nn.Conv2d):
             and self.bias is None
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_exporting()
+            # Nothing would come of a weight that is no number where no spike is.
+            and bool(self.weight.sum().isfinite())
         )
 
 
@@ -275,7 +278,7 @@ def fused(
     Returns:
         Spikes, as of the three layers but for rounding; None where the layers must be called: they
         are not those of this module, someone listens to them, or there is no such operation for the
-        input's device or dtype.
+        input's device or dtype, for an empty batch, or for a normalization without a scale.
 
     Raises:
         ValueError: the thresholds do not fit the neurons, or a channel has one value only.
@@ -284,9 +287,11 @@ def fused(
     if (
         type(norm) is not BatchNorm2d
         or type(neurons) is not LIF
-        or not isinstance(pool, AdaptiveMaxPool2d | None)
+        or type(pool) not in (AdaptiveMaxPool2d, type(None))
         or any(_is_heard(layer) for layer in layers)
+        or not norm.affine
         or input.device.type != "cpu"
+        or not input.numel()
         or not input.dtype == neurons.thresh.dtype == norm.weight.dtype
         or input.dtype not in (torch.float32, torch.float64)
         or torch.compiler.is_exporting()
@@ -303,9 +308,10 @@ def fused(
 
 
 def _is_heard(layer: nn.Module) -> bool:
-    """Whether anything is called when the layer is."""
+    """Whether anything is called when the layer, or any layer, is."""
     return bool(
-        layer._forward_hooks
+        _has_any_global_hook()
+        or layer._forward_hooks
         or layer._forward_pre_hooks
         or layer._backward_hooks
         or layer._backward_pre_hooks

@@ -33,21 +33,10 @@ class BatchNorm2d(func.BatchNorm2d):
         mean = parallel.added(x.sum((0, 3, 4))) / (share.total * each)
         centered = x - mean[..., None, None]
         var = parallel.added(centered.square().sum((0, 3, 4))) / (share.total * each)
-        self._remember(mean.detach(), var.detach() * (share.n * each / (share.n * each - 1)))
+        self._take_in(mean.detach(), var.detach() * (share.n * each / (share.n * each - 1)))
         factor = self.weight * torch.rsqrt(var + self.eps)
         found = torch.addcmul(self.bias[:, None, None], centered, factor[..., None, None])
         return found.to(input.dtype)
-
-    def _remember(self, mean: Float[Tensor, "t c"], var: Float[Tensor, "t c"]) -> None:
-        """Let the running averages take in the statistics of every step, in their order."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
-        for running, of_steps in ((self.running_mean, mean), (self.running_var, var)):
-            for of_step in of_steps:
-                running.lerp_(of_step, self.momentum)
-        self.num_batches_tracked.add_(1)
 
 
 class Dropout(func.Dropout):

@@ -126,6 +126,14 @@ def test_products_of_what_is_not_zero_are_whole_products(topology, mode, most, m
     assert_equal_forms(network, 17, 3, MSE, 1e-9, 1e-10)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("topology", ["FC_80", "FC_70_FC_80"])
+def test_an_output_layer_may_be_wide(topology, mode, monkeypatch):
+    monkeypatch.setattr(_sparse, "MOST", 2.0)
+    monkeypatch.setitem(SHAPES, topology, (11,))
+    assert_equal_forms(lively(NetworkBuilder, topology, mode), 13, 3, MSE, 1e-9, 1e-10)
+
+
 @pytest.mark.parametrize("mode", ["BRP", "BP"])
 @pytest.mark.parametrize(
     ("topology", "shape"),

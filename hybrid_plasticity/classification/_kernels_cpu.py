@@ -23,8 +23,8 @@ def _inner(v, carried, spiked, constants, hard):  # type: ignore[no-untyped-def]
     """Gradient of a potential, from that of what is left of it and that of its spike."""
     theta, decay, drop, low, high, _, zero = constants
     inner = spiked - (decay * v * carried if hard else drop * carried)
-    inner = zero if v <= low or v >= high else inner
-    return inner if hard and v > theta else inner + decay * carried
+    inner = inner if low < v and v < high else zero  # a potential that is no number lies outside
+    return inner if hard and not v <= theta else inner + decay * carried
 
 
 @njit(parallel=True, cache=True)

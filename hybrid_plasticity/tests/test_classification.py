@@ -178,7 +178,9 @@ def fired(current, by, pooled, neuron, ends=None):
 def test_kernels_and_torch_s_operations_fire_alike(reset, pooled):
     neuron = Neuron(theta=0.4, decay=0.7, reset=reset)
     current = torch.randn(3, 2, 7, 5, dtype=torch.float64)
+    current[1, 1, 2, 2] = float("nan")
     spikes, gradient = fired(current, "torch", pooled, neuron)
+    assert not gradient.isnan().any()
     assert spikes.any()
     assert gradient.any()
     found = [fired(current, "kernels", pooled, neuron)]

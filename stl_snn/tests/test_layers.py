@@ -335,6 +335,13 @@ def test_blocks_step_aside():
         handle = layer.register_forward_hook(lambda *_: None)
         assert func.fused(*layers, x) is None
         handle.remove()
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+    assert func.fused(*layers, x) is None
+    handle.remove()
+    pool = type("Own", (func.AdaptiveMaxPool2d,), {})(3)
+    assert func.fused(layers[0], layers[1], pool, x) is None
+    assert func.fused(func.BatchNorm2d(3, affine=False), layers[1], None, x) is None
+    assert func.fused(*layers, x[:0]) is None
     assert func.fused(*layers, x) is not None
 
 
@@ -385,6 +392,13 @@ def test_what_is_no_spike_is_not_taken_for_one(value):
     layer = func.Conv2d(33, 32, 3, padding=1, bias=False)
     expected = torch.nn.functional.conv2d(x.flatten(0, 1), layer.weight, padding=1)
     torch.testing.assert_close(layer(x).flatten(0, 1), expected, equal_nan=True)
+
+
+def test_a_weight_that_is_no_number_tells_without_a_spike():
+    layer = func.Conv2d(32, 32, 3, padding=1, bias=False)
+    with torch.no_grad():
+        layer.weight[5, 7] = float("nan")
+    assert layer(torch.zeros(2, 3, 32, 6, 6))[:, :, 5].isnan().all()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.6])
