@@ -287,7 +287,7 @@ def fused(
     if (
         type(norm) is not BatchNorm2d
         or type(neurons) is not LIF
-        or type(pool) not in (AdaptiveMaxPool2d, type(None))
+        or (pool is not None and type(pool) is not AdaptiveMaxPool2d)
         or any(_is_heard(layer) for layer in layers)
         or not norm.affine
         or input.device.type != "cpu"
@@ -310,7 +310,7 @@ def fused(
 def _is_heard(layer: nn.Module) -> bool:
     """Whether anything is called when the layer, or any layer, is."""
     return bool(
-        _has_any_global_hook()
+        _has_any_global_hook()  # type: ignore[no-untyped-call]
         or layer._forward_hooks
         or layer._forward_pre_hooks
         or layer._backward_hooks
