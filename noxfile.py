@@ -21,6 +21,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 # Papers whose code is here.
 PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity", "smooth_gd")
+CLUSTERS = ("cluster", "kubernetes")
 BENCHMARKS = (*PAPERS, "waiting")
 ENVIRONMENT = {
     "MPLBACKEND": "agg",  # figures go to files
@@ -258,7 +259,7 @@ for _paper in PAPERS:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Tests of `shared`, of every paper and of the verdicts."""
-    _install(session, *PAPERS, "reproduce", "cluster", "kubernetes", groups=("tests",))
+    _install(session, *PAPERS, "reproduce", *CLUSTERS, groups=("tests",))
     _test(session, "reproduce", *reversed(PAPERS), "shared")
 
 
@@ -355,7 +356,7 @@ def docs(session: nox.Session) -> None:
 def reproduce(session: nox.Session) -> None:
     """What is missing of `-- sl_mnist`, `-- claim:NAME` or `-- figure:NAME`; `-- --list`."""
     words = _words(session)
-    _install(session, *(() if "--list" in words else PAPERS), "reproduce")
+    _install(session, *(() if "--list" in words else (*PAPERS, *CLUSTERS)), "reproduce")
     session.run("python", "-m", "reproduce.make", *words, env=ENVIRONMENT)
 
 
