@@ -22,7 +22,7 @@ PYTHONS = nox.project.python_versions(PROJECT)
 # Papers whose code is here.
 PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity", "smooth_gd")
 CLUSTERS = ("cluster", "kubernetes")
-BENCHMARKS = (*PAPERS, "waiting")
+BENCHMARKS = (*PAPERS, "waiting", "comparison")
 ENVIRONMENT = {
     "MPLBACKEND": "agg",  # figures go to files
     "PYTHONDONTWRITEBYTECODE": "",  # compiling torch's sources at every start takes 20 s
@@ -257,16 +257,23 @@ for _paper in PAPERS:
 
 
 @nox.session
+def test_comparison(session: nox.Session) -> None:
+    """Tests of the comparison."""
+    _install(session, "comparison", "reproduce", groups=("tests",))
+    _test(session, "comparison")
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Tests of `shared`, of every paper and of the verdicts."""
-    _install(session, *PAPERS, "reproduce", *CLUSTERS, groups=("tests",))
-    _test(session, "reproduce", *reversed(PAPERS), "shared")
+    _install(session, *PAPERS, "comparison", "reproduce", *CLUSTERS, groups=("tests",))
+    _test(session, "reproduce", "comparison", *reversed(PAPERS), "shared")
 
 
 def _test_versions(session: nox.Session, install: tuple[str, ...], test: tuple[str, ...]) -> None:
     """Imports, golden vectors and quick runs of every paper, with versions that uv chooses."""
     tools = nox.project.dependency_groups(PROJECT, "tests")
-    session.install(*install, "-e", f".[{','.join((*PAPERS, 'reproduce'))}]", *tools)
+    session.install(*install, "-e", f".[{','.join((*PAPERS, 'comparison', 'reproduce'))}]", *tools)
     shared = [f"shared/tests/test_{name}.py" for name in ("modules", "tensors")]
     golden = [f"{paper}/tests/test_golden.py" for paper in PAPERS]
     for words in ((*shared, *golden), ("-k", "quick", *PAPERS)):
@@ -289,8 +296,8 @@ def tests_newest(session: nox.Session) -> None:
 
 @nox.session
 def test_peers(session: nox.Session) -> None:
-    """Networks that others read back: snnTorch by NIR, ONNX's runtime."""
-    _install(session, *PAPERS, "nir", groups=("tests", "peers"))
+    """Networks that others read back: snnTorch by NIR, ONNX's runtime; NeuroBench's counts."""
+    _install(session, *PAPERS, "comparison", "nir", groups=("tests", "peers"))
     _test(session, "peers")
 
 
@@ -313,7 +320,7 @@ def test_cluster(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff (lint and format) and mypy."""
-    _install(session, *PAPERS, "reproduce", groups=("lint",))
+    _install(session, *PAPERS, "comparison", "reproduce", groups=("lint",))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
@@ -323,25 +330,34 @@ def lint(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Time and memory of every paper, fast against plain; `-- stl_snn` for one.
 
-    `-- growth`: how steps grow; `-- waiting`: every paper's step beside other programs.
+    `-- growth`: how steps grow; `-- waiting`: every paper's step beside other programs;
+    `-- comparison`: all rules in turns.
     """
     words = _words(session)
     named = (*BENCHMARKS, "growth")
     chosen = (words.pop(0),) if words and words[0] in named else BENCHMARKS
     # Libraries that STL-SNN is timed against; nothing else needs them.
     against = {"stl_snn", "growth"} & set(chosen)
-    _install(session, *PAPERS, groups=("bench",) if against else ())
+    extra = ("comparison",) if "comparison" in chosen else ()
+    _install(session, *PAPERS, *extra, groups=("bench",) if against else ())
     for name in chosen:
         script = name if name == "growth" else f"bench_{name}"
         _run(session, f"benchmarks/{script}.py", *words)
 
 
 @nox.session
+def compare(session: nox.Session) -> None:
+    """All rules on one task: `-- --quick`, or a reduced edition that fits `-- --minutes 30`."""
+    _install(session, "comparison")
+    _run(session, "comparison/session.py", *_words(session))
+
+
+@nox.session
 def report(session: nox.Session) -> None:
     """Tables of results, claims with their verdicts, figures and report.html, from results/."""
-    _install(session, "reproduce")
-    session.run("python", "-m", "shared.report", *_words(session), env=ENVIRONMENT)
-    session.run("python", "-m", "reproduce", *_words(session), env=ENVIRONMENT)
+    _install(session, "comparison", "reproduce")
+    for module in ("shared.report", "reproduce", "comparison.report"):
+        session.run("python", "-m", module, *_words(session), env=ENVIRONMENT)
 
 
 @nox.session
@@ -356,12 +372,13 @@ def docs(session: nox.Session) -> None:
 def reproduce(session: nox.Session) -> None:
     """What is missing of `-- sl_mnist`, `-- claim:NAME` or `-- figure:NAME`; `-- --list`."""
     words = _words(session)
-    _install(session, *(() if "--list" in words else (*PAPERS, *CLUSTERS)), "reproduce")
+    computed = () if "--list" in words else (*PAPERS, "comparison", *CLUSTERS)
+    _install(session, *computed, "reproduce")
     session.run("python", "-m", "reproduce.make", *words, env=ENVIRONMENT)
 
 
 @nox.session
 def nightly(session: nox.Session) -> None:
     """Compute the cheapest stored run of every paper anew; fails if a number has moved."""
-    _install(session, *PAPERS, "reproduce")
+    _install(session, *PAPERS, "comparison", "reproduce")
     session.run("python", "-m", "reproduce.make", "--nightly", *_words(session), env=ENVIRONMENT)

@@ -11,6 +11,8 @@ fresh process for each size. A paper joins with an entry of `GROWING` and one fu
 step out. It is the step that the paper's own benchmark times as the fast side.
 """
 
+import shared.waiting
+
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -89,7 +89,7 @@ class LossWatch:
         self._recent.clear()
 
     def mean(self) -> float:
-        """Mean of all losses; of several processes the sum of what each was given.
+        """Mean of all losses; of several processes, each given its part of a loss, their sum.
 
         Raises:
             UserError: one of the last steps' losses is no number.

@@ -47,6 +47,7 @@ class Row(_Declared):
             machine. If it is not stated, nothing may differ on a machine of the same kind, and on
             another one everything may.
         unsteady: metrics that differ from run to run, such as times; not compared.
+        after: rows of the same folder whose results it reads, and which are therefore made first.
     """
 
     name: Name
@@ -65,6 +66,7 @@ class Row(_Declared):
     gpu_slots: Count = 1
     tolerance: Annotated[float, Field(ge=0)] | None = None
     unsteady: tuple[str, ...] = ()
+    after: tuple[Name, ...] = ()
 
     def on_gpu(self) -> "Row":
         """The row with what it takes on a GPU for its minutes; as it is, where nobody can tell."""
@@ -209,6 +211,7 @@ class Reproduction(_Declared):
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"two {kind}s are called {name}")
+        self._check_order()
         for claim in self.claim:
             for side in claim.sides:
                 if claim.is_single and side.row in self.rows and len(self.rows[side.row].seeds) > 1:
@@ -218,6 +221,17 @@ class Reproduction(_Declared):
                         f"claim {claim.name} needs a row {side.row}, which is not here"
                     )
         return self
+
+    def _check_order(self) -> None:
+        """Refuse rows that come after rows that are not here, or in the end after themselves."""
+        for row in self.row:
+            before = list(row.after)
+            for name in before:  # which grows
+                if name not in self.rows:
+                    raise ValueError(f"row {row.name} comes after {name}, which is not here")
+                if name == row.name:
+                    raise ValueError(f"row {row.name} comes after itself")
+                before += [other for other in self.rows[name].after if other not in before]
 
 
 def read(path: Path) -> Reproduction:

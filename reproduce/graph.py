@@ -162,6 +162,19 @@ class Graph:
                 return reproduction.rows[name]
         raise UserError(f"{paper}/reproduction.toml has no row {name}")
 
+    def before(self, job: Job) -> list[Job]:
+        """The jobs whose results a job reads, with those that these read, first ones first."""
+        found: list[Job] = []
+        for name in job.row.after:
+            row = self.row(job.paper, name)
+            for seed in row.seeds:
+                found += [*self.before(one := Job(job.paper, row, seed)), one]
+        return found
+
+    def with_those_before(self, jobs: Iterable[Job]) -> list[Job]:
+        """Jobs, each behind those that it needs, each once."""
+        return list(dict.fromkeys(one for job in jobs for one in (*self.before(job), job)))
+
     def jobs(self, seeds: Sequence[int] | None = None) -> Iterator[Job]:
         """Every job there is; of other seeds than the declared ones, if they are given."""
         for reproduction in self.reproductions:

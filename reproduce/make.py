@@ -74,7 +74,7 @@ def carry_out(wanted: Wanted, graph: Graph, machine: engine.Machine, is_dry: boo
     Returns:
         0, or the engine's exit code where something failed.
     """
-    missing = [job for job in wanted.jobs if not job.is_done]
+    missing = [job for job in graph.with_those_before(wanted.jobs) if not job.is_done]
     figures = [FIGURES / f"{figure.name}.png" for figure in wanted.figures]
     # A figure shows its runs: new ones draw it anew.
     undrawn = [path for path in figures if missing or not (REPOSITORY / path).exists()]

@@ -374,9 +374,14 @@ class Experiment(Generic[S, D]):
         """The settings of the command line, or of other words; raises as `parse`.
 
         With the command line's own, the processes that torchrun started come together.
+
+        Raises:
+            UserError: there are several, and this program's cannot share batches.
         """
-        if argv is None and self.shares_batches:
+        if argv is None:
             parallel.join()
+            if parallel.processes() > 1 and not self.shares_batches:
+                raise UserError("this program trains in one process: start it without torchrun")
         return parse(
             self.settings,
             self.description,
@@ -447,7 +452,7 @@ class Experiment(Generic[S, D]):
 
         Raises:
             UserError: the data cannot be had, the folder cannot be used as asked, or another
-                process of the run has ended.
+                process of the run has ended or was asked for something else.
         """
         with parallel.together():
             self._run(settings, work)
@@ -455,6 +460,13 @@ class Experiment(Generic[S, D]):
     def _run(self, settings: S, work: Callable[[S, D, Any, Run], None]) -> None:
         device = self.device(settings)
         data = parallel.in_turn(lambda: self.load(settings, device))
+        name = self.name(settings, data.name)
+        mine = name, settings.seed, data.fingerprint
+        if parallel.of_first(lambda: mine) != mine:
+            raise UserError(
+                "processes of this run have different options or data: give the same command and "
+                "the same data sets on every machine"
+            )
         folder = self.folder(settings, data.name)
         kind = Run if parallel.is_first() else Follower
         with kind(
@@ -462,17 +474,17 @@ class Experiment(Generic[S, D]):
             dataclasses.asdict(settings),
             device,
             data.fingerprint,
-            experiment=self.name(settings, data.name),
+            experiment=name,
             paper=self.paper,
             dataset=data.name,
             published=None if settings.quick else self.published(settings, data.name),
             grows=self.grows(settings),
         ) as run:
-            parallel.wait()  # until the first has looked at the folder and made it ready
-            if run.finished is None:
+            finished = run.finished  # others than the first wait until it has made the folder ready
+            if finished is None:
                 work(settings, data, device, run)
             else:
-                print_table(run.finished)
+                print_table(finished)
                 print(f"\nalready in {folder}; --no-resume computes it anew")
 
 

@@ -1,6 +1,6 @@
 """Several processes that train one network, each with its share of every batch, under torchrun.
 
-    torchrun --nproc-per-node 2 stl_snn/train.py -data mnist
+    torchrun --standalone --nproc-per-node 2 stl_snn/train.py -data mnist
 
 A program whose `Experiment` shares batches joins the group that torchrun's variables tell of: gloo
 between CPUs, NCCL between GPUs. Without them it is alone, and nothing here changes what it does.
@@ -8,12 +8,13 @@ between CPUs, NCCL between GPUs. Without them it is alone, and nothing here chan
 Two processes train as one does at the same batch size, but for the order of sums. All of them draw
 the same random numbers, those of the whole batch, and take their rows: the draws are not shared
 out, the network's work is. What a network takes over the batch, such as the statistics of a
-normalization, it adds up over the processes (`current`, `added`). The first process tests, prints
-and writes the run's folder; the others wait for it meanwhile.
+normalization, it adds up over the processes (`current`, `added`). The first process tests, prints,
+reads and writes the run's folder; the others wait for it meanwhile.
 
 torch is imported by what is called in a group or with tensors: programs of JAX do without it.
 """
 
+import inspect
 import os
 import signal
 import socket
@@ -24,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from shared.errors import UserError
 
@@ -43,6 +44,10 @@ LOST = (
     "a process of this run has ended: the same command goes on from the last checkpoint, with one "
     "process or several"
 )
+
+
+GONE = ("by peer", "remote peer", "broken pipe", "socket closed", "pair closure", "ncclremoteerror")
+"""What gloo and NCCL say, in small letters, where the process at the other end has ended."""
 
 
 class LostProcessError(UserError):
@@ -99,7 +104,7 @@ class Share:
         return self.count / self.n
 
     def placed(self, x: "Tensor") -> "Tensor":
-        """Its rows [count, ...] in an array [n, ...] that, `added`, is the whole batch's."""
+        """Its rows [count, ...] in an array [n, ...]; `added` up, these are the batch's rows."""
         if self.size == 1:
             return x
         whole = x.new_zeros(self.n, *x.shape[1:])
@@ -107,11 +112,11 @@ class Share:
         return whole
 
     def part(self, mean: "Tensor") -> "Tensor":
-        """What a mean over its samples adds to that over the batch: `added`, it is the latter."""
+        """Of a mean over its samples, its part in the batch's mean: the sum of all parts."""
         return mean if self.size == 1 else mean * (self.count / self.total)
 
     def counted(self, sum: "Tensor") -> "Tensor":
-        """What a sum over its samples adds to that over the batch, likewise."""
+        """Of a sum over its samples, its part in the batch's sum."""
         return sum if self.n == self.total else sum * (self.n / self.total)
 
     def loss(self, mean: "Tensor") -> "Tensor":
@@ -155,17 +160,23 @@ def join() -> None:
     )
     _group = Group(rank, int(os.environ["LOCAL_RANK"]), size, store)
     _say_when_ended()
-    if rank:
+    if rank and sys.stdout is not None:  # closed by `>&-`
         sys.stdout.flush()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def leave() -> None:
-    """Leave the group at the end of a program that did all it was asked."""
+    """Leave the group, all processes together, at the end of a program that did all it was asked.
+
+    Raises:
+        LostProcessError: another process has ended before.
+    """
     global _group
     if _group is not None:
         from torch import distributed
 
+        with together():
+            wait()
         distributed.destroy_process_group()
         _group = None
 
@@ -189,20 +200,41 @@ def wait() -> None:
 
 
 def in_turn(work: Callable[[], T]) -> T:
-    """Do what may write files: the first process does it, then the others, each for itself."""
-    if not is_first():
-        wait()
+    """Do what may write files, each process for itself.
+
+    The first process does it, then the first one of each other machine, then all others.
+    """
+    if _group is None:
         return work()
-    found = work()
-    wait()
+    mine = 0 if _group.rank == 0 else 1 if _group.local_rank == 0 else 2
+    for turn in range(3):
+        if turn == mine:
+            found = work()
+        wait()
     return found
+
+
+def of_first(work: Callable[[], T]) -> T:
+    """What work gives in the first process, told to all; the others do none of it.
+
+    Args:
+        work: its result can be pickled, and its tensors lie on the CPU.
+    """
+    if _group is None:
+        return work()
+    import torch
+    from torch import distributed
+
+    found = [work() if _group.rank == 0 else None]
+    distributed.broadcast_object_list(found, src=0, device=torch.device("cpu"))
+    return cast(T, found[0])
 
 
 def own_device(name: str) -> str:
     """The device of this process, by --device: in a group on GPUs each process has its own.
 
     Raises:
-        UserError: it is one device for several processes.
+        UserError: it is one device for several processes, or there are fewer GPUs than processes.
     """
     if _group is None:
         return name
@@ -217,8 +249,15 @@ def own_device(name: str) -> str:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cuda":
         return name
-    if _group.local_rank < torch.cuda.device_count():
-        torch.cuda.set_device(_group.local_rank)  # where NCCL keeps what it needs
+    n = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not n:
+        return name  # which is refused as that of one process is
+    if _group.local_rank >= n:
+        raise UserError(
+            f"torch sees {n} CUDA device(s) here, too few for a GPU each: start {n} process(es) on "
+            "this machine, or give --device cpu"
+        )
+    torch.cuda.set_device(_group.local_rank)  # where NCCL keeps what it needs
     return f"cuda:{_group.local_rank}"
 
 
@@ -266,7 +305,7 @@ def together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if _group is None or not any(word in str(error) for word in ("gloo", "NCCL")):
+        if _group is None or not any(words in str(error).lower() for words in GONE):
             raise
         raise LostProcessError(LOST) from error
 
@@ -375,7 +414,11 @@ def replicated(network: "nn.Module") -> "nn.Module":
         return network
     from torch.nn.parallel import DistributedDataParallel
 
-    return DistributedDataParallel(network, broadcast_buffers=False)
+    # The option has another name since torch 2.15, which warns of the old one.
+    names = inspect.signature(DistributedDataParallel).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    options: dict[str, Any] = {option: False}
+    return DistributedDataParallel(network, **options)
 
 
 def add_gradients(parameters: "Iterable[nn.Parameter]", mine: Share) -> None:

@@ -425,7 +425,13 @@ class Run:
 
     @property
     def finished(self) -> dict[str, Any] | None:
-        """The content of result.json where this run has ended already, else None."""
+        """The content of result.json where this run has ended already, else None.
+
+        Of several processes all ask, and are told what the first one reads.
+        """
+        return parallel.of_first(self._finished)
+
+    def _finished(self) -> dict[str, Any] | None:
         if not self._result_path.exists():
             return None
         return self._read_json(self._result_path)
@@ -653,11 +659,15 @@ class Run:
     def load(self) -> tuple[int, dict[str, Any]] | None:
         """The epoch and state of the newest checkpoint, or None where there is none.
 
-        Metrics of epochs after it are dropped: they will be computed again.
+        Metrics of epochs after it are dropped: they will be computed again. Of several processes
+        all load, and are told what the first one reads.
 
         Raises:
             RunError: the checkpoint is damaged. It is named, and nothing is changed.
         """
+        return parallel.of_first(self._load)
+
+    def _load(self) -> tuple[int, dict[str, Any]] | None:
         path = self.checkpoint_path
         if not path.exists():
             path = self.previous_checkpoint_path
@@ -850,9 +860,10 @@ class Run:
 
 
 class Follower(Run):
-    """The run of a process that is not the first of several: it reads, and writes nothing.
+    """The run of a process that is not the first of several: its folder is the first one's.
 
-    Arguments are those of `Run`.
+    It writes nothing, and what is to be read the first process tells it. Arguments are those of
+    `Run`.
     """
 
     def __enter__(self) -> Self:
@@ -865,9 +876,6 @@ class Follower(Run):
 
     def save(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Nothing; the first process's checkpoint is this one's too."""
-
-    def _keep_metrics_until(self, epoch: int) -> None:
-        """Nothing; the first process does."""
 
     def log(self, epoch: int, metrics: Mapping[str, float], *, show: bool = True) -> None:
         """Nothing; the first process records and prints."""

@@ -125,8 +125,8 @@ class Trainer:
         """One step of the optimizer.
 
         Returns:
-            Loss and number of right answers, both from before it; of several processes what the
-            sum over them is of.
+            Loss and number of right answers, both from before it; of several processes each one's
+            part, and their sum is the batch's.
         """
         values = intensities(inputs, self.data.recorded)
         shown = spikes(

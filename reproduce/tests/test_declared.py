@@ -66,6 +66,8 @@ def test_a_file_is_read(tmp_path):
         ("epochs = 3", "epochs = 3\nseeds = [-1]", "row.0.seeds.0"),
         ("epochs = 3", "epochs = 3\nseeds = []", "row.0.seeds"),
         ("minutes = 2.5", "minute = 2.5", "row.0.minute"),
+        ("minutes = 2.5", 'minutes = 2.5\nafter = ["b"]', "row a comes after b, which is not here"),
+        ("minutes = 2.5", 'minutes = 2.5\nafter = ["a"]', "row a comes after itself"),
         ('row = "a"', 'row = "b"', "claim c needs a row b"),
         ('kind = "above"', 'kind = "over"', "claim.0.kind"),
         ('kind = "above"', 'kind = "level"', "level needs a margin"),

@@ -14,7 +14,10 @@ from reproduce.tests.copies import copy_tree
 from shared.run import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "extending.md"
-COPIED = ("shared", "shifting_learning", "reproduce", "docs", "README.md", "pyproject.toml")
+COPIED = (
+    *("shared", "shifting_learning", "brp_snn", "stl_snn", "comparison", "reproduce", "docs"),
+    *("README.md", "pyproject.toml"),
+)
 FENCE = re.compile(
     r"^```(\w+)(?: file=(\S+))?(?: (before|instead-of)=\"([^\n]*)\")?\n(.*?)^```$", re.M | re.S
 )
@@ -57,7 +60,7 @@ def listed(tmp_path_factory) -> str:
             path = folder / block.file
             before = path.read_text() if path.exists() else ""
             path.write_text(applied(before, block))
-    commands = next(block.text for block in blocks() if block.language == "sh")
+    commands = "".join(block.text for block in blocks() if block.language == "sh")
     python = Path(sys.executable).parent
     done = subprocess.run(
         ["bash", "-euc", commands],
@@ -79,8 +82,29 @@ def test_the_walk_through_ends_with_a_verdict(listed):
     assert re.search(r"claim:sl_signed_learns +(holds|does not hold|undecided)", listed)
 
 
+def test_a_rule_joins_the_comparison(listed):
+    assert re.search(r"^cmp_digits_random_quick, digits, seed 0, 2 epochs", listed, re.M)
+    assert re.search(r"^test_accuracy_4_bits +0\.\d+", listed, re.M)
+
+
+def lines_of(language: str, compared: bool) -> list[int]:
+    """Lines of the steps in a language, of those that join the comparison or of the others."""
+    return [
+        len(block.text.splitlines())
+        for block in blocks()
+        if block.language == language
+        and block.file
+        and block.file.startswith("comparison/") == compared
+    ]
+
+
 @pytest.mark.parametrize("language", ["python", "toml"])
 def test_no_step_takes_more_than_sixty_lines(language):
-    steps = [block for block in blocks() if block.language == language and block.file]
+    steps = lines_of(language, compared=False)
     assert steps
-    assert sum(len(block.text.splitlines()) for block in steps) < 60
+    assert sum(steps) < 60
+
+
+def test_a_rule_joins_the_comparison_in_less_than_eighty_lines():
+    (lines,) = lines_of("python", compared=True)
+    assert lines < 80

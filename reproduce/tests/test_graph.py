@@ -55,6 +55,24 @@ def test_names_stand_for_jobs_each_once():
     assert [figure.name for figure in wanted.figures] == ["f"]
 
 
+def test_rows_that_others_read_come_first():
+    rows = [
+        {**ROW, "name": "last", "minutes": 1, "after": ["middle"]},
+        {**ROW, "name": "middle", "minutes": 1, "seeds": [3], "after": ["first"]},
+        {**ROW, "name": "first", "minutes": 1, "seeds": [0]},
+    ]
+    graph = Graph((Reproduction.model_validate({"paper": "p", "row": rows}),))
+
+    def made(name, seeds=None):
+        return names(graph.with_those_before(graph.select([name], seeds).jobs))
+
+    assert made("last") == ["first0", "middle3", "last0", "last1"]
+    assert made("last", [7]) == ["first0", "middle3", "last7"]
+    assert made("first") == ["first0"]
+    # Computed again is what was asked for alone.
+    assert names(graph.select(["last"]).jobs) == ["last0", "last1"]
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

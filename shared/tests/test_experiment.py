@@ -1,6 +1,7 @@
 """Settings that make the command line, names of experiments, runs that grow."""
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pytest
 import torch
 
-from shared import experiment
+from shared import experiment, parallel
 from shared.errors import UserError
 from shared.experiment import (
     UNNAMED,
@@ -246,6 +247,27 @@ def test_a_finished_run_grows_and_equals_one_of_that_length(run, tmp_path):
     rows = [(tmp_path / x / "metrics.jsonl").read_bytes() for x in ("a", "b")]
     assert rows[0] == rows[1]
     assert json.loads((tmp_path / "a/result.2-epochs.json").read_text()) == short
+
+
+@pytest.mark.parametrize(
+    "first", [("throw_coins", 0, None), ("throw_dice", 1, None), ("throw_dice", 0, {"samples": 6})]
+)
+def test_a_process_with_other_options_or_data_than_the_first_is_refused(
+    run, tmp_path, monkeypatch, first
+):
+    monkeypatch.setattr(parallel, "of_first", lambda work: first)
+    with pytest.raises(UserError, match="different options or data"):
+        run()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_program_that_shares_no_batches_is_one_process(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["throw.py"])
+    assert DICE.parse() == Settings()
+    monkeypatch.setattr(parallel, "processes", lambda: 2)
+    with pytest.raises(UserError, match="start it without torchrun"):
+        DICE.parse()
+    assert replace(DICE, shares_batches=True).parse() == Settings()
 
 
 def test_another_program_with_the_same_options_is_refused(run, tmp_path):

@@ -1,5 +1,12 @@
-"""Shares of batches; that processes which have them train as one is tested with each network."""
+"""Shares of batches; that processes which have them train as one is tested with each network.
 
+Run as a program, this is one of two processes.
+"""
+
+import json
+import os
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -130,6 +137,9 @@ def test_each_process_has_a_device_of_its_own(as_process, monkeypatch):
         assert parallel.own_device("auto") == expected
         assert parallel.own_device("cpu") == "cpu"
     assert chosen == [1]
+    as_process(2, 3)
+    with pytest.raises(UserError, match="start 2 process"):
+        parallel.own_device("cuda")
 
 
 def test_a_lost_process_is_told_of_once(as_process, capsys):
@@ -147,24 +157,61 @@ def test_a_lost_process_is_told_of_once(as_process, capsys):
     assert said == [f"error: {LOST}\n", ""]
 
 
-def test_other_errors_stay_what_they_are(as_process):
+@pytest.mark.parametrize(
+    "words",
+    ["a shape does not fit", "[enforce fail at gloo/pair.cc] 4 vs 8", "NCCL: Duplicate GPU"],
+)
+def test_other_errors_stay_what_they_are(as_process, words):
     as_process(0, 2)
-    with pytest.raises(RuntimeError, match="shape") as caught, parallel.together():
-        raise RuntimeError("a shape does not fit")
+    with pytest.raises(RuntimeError) as caught, parallel.together():
+        raise RuntimeError(words)
+    assert str(caught.value) == words
     assert not isinstance(caught.value, LostProcessError)
 
 
-def test_a_process_that_is_not_the_first_reads_and_writes_nothing(tmp_path: Path):
-    options = {"seed": 3, "epochs": 2, "resume": True}
+def test_a_process_that_is_not_the_first_writes_nothing(tmp_path: Path):
+    options = {"seed": 3, "epochs": 2, "resume": False}
     with Run(tmp_path, options, CPU) as run:
         run.log(1, {"loss": 1.0}, show=False)
         run.save(1, {"weights": torch.ones(2)})
-        run.log(2, {"loss": 0.5}, show=False)  # behind the checkpoint: it is computed again
         before = {path: path.read_bytes() for path in tmp_path.iterdir()}
         with Follower(tmp_path, options, CPU) as other:
-            assert other.finished is None
-            epoch, state = other.load()
             other.log(2, {"loss": 0.25})
             other.checkpoint(2, weights=torch.nn.Linear(1, 1))
-        assert (epoch, state["weights"].tolist()) == (1, [1.0, 1.0])
         assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_first_process_reads_for_all(on_two_processes, tmp_path):
+    on_two_processes(__file__, tmp_path)
+    found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in "01"]
+    assert found[0] == found[1] == [None, 1, [1.0, 1.0], {"metrics": {}}]
+    assert (tmp_path / "turns").read_text() == "01"
+    assert [path.name for path in tmp_path.glob("run*")] == ["run0"]
+
+
+def read_by_all(folder: Path, rank: str) -> list[object]:
+    """What a process hears of a run that lies in the first one's folder alone."""
+    kind = Run if parallel.is_first() else Follower
+    options = {"seed": 3, "epochs": 2, "resume": True}
+    with kind(folder / f"run{rank}", options, CPU) as run:
+        run.save(1, {"weights": torch.ones(2)})
+        before = run.finished
+        epoch, state = run.load()
+        if parallel.is_first():
+            (run.folder / "result.json").write_text('{"metrics": {}}')
+        return [before, epoch, state["weights"].tolist(), run.finished]
+
+
+def write_in_turn(path: Path, rank: str) -> None:
+    """Add this process's number to a file, the first one late."""
+    time.sleep(0.2 * (rank == "0"))
+    with path.open("a") as file:
+        file.write(rank)
+
+
+if __name__ == "__main__":
+    parallel.join()
+    folder, rank = Path(sys.argv[1]), os.environ["RANK"]
+    parallel.in_turn(lambda: write_in_turn(folder / "turns", rank))
+    (folder / f"{rank}.json").write_text(json.dumps(read_by_all(folder, rank)))
+    parallel.leave()

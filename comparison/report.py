@@ -1,0 +1,317 @@
+"""The page of the comparison, docs/comparison.md, and its figures, from what results/ holds.
+
+    python -m comparison.report            write the page and the figures
+    python -m comparison.report --check    fail where the page does not say what results/ holds
+
+No number is typed. What is missing is named. An entry is the mean over seeds and, from three seeds
+on, the half width of its 95 % interval by Student's t.
+"""
+
+import shared.waiting
+
+import argparse
+import itertools
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from comparison import registry
+from comparison.figures import SETS, draw_all
+from comparison.measures import BITS
+from comparison.run import GOALS
+from comparison.tables import (
+    Column,
+    Kind,
+    cell,
+    markdown,
+    rules_of,
+    stored,
+    table,
+    words_of_rules,
+)
+from shared.errors import UserError
+from shared.options import script
+from shared.report import with_table
+from shared.run import REPOSITORY
+
+BEGIN, END = "<!-- comparison: written by `nox -s report` -->", "<!-- end of comparison -->"
+EDITIONS = {"paper": "at the papers' settings", "tuned": "tuned, 20 trials each"}
+SEEDS, EPOCHS = 3, 20
+STEPS_OF_AN_EPOCH = 500
+
+MAIN = (
+    Column("test accuracy (%)", "test_accuracy_last"),
+    Column("energy (µJ)", "energy_uj", 1, ".3f"),
+    Column("ACs (10³)", "Effective_ACs", 1e-3, ".1f"),
+    Column("MACs (10³)", "Effective_MACs", 1e-3, ".1f"),
+    Column("Dense (10³)", "Dense", 1e-3, ".0f"),
+    Column("spikes per neuron", "spikes_per_neuron", 1),
+    Column("silent neurons (%)", "silent_neurons", 100, ".1f"),
+    Column("angle (°)", "angle_last", 1, ".1f"),
+    Column("epochs to goal", "epochs_to_goal", 1, ".1f"),
+)
+LABELS = {100: "all labels", 10: "10 %", 1: "1 %"}
+ROBUST = (
+    Column("undistorted", "test_accuracy_undistorted", 100, ".1f"),
+    Column("Gaussian 0.3", "test_accuracy_gaussian_0.3", 100, ".1f"),
+    Column("salt and pepper 0.2", "test_accuracy_salt_pepper_0.2", 100, ".1f"),
+    Column("occlusion 0.4", "test_accuracy_occlusion_0.4", 100, ".1f"),
+    Column("weight noise 0.2", "test_accuracy_weight_noise_0.2", 100, ".1f"),
+    *(Column(f"{bits} bits", f"test_accuracy_{bits}_bits", 100, ".1f") for bits in BITS),
+    *(Column(f"after {x} %", f"test_accuracy_after_{x}", 100, ".1f") for x in (25, 50, 75)),
+)
+ROBUST_WORDS = (
+    "Robustness on the first 2,000 test images, and early decisions on all, accuracy in percent:\n"
+)
+SUMMARY = [
+    Column("energy (µJ)", "energy_uj", 1),
+    Column("with 4 bits (%)", "test_accuracy_4_bits", 100, ".1f"),
+]
+CONTINUAL = (
+    Column("mean of five tasks (%)", "test_accuracy_of_tasks"),
+    Column("each when it was learned (%)", "test_accuracy_when_learned"),
+    Column("forgetting (%)", "forgetting"),
+)
+
+WANTED = (
+    *(Kind(dataset, edition) for dataset in SETS for edition in EDITIONS),
+    *(Kind(dataset, labels=percent) for dataset in SETS for percent in (10, 1)),
+    Kind("mnist", permuted=True),
+)
+"""What the full comparison has of every rule."""
+
+
+def write(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None = None) -> None:
+    """Write the page, and draw its figures.
+
+    Args:
+        runs: see `tables.load`.
+        page: the file.
+        figures: folder of the figures.
+        costs: bench.json of the training steps, if it is there.
+    """
+    seconds = {
+        rule: ms / 1e3 * STEPS_OF_AN_EPOCH * EPOCHS
+        for rule, (ms, _) in measured_costs(costs).items()
+    }
+    for kind in kinds_of(runs):
+        draw_all(runs, kind, seconds, figures, name_of(kind))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(text(runs, page, figures, costs))
+
+
+def text(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None) -> str:
+    """The page, with those figures that are there; arguments as in `write`."""
+    guide = os.path.relpath(REPOSITORY / "comparison" / "README.md", page.parent)
+    parts = [HEAD.format(guide=Path(guide).as_posix()), reduced(runs), missing(runs)]
+    for kind in kinds_of(runs):
+        title = f"{SETS.get(kind.dataset, kind.dataset)}, {EDITIONS[kind.edition]}"
+        parts += [f"## {title}\n", table({kind: MAIN}, runs), ""]
+        few = {
+            kind._replace(labels=percent): (Column(words, "test_accuracy_last"),)
+            for percent, words in LABELS.items()
+        }
+        if any(rules_of(one.of(runs)) for one in few if one != kind):
+            parts += ["With few of the labels, accuracy in percent:\n", table(few, runs), ""]
+        parts += [ROBUST_WORDS]
+        parts += [table({kind: ROBUST}, runs), "", pictures(kind, page, figures)]
+    parts += [continual(runs), step_costs(measured_costs(costs), runs), chosen(runs)]
+    names = list(registry.found()[0])
+    parts += ["## What a synapse must be told\n", words_of_rules(names, "locality"), ""]
+    parts += ["## What is the rule's own in the protocol\n", words_of_rules(names, "protocol")]
+    return "\n".join(part for part in parts if part is not None).rstrip() + "\n"
+
+
+def summary(runs: pd.DataFrame) -> str:
+    """A table of the main numbers for README.md: a row per rule that has runs on MNIST."""
+    columns = {
+        Kind(dataset, edition): [Column(f"{title}, {edition} (%)", "test_accuracy_last")]
+        for dataset, title in SETS.items()
+        for edition in EDITIONS
+    }
+    columns[Kind("mnist")] += SUMMARY
+    columns[Kind("mnist", permuted=True)] = [Column("forgetting (%)", "forgetting", 100, ".1f")]
+    return table(columns, runs)
+
+
+def kinds_of(runs: pd.DataFrame) -> list[Kind]:
+    """Data sets and editions that have runs with all labels."""
+    names = dict.fromkeys(runs["dataset"]) if len(runs) else {}
+    kinds = [Kind(name, edition) for name in names for edition in EDITIONS]
+    return [kind for kind in kinds if rules_of(kind.of(runs))]
+
+
+def name_of(kind: Kind) -> str:
+    """How the names of a kind's figures begin."""
+    return f"cmp_{kind.dataset.removesuffix('_mnist')}_{kind.edition}"
+
+
+def pictures(kind: Kind, page: Path, figures: Path) -> str:
+    """The figures of a kind that are there, as Markdown."""
+    begin = name_of(kind)
+    lines = []
+    for path in sorted(figures.glob(f"{begin}_*.png")):
+        words = path.stem.removeprefix(f"{begin}_").replace("-", " ")
+        place = Path(os.path.relpath(path, page.parent)).as_posix()
+        lines.append(f"![{words}]({place})\n")
+    return "\n".join(lines)
+
+
+def reduced(runs: pd.DataFrame) -> str:
+    """What is less than in the full comparison, in words; empty where nothing is."""
+    if runs.empty:
+        return ""
+    trained = runs[~runs["is_search"].astype(bool)]
+    whole = trained[trained["labels"] == 100]
+    words = []
+    if len(images := whole["images"].dropna()):
+        words.append(f"{', '.join(f'{n:.0f}' for n in sorted(set(images)))} training images")
+    if few := sorted({int(n) for n in whole["epochs"] if n < EPOCHS}):
+        words.append(f"{', '.join(map(str, few))} epochs")
+    if whole["quick"].any():
+        words.append("runs with --quick, whose numbers mean nothing")
+    return f"**A reduced edition**: {'; '.join(words)}.\n" if words else ""
+
+
+def missing(runs: pd.DataFrame) -> str:
+    """Which rules have fewer runs than the others of their kind, or none."""
+    lines = []
+    names = list(registry.found()[0])
+    for kind in WANTED:
+        own = kind.of(runs)
+        seeds = {name: len(own[own["rule"] == name]) if len(own) else 0 for name in names}
+        short = [f"{name} ({SEEDS - n})" for name, n in seeds.items() if n < SEEDS]
+        if short:
+            what = "all rules" if not any(seeds.values()) else ", ".join(short)
+            lines.append(f"- {words_of(kind)}: {what}")
+    left_out = [f"{module} ({why})" for module, why in registry.found()[1].items()]
+    if left_out:
+        lines.append(f"- not looked for: rules of {', '.join(left_out)}")
+    if not lines:
+        return ""
+    return "\n".join([f"Missing of {SEEDS} seeds each, in brackets how many:\n", *lines, ""])
+
+
+def words_of(kind: Kind) -> str:
+    """A kind of runs in words."""
+    few = f", {kind.labels} % of the labels" if kind.labels != 100 else ""
+    tasks = ", five shuffled tasks" if kind.permuted else ""
+    return f"{SETS[kind.dataset]}, {kind.edition} settings{few}{tasks}"
+
+
+def continual(runs: pd.DataFrame) -> str:
+    """Five shuffled tasks in a row."""
+    parts = []
+    names = dict.fromkeys(runs["dataset"]) if len(runs) else {}
+    for dataset, edition in itertools.product(names, EDITIONS):
+        kind = Kind(dataset, edition, permuted=True)
+        if rules_of(kind.of(runs)):
+            parts += [f"{SETS.get(dataset, dataset)}, {EDITIONS[edition]}:\n"]
+            parts += [table({kind: CONTINUAL}, runs), ""]
+    head = "## Five shuffled tasks in a row, without masks or replay\n"
+    return "\n".join([head, *parts]) if parts else ""
+
+
+def measured_costs(path: Path | None) -> dict[str, tuple[float, float]]:
+    """Milliseconds and megabytes of a training step by rule."""
+    if path is None or not path.exists():
+        return {}
+    cases = json.loads(path.read_text())["cases"]
+    return {name: (1e3 * case["wall_median"], case["memory_mb"]) for name, case in cases.items()}
+
+
+def seconds_to_goal(name: str, dataset: str, runs: pd.DataFrame, ms: float) -> str:
+    """Epochs to the goal at the paper's settings times the time of their steps; a dash if none."""
+    own = Kind(dataset).of(runs)
+    own = own[own["rule"] == name] if len(own) else own
+    return cell(own, Column("", "epochs_to_goal", STEPS_OF_AN_EPOCH * ms / 1e3, ".0f"))
+
+
+def step_costs(costs: Mapping[str, tuple[float, float]], runs: pd.DataFrame) -> str:
+    """Time and memory of a training step, and the time to a goal at the papers' settings."""
+    if not costs:
+        return ""
+    rows = [
+        (
+            registry.rule_of(name).title,
+            f"{ms:.1f}",
+            f"{mb:.0f}",
+            f"{ms / 1e3 * STEPS_OF_AN_EPOCH * EPOCHS:.0f}",
+            *(seconds_to_goal(name, dataset, runs, ms) for dataset in SETS),
+        )
+        for name, (ms, mb) in costs.items()
+        if name in registry.found()[0]
+    ]
+    goals = [f"to {100 * GOALS[name]:.0f} % on {title} (s)" for name, title in SETS.items()]
+    head = ("Rule", "a step (ms)", "its peak memory (MB)", "10,000 steps (s)", *goals)
+    title = "## A training step of 100 images, on one core, all in one run\n"
+    return "\n".join([title, markdown(head, rows), ""])
+
+
+def chosen(runs: pd.DataFrame) -> str:
+    """What the searches chose."""
+    if runs.empty or not runs["is_search"].any():
+        return ""
+    rows = []
+    for _, row in runs[runs["is_search"].astype(bool)].iterrows():
+        rule = registry.rule_of(row["rule"])
+        values = [f"{row[f'best_{name}']:.3g}" for name in ("lr", "decay", "scale", "knob")]
+        paper, best = (
+            f"{100 * row[f'validation_accuracy_{which}']:.2f}" for which in ("paper", "best")
+        )
+        rows.append(
+            [
+                *(rule.title, SETS.get(row["dataset"], row["dataset"])),
+                *values,
+                *(rule.knob.name, paper, best),
+            ]
+        )
+    head = ["Rule", "Data set", "step size", "its share at the end", "factor of initial weights"]
+    head += ["knob", "which is", "paper's (%)", "best (%)"]
+    title = (
+        "## What the searches chose\n\nOf 20 trials of 4 epochs on 10,000 images, by the accuracy "
+        "on 5,000 validation images; the first trial has the paper's values.\n"
+    )
+    return "\n".join([title, markdown(head, rows), ""])
+
+
+HEAD = """# Five rules, one task
+
+Written by `nox -s report` from the stored runs; nothing here is typed. One hidden layer of 400
+neurons, 50,000 images to learn from, 10,000 to validate, 10,000 to test, 20 epochs, batches of 100;
+what else a rule needs is its paper's, see the last table. ± is the half width of the 95 % interval
+over seeds. [What to take from it, and what it cannot say]({guide}).
+"""
+
+
+def main() -> None:
+    """Write the page, or compare it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    parser.add_argument("--results", type=Path, default=REPOSITORY / "results")
+    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "comparison.md")
+    parser.add_argument("--guide", type=Path, default=REPOSITORY / "comparison" / "README.md")
+    args = parser.parse_args()
+    runs = stored(args.results / "comparison")
+    figures = args.results / "figures"
+    costs = args.results / "bench" / "comparison" / "bench.json"
+    guide = args.guide.read_text()
+    guided = with_table(guide, summary(runs), BEGIN, END)
+    if args.check:
+        if not args.page.exists() or args.page.read_text() != text(runs, args.page, figures, costs):
+            raise UserError(f"{args.page.name} differs from results/: run `nox -s report`")
+        if guided != guide:
+            raise UserError(f"{args.guide.name} differs from results/: run `nox -s report`")
+        return
+    write(runs, args.page, figures, costs)
+    args.guide.write_text(guided)
+    print(f"{args.page.name}: {len(runs)} runs")
+
+
+if __name__ == "__main__":
+    script(main)

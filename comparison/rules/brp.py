@@ -1,0 +1,160 @@
+"""BRP and the modes that it is compared with, on one network of leaky units with 20 steps."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from brp_snn import layerwise
+from brp_snn.angles import angles
+from brp_snn.function import Mode
+from brp_snn.lisnn.LISNN import connected
+from brp_snn.models import NetworkBuilder, Neuron
+from comparison.counting import links_of
+from comparison.interface import (
+    Answer,
+    Choice,
+    Knob,
+    Labels,
+    Learner,
+    Locality,
+    Plan,
+    Protocol,
+    Rule,
+    Traffic,
+)
+from comparison.torch_parts import (
+    after,
+    as_counts,
+    finite_loss,
+    intensities,
+    linear_of,
+    matrices,
+    put,
+    scaled,
+    set_rate,
+)
+from shared.tensors import drawn_generator
+
+STEPS = 20
+
+
+class Brp(Learner):
+    """784-400-10; pixels are compared with new random thresholds at every step."""
+
+    def __init__(self, plan: Plan, mode: Mode) -> None:
+        self.plan, self.mode = plan, mode
+        torch.manual_seed(plan.seed)
+        topology = f"FC_{plan.hidden}_FC_{plan.n_classes}"
+        neuron = Neuron(lens=plan.choice.knob)
+        self.network = NetworkBuilder(topology, (plan.n_inputs,), mode, neuron).to(plan.device)
+        scaled([block.weight for block in self.network.blocks], plan.choice.scale)
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=plan.choice.lr, fused=True)
+        self.generator = drawn_generator(plan.device)
+
+    def begin(self, epoch: int, epochs: int) -> None:
+        """See `Learner.begin`."""
+        set_rate(self.optimizer, self.plan.choice.rate(epoch, epochs))
+
+    def _spikes(
+        self, images: UInt8[np.ndarray, "batch pixels"], generator: torch.Generator, steps: int
+    ) -> Float[Tensor, "time batch pixels"]:
+        x = intensities(images, self.plan.device)
+        draws = torch.rand(steps, *x.shape, generator=generator, device=x.device)
+        return (x > draws).to(x)
+
+    def _targets(self, labels: Labels) -> Float[Tensor, "batch classes"]:
+        classes = torch.from_numpy(labels).to(self.plan.device)
+        return functional.one_hot(classes, self.plan.n_classes).float()
+
+    def step(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float:
+        """See `Learner.step`."""
+        # Drawn as they are needed: modes that stream the presentation never hold all of it.
+        found = layerwise.gradients(
+            self.network,
+            lambda a, b: self._spikes(images, self.generator, b - a),
+            STEPS,
+            self._targets(labels),
+            functional.mse_loss,
+        )
+        self.optimizer.step()
+        return finite_loss(found.loss)
+
+    @torch.no_grad()
+    def answer(
+        self, images: UInt8[np.ndarray, "batch pixels"], draw: int, share: float = 1.0
+    ) -> Answer:
+        """See `Learner.answer`."""
+        steps = after(share, STEPS)
+        generator = torch.Generator(self.plan.device).manual_seed(draw)
+        shown = self._spikes(images, generator, steps)
+        traffic, activity = [], shown
+        for block in self.network.blocks:
+            events, links = as_counts(activity), links_of(block.weight)
+            traffic.append(Traffic(events, links, block.layer.units, steps, True))
+            activity = connected(activity, linear_of(block.weight, block.bias), self.network.neuron)
+        return Answer(activity.mean(0).numpy(force=True), traffic[1].events, tuple(traffic))
+
+    def weights(self) -> dict[str, Float[np.ndarray, "..."]]:
+        """See `Learner.weights`."""
+        return matrices(block.weight for block in self.network.blocks)
+
+    def set_weights(self, weights: Mapping[str, Float[np.ndarray, "..."]]) -> None:
+        """See `Learner.set_weights`."""
+        put([block.weight for block in self.network.blocks], weights)
+
+    def angle(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float | None:
+        """See `Learner.angle`; the gradient is that of BP, by the same surrogate derivative."""
+        if self.mode in ("BP", "shallow"):
+            return None
+        generator = torch.Generator(self.plan.device).manual_seed(0)
+        spikes = self._spikes(images, generator, STEPS)
+        return angles(self.network, spikes, self._targets(labels), functional.mse_loss)[0]
+
+    def state(self) -> dict[str, Any]:
+        """See `Learner.state`."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """See `Learner.load`."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+
+
+PROTOCOL = Protocol(
+    input="a spike where a pixel exceeds a new random number, at each of 20 steps",
+    loss="squared error of the outputs' mean spikes; the largest",
+    optimizer="Adam 1e-4, constant",
+    chosen="batch 100 in place of 50; the fully connected 784-400-10 in place of a convolution",
+)
+TEACHING: dict[Mode, tuple[str, str]] = {
+    "BRP": ("none: the label", "fixed random"),
+    "BP": ("output's, through all layers", "the next layer's"),
+    "FA": ("output's, layer by layer", "fixed random"),
+    "DFA": ("output's, directly", "fixed random"),
+    "sDFA": ("sign of the output's, directly", "fixed random"),
+    "shallow": ("none: it does not learn", "none"),
+}
+RULES = {
+    mode.lower(): Rule(
+        title=mode,
+        build=partial(Brp, mode=mode),
+        choice=Choice(lr=1e-4, knob=0.5),
+        knob=Knob("half the width of the surrogate derivative", 0.1, 2.0),
+        protocol=PROTOCOL,
+        locality=Locality("spikes", "potential", error, weights,
+                          "none" if mode == "shallow" else "the membrane's memory, some steps"
+                          if mode == "BRP" else "the trial: the error is there at its end"),
+    )
+    for mode, (error, weights) in TEACHING.items()
+}  # fmt: skip

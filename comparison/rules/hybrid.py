@@ -1,0 +1,160 @@
+"""Hybrid plasticity: weights by gradient beside a Hebbian trace (HP), or one of them (GP, LP)."""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from comparison.counting import links_of
+from comparison.interface import (
+    Answer,
+    Choice,
+    Knob,
+    Labels,
+    Learner,
+    Locality,
+    Plan,
+    Protocol,
+    Traffic,
+)
+from comparison.interface import Rule as ComparedRule
+from comparison.torch_parts import after, intensities, matrices, put, scaled, set_rate
+from hybrid_plasticity.layer import PlasticLayer, Rule
+from hybrid_plasticity.networks import FullyConnected
+from hybrid_plasticity.simple_example.shared_parameters import SETTINGS
+from hybrid_plasticity.training import check_loss, optimizers, squared_error
+
+LOCAL_SHARE = SETTINGS.lr_local / SETTINGS.lr  # step size of alpha, beta, eta to the weights'
+
+
+class Hybrid(Learner):
+    """784-400-10; the brightness of a pixel is a current at each of 10 steps."""
+
+    def __init__(self, plan: Plan, rule: Rule) -> None:
+        self.plan, self.rule = plan, rule
+        torch.manual_seed(plan.seed)
+        sizes = (plan.n_inputs, plan.hidden, plan.n_classes)
+        lens = plan.choice.knob if rule == "gp" else SETTINGS.neuron.lens
+        neuron = dataclasses.replace(SETTINGS.neuron, lens=lens)
+        network = FullyConnected(
+            sizes, neuron, SETTINGS.hebbian, SETTINGS.tau_w, SETTINGS.steps, rule
+        )
+        network.draw_local(plan.choice.knob)  # of nothing under "gp"
+        self.network = network.to(plan.device)
+        self.layers = [x for x in self.network.layers if isinstance(x, PlasticLayer)]
+        self.weight = [layer.fc.weight for layer in self.layers]
+        scaled(self.weight, plan.choice.scale)
+        self.learners = optimizers(self.network, plan.choice.lr, LOCAL_SHARE * plan.choice.lr)
+        self.n_steps = 0
+
+    def begin(self, epoch: int, epochs: int) -> None:
+        """See `Learner.begin`."""
+        rate = self.plan.choice.rate(epoch, epochs)
+        for name, learner in self.learners.items():
+            set_rate(learner, rate if name == "optimizer" else LOCAL_SHARE * rate)
+
+    def step(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float:
+        """See `Learner.step`."""
+        output = self.network(intensities(images, self.plan.device)).output
+        loss = squared_error(output, torch.from_numpy(labels).to(output.device))
+        self.network.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        for learner in self.learners.values():
+            learner.step()
+        value = float(loss.detach())
+        self.n_steps += 1
+        check_loss(value, self.n_steps, self.rule)
+        return value
+
+    @torch.no_grad()
+    def answer(
+        self, images: UInt8[np.ndarray, "batch pixels"], draw: int, share: float = 1.0
+    ) -> Answer:
+        """See `Learner.answer`; traces move from where training left them, and are given back."""
+        steps, whole = after(share, SETTINGS.steps), self.network.steps
+        x = intensities(images, self.plan.device)
+        self.network.steps = steps
+        try:
+            with self.network.traces():
+                found = self.network(x)
+        finally:
+            self.network.steps = whole
+        sent = [(x != 0).float(), found.spike_counts[0]]
+        pixels, spikes = (events.numpy(force=True) for events in sent)
+        traffic = [*self._traffic(0, pixels, 1, steps), *self._traffic(1, spikes, steps, 1)]
+        return Answer(found.output.numpy(force=True), spikes, tuple(traffic))
+
+    def _traffic(
+        self, place: int, events: Float[np.ndarray, "batch pre"], steps: int, repeats: int
+    ) -> list[Traffic]:
+        """What passes a layer's weights, and what its trace takes: it is read and grows each step.
+
+        Args:
+            place: of the layer.
+            events: through its weights.
+            steps: that these are of; 1 where the input stays the same.
+            repeats: how often the trace meets each of these events.
+        """
+        layer, binary = self.layers[place], place > 0
+        n_post, links = layer.fc.out_features, links_of(layer.fc.weight)
+        found = [Traffic(events, links, n_post, steps, binary)]
+        if layer.rule != "gp":
+            through, everyone = repeats * events, np.full_like(links, n_post)
+            n = steps * repeats
+            found += [
+                Traffic(through, links_of(layer.hebb.T), n_post, n, binary),
+                Traffic(through, everyone, n_post, n, binary=False),
+            ]
+        return found
+
+    def weights(self) -> dict[str, Float[np.ndarray, "..."]]:
+        """See `Learner.weights`."""
+        return matrices(self.weight)
+
+    def set_weights(self, weights: Mapping[str, Float[np.ndarray, "..."]]) -> None:
+        """See `Learner.set_weights`."""
+        put(self.weight, weights)
+
+    def state(self) -> dict[str, Any]:
+        """See `Learner.state`."""
+        learners = {name: learner.state_dict() for name, learner in self.learners.items()}
+        return {"network": self.network.state_dict(), "steps": self.n_steps, **learners}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """See `Learner.load`."""
+        self.network.load_state_dict(state["network"])
+        self.n_steps = state["steps"]
+        for name, learner in self.learners.items():
+            learner.load_state_dict(state[name])
+
+
+PROTOCOL = Protocol(
+    input="brightness as a current, times exp(-t / 40), at each of 10 steps",
+    loss="squared error of the outputs' last potentials; the largest",
+    optimizer="Adam 1e-3, and 5e-4 for alpha, beta and eta, constant",
+    chosen="400 hidden neurons in place of 512",
+)
+SPREAD = Knob("spread of the initial alpha, beta and eta", 1e-3, 1e-1)
+BY_GRADIENT = "output's, through all layers"
+RULES = {
+    "hp": ComparedRule(
+        "HP", partial(Hybrid, rule="hp"), Choice(SETTINGS.lr, knob=SETTINGS.local_spread), SPREAD,
+        PROTOCOL,
+        Locality("spikes", "potential", f"{BY_GRADIENT}; the trace none", "the next layer's",
+                 "the trial, backwards; the trace beyond it"),
+    ),
+    "gp": ComparedRule(
+        "GP", partial(Hybrid, rule="gp"), Choice(SETTINGS.lr, knob=SETTINGS.neuron.lens),
+        Knob("half the width of the surrogate derivative", 0.1, 2.0), PROTOCOL,
+        Locality("spikes", "potential", BY_GRADIENT, "the next layer's", "the trial, backwards"),
+    ),
+    "lp": ComparedRule(
+        "LP", partial(Hybrid, rule="lp"), Choice(SETTINGS.lr, knob=SETTINGS.local_spread), SPREAD,
+        PROTOCOL,
+        Locality("spikes", "potential", "none", "none", "the trace: across trials"),
+    ),
+}  # fmt: skip

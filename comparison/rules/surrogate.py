@@ -1,0 +1,134 @@
+"""A surrogate-gradient network as snnTorch's users write it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import snntorch
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional
+
+from comparison.counting import links_of
+from comparison.interface import (
+    Answer,
+    Choice,
+    Knob,
+    Labels,
+    Learner,
+    Locality,
+    Plan,
+    Protocol,
+    Rule,
+    Traffic,
+)
+from comparison.torch_parts import (
+    after,
+    finite_loss,
+    intensities,
+    matrices,
+    put,
+    scaled,
+    set_rate,
+)
+
+STEPS, DECAY = 25, 0.95
+
+
+class Surrogate(Learner):
+    """784-400-10 leaky neurons under a constant current, 25 steps."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        torch.manual_seed(plan.seed)
+        sizes = [(plan.n_inputs, plan.hidden), (plan.hidden, plan.n_classes)]
+        self.layers = nn.ModuleList([nn.Linear(*size) for size in sizes]).to(plan.device)
+        self.weight = [layer.get_parameter("weight") for layer in self.layers]
+        scaled(self.weight, plan.choice.scale)
+        self.neurons = [snntorch.Leaky(beta=DECAY, spike_grad=_surrogate(plan.choice.knob))
+                        for _ in sizes]  # fmt: skip
+        self.optimizer = torch.optim.Adam(self.layers.parameters(), plan.choice.lr, fused=True)
+
+    def begin(self, epoch: int, epochs: int) -> None:
+        """See `Learner.begin`."""
+        set_rate(self.optimizer, self.plan.choice.rate(epoch, epochs))
+
+    def _present(self, x: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Spikes of both layers summed over the steps, and the outputs' potentials at each."""
+        hidden, output = self.layers
+        first, second = self.neurons
+        current, states = hidden(x), [neuron.reset_mem().to(x.device) for neuron in self.neurons]
+        counts, potentials = [torch.zeros((), device=x.device)] * 2, []
+        for _ in range(steps):
+            spikes, states[0] = first(current, states[0])
+            voted, states[1] = second(output(spikes), states[1])
+            counts = [counts[0] + spikes.detach(), counts[1] + voted.detach()]
+            potentials.append(states[1])
+        return counts[0], counts[1], torch.stack(potentials)
+
+    def step(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float:
+        """See `Learner.step`."""
+        _, _, potentials = self._present(intensities(images, self.plan.device), STEPS)
+        wanted = torch.from_numpy(labels).to(potentials.device).repeat(STEPS)
+        loss = STEPS * functional.cross_entropy(potentials.flatten(0, 1), wanted)
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        return finite_loss(loss.detach())
+
+    @torch.no_grad()
+    def answer(
+        self, images: UInt8[np.ndarray, "batch pixels"], draw: int, share: float = 1.0
+    ) -> Answer:
+        """See `Learner.answer`."""
+        steps = after(share, STEPS)
+        x = intensities(images, self.plan.device)
+        counts, votes, _ = self._present(x, steps)
+        hidden = counts.numpy(force=True)
+        sent = [(x != 0).float().numpy(force=True), hidden]
+        traffic = tuple(
+            Traffic(events, links_of(weight), len(weight), steps if place else 1, place == 1)
+            for place, (events, weight) in enumerate(zip(sent, self.weight, strict=True))
+        )
+        return Answer(votes.numpy(force=True), hidden, traffic)
+
+    def weights(self) -> dict[str, Float[np.ndarray, "..."]]:
+        """See `Learner.weights`."""
+        return matrices(self.weight)
+
+    def set_weights(self, weights: Mapping[str, Float[np.ndarray, "..."]]) -> None:
+        """See `Learner.set_weights`."""
+        put(self.weight, weights)
+
+    def state(self) -> dict[str, Any]:
+        """See `Learner.state`."""
+        return {"layers": self.layers.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """See `Learner.load`."""
+        self.layers.load_state_dict(state["layers"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _surrogate(alpha: float) -> Any:
+    return snntorch.surrogate.atan(alpha=alpha)
+
+
+RULES = {
+    "snntorch": Rule(
+        title="snnTorch",
+        build=Surrogate,
+        choice=Choice(lr=5e-4, knob=2.0),
+        knob=Knob("sharpness of the surrogate derivative", 0.5, 20.0),
+        protocol=Protocol(
+            input="brightness as a current at each of 25 steps",
+            loss="cross-entropy of the outputs' potentials, summed over steps; the most spikes",
+            optimizer="Adam 5e-4, constant",
+            chosen="settings of the library's tutorial on fully connected networks; 400 hidden "
+            "neurons in place of 1000",
+        ),
+        locality=Locality("spikes", "potential", "output's, through all layers",
+                          "the next layer's", "the trial, backwards"),
+    )
+}  # fmt: skip

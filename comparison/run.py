@@ -1,0 +1,301 @@
+"""One rule on one data set: training, and all that is measured of the trained network.
+
+    python comparison/run.py --rule brp                            at its paper's settings, MNIST
+    python comparison/run.py --rule brp --dataset fashion_mnist
+    python comparison/run.py --rule brp --edition tuned            at those that search.py chose
+    python comparison/run.py --rule brp --labels 10                with 10 % of the labels
+    python comparison/run.py --rule brp --permuted                 five shuffled tasks in a row
+
+Every rule trains a network with one hidden layer on the same 50,000 images in batches of 100. The
+other 10,000 training images validate. The accuracy of the last epoch on the 10,000 test images is
+the result; test data choose nothing.
+"""
+
+import shared.waiting
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+import annotated_types
+import numpy as np
+import torch
+
+from comparison import registry
+from comparison.data import Data, DataName, Part, labeled, load, pixel_orders
+from comparison.interface import Choice, Learner, Plan, Rule
+from comparison.measures import (
+    ANGLE_IMAGES,
+    accuracy,
+    activity,
+    early,
+    forgetting,
+    robustness,
+    seen,
+)
+from comparison.tuned import tuned_choice
+from shared import experiment
+from shared.device import prepare, torch_device
+from shared.errors import UserError
+from shared.experiment import UNNAMED, Experiment, Named, Positive
+from shared.options import script
+from shared.run import Run, progress
+
+EPOCHS = {100: 20, 10: 60, 1: 200}
+"""Passes by the percentage of labels: more of them with few labels, whose passes are short."""
+
+LOOKS = 20
+"""At the validation part, evenly over the epochs."""
+
+TASKS = 5
+ROBUSTNESS_IMAGES = 2000
+GOALS = {"mnist": 0.95, "mnist5k": 0.95, "digits": 0.95, "fashion_mnist": 0.85}
+"""Validation accuracy whose first epoch is noted."""
+
+QUICK_IMAGES, QUICK_EPOCHS, QUICK_TESTED = 500, 2, 200
+
+
+@dataclass(frozen=True)
+class Settings(experiment.Settings):
+    """The options; step size, decay, scale and knob are the edition's where they are not given."""
+
+    rule: Annotated[str, UNNAMED] = "shifting"
+    """How the network learns; a name that is not there lists those that are."""
+    dataset: Annotated[DataName, UNNAMED] = "mnist"
+    """Data set; where MNIST cannot be had, the 5,000 digits of mnist5k stand in."""
+    edition: Annotated[Literal["paper", "tuned"], Named("{}")] = "paper"
+    """Whose settings: the rule's paper's, or those that search.py chose."""
+    labels: Annotated[Literal[100, 10, 1], Named("{}-percent")] = 100
+    """Share of the training images that is used, in percent; of all classes alike."""
+    permuted: bool = False
+    """Five tasks in a row with shuffled pixels, which share the epochs."""
+    images: Annotated[Positive[int] | None, Named("{}-images")] = None
+    """The first so many training images only."""
+    epochs: Positive[int] = 20
+    """Passes over the training images; 60 with 10 percent of the labels, 200 with 1."""
+    hidden: Positive[int] = 400
+    """Neurons of the hidden layer."""
+    batch_size: Positive[int] = 100
+    """Images per step."""
+    lr: Positive[float] = 1.0
+    """Step size in the first epoch."""
+    decay: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 1.0
+    """Step size after the last epoch, as a share of the first."""
+    scale: Positive[float] = 1.0
+    """Factor of the initial weights."""
+    knob: float = 1.0
+    """Value of the rule's own knob."""
+    threads: Annotated[Positive[int] | None, UNNAMED] = 1
+    """CPU threads; more would wait for each other longer than they work."""
+
+    def check(self) -> None:
+        """Refuse rules that are not there, knobs out of range, and tasks of unequal length."""
+        rule = registry.rule_of(self.rule)
+        most = max(rule.knob.high, rule.choice.knob)
+        if not 0 <= self.knob <= most:
+            raise UserError(
+                f"--knob {self.knob:g} must lie between 0 and {most:g}: of {self.rule} it is the "
+                f"{rule.knob.name}"
+            )
+        if self.permuted and self.epochs % TASKS:
+            raise UserError(
+                f"--permuted has {TASKS} tasks, which share --epochs {self.epochs} evenly: give a "
+                f"multiple of {TASKS}"
+            )
+
+    @property
+    def choice(self) -> Choice:
+        """What the tuned edition chooses."""
+        return Choice(self.lr, self.decay, self.scale, self.knob)
+
+
+def session(settings: Settings, data: str) -> str:
+    """How a run's name begins, such as cmp_mnist_brp or cmp_fashion_stl."""
+    return f"cmp_{short(data)}_{settings.rule}"
+
+
+def short(data: str) -> str:
+    """A data set's name in those of experiments."""
+    return data.removesuffix("_mnist")
+
+
+def defaults(asked: Settings) -> Settings:
+    """What options that are not given start from: by rule, edition and labels."""
+    choice = registry.rule_of(asked.rule).choice
+    if asked.edition == "tuned":
+        choice = tuned_choice(asked.rule, short(asked.dataset))
+    epochs = QUICK_EPOCHS if asked.quick else EPOCHS[asked.labels]
+    if asked.quick and asked.permuted:
+        epochs = TASKS
+    return replace(
+        Settings(),
+        epochs=epochs,
+        lr=choice.lr,
+        decay=choice.decay,
+        scale=choice.scale,
+        knob=choice.knob,
+    )
+
+
+def load_data(settings: Settings, device: torch.device) -> Data:
+    """The data set that was asked for."""
+    data = load(settings.dataset, settings.data_root)
+    if not settings.quick:
+        return data
+    return replace(
+        data,
+        train=data.train.first(QUICK_IMAGES),
+        validation=data.validation.first(QUICK_TESTED),
+        test=data.test.first(QUICK_TESTED),
+    )
+
+
+def prepared(rule: str, settings: experiment.Settings) -> torch.device:
+    """Set torch up, and what a rule needs beside it; returns torch's device."""
+    # A framework that seeds all random streams goes first.
+    registry.rule_of(rule).prepare(torch_device(settings.device), settings.threads or 1)
+    return prepare(settings.device, settings.seed, settings.threads, settings.deterministic)
+
+
+def build(settings: Settings, rule: Rule, data: Data, device: torch.device) -> Learner:
+    """A network that has learned nothing yet."""
+    return rule.build(
+        Plan(
+            data.n_pixels,
+            data.n_classes,
+            settings.hidden,
+            settings.batch_size,
+            settings.seed,
+            settings.choice,
+            device,
+        )
+    )
+
+
+def train_epoch(learner: Learner, part: Part, batch_size: int, seed: int, epoch: int) -> float:
+    """One pass in a random order that seed and epoch say; an incomplete last batch is left out.
+
+    Returns:
+        The mean loss before each step.
+    """
+    n_steps = len(part.labels) // batch_size
+    if not n_steps:
+        raise UserError(f"--batch-size {batch_size}: there are {len(part.labels)} training images")
+    order = np.random.default_rng((seed, epoch)).permutation(len(part.labels))
+    losses = []
+    for i in progress(range(n_steps), n_steps, "train"):
+        chosen = order[i * batch_size : (i + 1) * batch_size]
+        losses.append(learner.step(part.images[chosen], part.labels[chosen]))
+    return float(np.mean(losses))
+
+
+def is_looked_at(epoch: int, epochs: int) -> bool:
+    """Whether the validation part is looked at after an epoch, counted from 1."""
+    return epoch == epochs or epoch % max(1, epochs // LOOKS) == 0
+
+
+def train(settings: Settings, data: Data, device: torch.device, run: Run) -> None:
+    """Train and measure one network, and write the result."""
+    rule = registry.rule_of(settings.rule)
+    learner = build(settings, rule, data, device)
+    training = labeled(data.train, settings.labels, settings.seed).first(settings.images)
+    done = 0
+    if saved := run.load():
+        done, state = saved
+        learner.load(state)
+    work = learn_tasks if settings.permuted else learn_one
+    metrics = work(settings, rule, learner, replace(data, train=training), run, done)
+    run.finish(epochs=settings.epochs, metrics=metrics)
+
+
+def learn_one(
+    settings: Settings, rule: Rule, learner: Learner, data: Data, run: Run, done: int
+) -> dict[str, float | None]:
+    """One task: learned, looked at, measured.
+
+    Args:
+        settings: of the run.
+        rule: of the network.
+        learner: the network.
+        data: what is learned.
+        run: its folder.
+        done: epochs that are done.
+
+    Returns:
+        The metrics of the result.
+    """
+    size = settings.batch_size
+    for epoch in range(done + 1, settings.epochs + 1):
+        learner.begin(epoch - 1, settings.epochs)
+        row = {"train_loss": train_epoch(learner, data.train, size, settings.seed, epoch)}
+        if is_looked_at(epoch, settings.epochs):
+            row["validation_accuracy"] = accuracy(learner, data.validation, size)
+            shown = data.validation.first(ANGLE_IMAGES)
+            if (angle := learner.angle(*shown)) is not None:
+                row["angle"] = angle
+        run.log(epoch, row)
+        run.save(epoch, learner.state())
+    rows = run.metrics()
+    goal = GOALS[data.name]
+    reached = (row["epoch"] for row in rows if row.get("validation_accuracy", 0.0) >= goal)
+    tested = seen(learner, data.test, size)
+    return {
+        "test_accuracy_last": tested.accuracy,
+        "validation_accuracy_last": rows[-1]["validation_accuracy"],
+        "train_loss_last": rows[-1]["train_loss"],
+        "angle_last": rows[-1].get("angle"),
+        "epochs_to_goal": next(reached, None),
+        **early(rule, learner, data.test, size),
+        **activity(rule, tested),
+        **robustness(learner, data.test.first(ROBUSTNESS_IMAGES), size),
+    }
+
+
+def learn_tasks(
+    settings: Settings, rule: Rule, learner: Learner, data: Data, run: Run, done: int
+) -> dict[str, float | None]:
+    """Tasks with shuffled pixels in a row, without masks or replay; arguments as in `learn_one`.
+
+    Epochs are shared out evenly; the step size begins anew with each task.
+    """
+    size, epochs = settings.batch_size, settings.epochs // TASKS
+    orders = pixel_orders(data.n_pixels, TASKS, settings.seed)
+    for epoch in range(done + 1, TASKS * epochs + 1):
+        task, within = divmod(epoch - 1, epochs)
+        learner.begin(within, epochs)
+        shown = data.train.shuffled(orders[task])
+        row = {"train_loss": train_epoch(learner, shown, size, settings.seed, epoch)}
+        if within == epochs - 1:
+            for number, order in enumerate(orders, 1):
+                tested = data.test.shuffled(order)
+                row[f"test_accuracy_task_{number}"] = accuracy(learner, tested, size)
+        run.log(epoch, row)
+        run.save(epoch, learner.state())
+    names = [f"test_accuracy_task_{number}" for number in range(1, TASKS + 1)]
+    table = np.array([[row[name] for name in names] for row in run.metrics() if names[0] in row])
+    return {
+        "test_accuracy_of_tasks": float(table[-1].mean()),
+        "test_accuracy_when_learned": float(np.diag(table).mean()),
+        "forgetting": forgetting(table),
+        **dict(zip(names, table[-1].tolist(), strict=True)),
+    }
+
+
+EXPERIMENT: Experiment[Settings, Data] = Experiment(
+    paper="comparison",
+    description=__doc__,
+    settings=Settings,
+    load=load_data,
+    session=session,
+    defaults=defaults,
+    grows=lambda settings: False,  # the step size falls over all epochs
+    prepare=lambda settings: prepared(settings.rule, settings),
+)
+
+
+def main() -> None:
+    """Train and measure one network."""
+    EXPERIMENT.main(train)
+
+
+if __name__ == "__main__":
+    script(main)

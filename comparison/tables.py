@@ -1,0 +1,153 @@
+"""Numbers of the comparison as Markdown tables: means over seeds with their 95 % intervals."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from comparison import registry
+from shared.figures import FEWEST_FOR_AN_INTERVAL, interval
+from shared.run import read_result
+
+SEARCHED = "validation_accuracy_paper"  # a metric that searches alone have
+
+
+def load(folders: Iterable[Path]) -> pd.DataFrame:
+    """Runs, a row each: options, seed, data set, metrics and folder; searches are marked.
+
+    Raises:
+        UserError: a folder holds no result of a run.
+    """
+    rows = []
+    for folder in folders:
+        result = read_result(folder / "result.json")
+        named = {name: result[name] for name in ("experiment", "dataset", "seed", "epochs")}
+        is_search = SEARCHED in result["metrics"]
+        rows.append(
+            {**result["metrics"], **result["options"], **named, "folder": folder}
+            | {"is_search": is_search}
+        )
+    return pd.DataFrame(rows)
+
+
+def stored(results: Path) -> pd.DataFrame:
+    """All runs below a folder of results; no row where there is none."""
+    return load(sorted(path.parent for path in results.glob("cmp_*/seed*/result.json")))
+
+
+class Kind(NamedTuple):
+    """What runs have in common beside their rule and seed.
+
+    Attributes:
+        dataset: as result.json names it.
+        edition: whose settings.
+        labels: percentage of the labels.
+        permuted: five tasks in a row.
+    """
+
+    dataset: str
+    edition: str = "paper"
+    labels: int = 100
+    permuted: bool = False
+
+    def of(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """Those of this kind; of several lengths the longest."""
+        if runs.empty:
+            return runs
+        found = runs[
+            (runs["dataset"] == self.dataset)
+            & ~runs["is_search"].astype(bool)
+            & (runs.get("edition") == self.edition)
+            & (runs.get("labels") == self.labels)
+            & (runs.get("permuted") == self.permuted)
+        ]
+        return found[found["epochs"] == found["epochs"].max()]
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        title: its head.
+        metric: of the runs.
+        factor: of its values.
+        form: of the mean, as `format` has it.
+    """
+
+    title: str
+    metric: str
+    factor: float = 100
+    form: str = ".2f"
+
+
+def spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and from three values on the half width of its 95 % interval."""
+    table = pd.DataFrame([list(values)])
+    mean = float(table.mean(axis=1).iloc[0])
+    if len(values) < FEWEST_FOR_AN_INTERVAL:
+        return mean, None
+    low, high = (float(end.iloc[0]) for end in interval(table))
+    return mean, (high - low) / 2
+
+
+def cell(runs: pd.DataFrame, column: Column) -> str:
+    """A mean with its interval; a dash where nothing was measured."""
+    if column.metric not in runs:
+        return "–"
+    values = runs[column.metric].dropna().astype(float)
+    if values.empty:
+        return "–"
+    mean, half = spread([column.factor * value for value in values])
+    text = f"{mean:{column.form}}"
+    if len(values) < len(runs):
+        text += f" ({len(values)} of {len(runs)} seeds)"
+    return text if half is None else f"{text} ± {half:{column.form}}"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def rules_of(runs: pd.DataFrame) -> list[str]:
+    """Rules that runs are of, in the order of the registry."""
+    there = set(runs["rule"]) if len(runs) else set()
+    return [name for name in registry.found()[0] if name in there]
+
+
+def table(parts: Mapping[Kind, Sequence[Column]], runs: pd.DataFrame) -> str:
+    """A row for each rule that has a run of the first kind.
+
+    Args:
+        parts: the columns that each kind of runs fills.
+        runs: all of them.
+    """
+    found = {kind: kind.of(runs) for kind in parts}
+    first = next(iter(found.values()))
+    rows = []
+    for name in rules_of(first):
+        own = {kind: of[of["rule"] == name] if len(of) else of for kind, of in found.items()}
+        n_seeds = str(own[next(iter(own))]["seed"].nunique())
+        cells = [cell(own[kind], column) for kind, columns in parts.items() for column in columns]
+        rows.append([registry.rule_of(name).title, n_seeds, *cells])
+    head = ["Rule", "Seeds", *(c.title for columns in parts.values() for c in columns)]
+    return markdown(head, rows)
+
+
+def words_of_rules(names: Iterable[str], part: str) -> str:
+    """A table of what the rules say in words.
+
+    Args:
+        names: of the rules.
+        part: "locality" or "protocol".
+    """
+    rows: list[list[str]] = []
+    fields: tuple[str, ...] = ()
+    for name in names:
+        rule = registry.rule_of(name)
+        said: Any = getattr(rule, part)
+        fields = said._fields
+        rows.append([rule.title, *said])
+    return markdown(["Rule", *fields], rows)

@@ -1,0 +1,144 @@
+"""Tables, figures and the page, from made results; the rows that are declared."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from comparison import report, rows, run, tables
+from comparison.figures import LEVELS
+from comparison.measures import SHARES
+from comparison.tables import Column, Kind, cell, spread
+from reproduce.declared import read
+from shared.errors import UserError
+
+RULES = ("brp", "relu", "shifting")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Three rules with three seeds on MNIST, one of them with two on few labels, and a search."""
+    folder = tmp_path_factory.mktemp("results")
+    for i, rule in enumerate(RULES):
+        for seed in range(3):
+            _put(folder, rule, seed, 0.9 + 0.02 * i + 0.001 * seed)
+    for seed in range(2):
+        _put(folder, "brp", seed, 0.5, labels=1)
+        _put(folder, "brp", seed, 0.0, permuted=True)
+    _put(folder, "brp", 0, 0.0, search=True)
+    return folder
+
+
+def _put(folder, rule, seed, accuracy, *, labels=100, permuted=False, search=False):
+    name = f"cmp_mnist_{rule}_{labels}_{permuted}_{search}"
+    place = folder / "comparison" / name / f"seed{seed}"
+    place.mkdir(parents=True)
+    metrics = {"test_accuracy_last": accuracy, "energy_uj": 0.5 + seed, "epochs_to_goal": None}
+    levels = [f"{kind}_{level}" for kind, of in LEVELS.items() for level in of]
+    levels += ["8_bits", "4_bits", *(f"after_{100 * share:.0f}" for share in SHARES)]
+    levels.append("undistorted")
+    metrics |= {f"test_accuracy_{level}": accuracy - 0.1 for level in levels}
+    options = {"rule": rule, "edition": "paper", "labels": labels, "permuted": permuted}
+    options |= {"images": None, "quick": False}
+    if permuted:
+        metrics = {"test_accuracy_of_tasks": 0.6, "forgetting": 0.2}
+    if search:
+        names = ("lr", "decay", "scale", "knob")
+        metrics = {f"best_{name}": 0.25 for name in names}
+        metrics |= {"validation_accuracy_paper": 0.8, "validation_accuracy_best": 0.85}
+        options = {"rule": rule}
+    result = {"experiment": name, "dataset": "mnist", "seed": seed, "epochs": 20}
+    result |= {"metrics": metrics, "options": options}
+    (place / "result.json").write_text(json.dumps(result))
+    epochs = [{"epoch": k, "validation_accuracy": 0.9, "angle": 80 - k} for k in (1, 2, 3)]
+    (place / "metrics.jsonl").write_text("\n".join(map(json.dumps, epochs)))
+
+
+def test_an_interval_is_students():
+    values = [90.0, 91.0, 93.0]
+    mean, half = spread(values)
+    assert mean == pytest.approx(np.mean(values))
+    expected = student.ppf(0.975, 2) * np.std(values, ddof=1) / np.sqrt(3)
+    assert half == pytest.approx(expected)
+    assert spread([1.0, 2.0]) == (1.5, None)
+
+
+def test_a_cell_says_how_many_seeds_it_is_of(results):
+    runs = Kind("mnist").of(tables.stored(results / "comparison"))
+    own = runs[runs["rule"] == "brp"]
+    assert cell(own, Column("accuracy", "test_accuracy_last")) == "90.10 ± 0.25"
+    assert cell(own, Column("epochs", "epochs_to_goal", 1)) == "–"
+    assert cell(own, Column("none", "no_such_metric")) == "–"
+
+
+def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
+    runs = tables.stored(results / "comparison")
+    page, figures = tmp_path / "docs" / "comparison.md", tmp_path / "figures"
+    costs = tmp_path / "bench.json"
+    costs.write_text(json.dumps({"cases": {"brp": {"wall_median": 0.02, "memory_mb": 7.0}}}))
+    report.write(runs, page, figures, costs)
+    text = page.read_text()
+    assert "| BRP | 3 | 90.10 ± 0.25 |" in text
+    assert "| BRP | 3 | 90.10 ± 0.25 | – | 50.00 |" in text  # few labels: two seeds, no interval
+    assert "## Five shuffled tasks in a row" in text
+    assert "| BRP | 2 | 60.00 | – | 20.00 |" in text
+    assert "| BRP | 20.0 | 7 | 200 |" in text  # 10,000 steps of 20 ms
+    assert "half the width of the surrogate derivative" in text
+    assert "- MNIST, paper settings: bp (3)" in text
+    assert "- Fashion-MNIST, tuned settings: all rules" in text
+    assert "- MNIST, paper settings, 1 % of the labels: brp (1)" in text
+    assert "reduced" not in text
+    for name in ("robustness", "early-decisions", "angles", "accuracy-against-energy"):
+        file = figures / f"cmp_mnist_paper_{name}.png"
+        assert file.stat().st_size > 5000
+        assert f"](../figures/{file.name})" in text
+    assert (figures / "cmp_mnist_paper_accuracy-against-training-cost.png").exists()
+    assert report.text(runs, page, figures, costs) == text
+
+
+def test_a_page_of_other_results_is_told(results, tmp_path, monkeypatch):
+    page, guide = tmp_path / "page.md", tmp_path / "README.md"
+    guide.write_text(f"# Guide\n\n{report.BEGIN}\n{report.END}\n")
+    words = ["report", "--results", str(results), "--page", str(page), "--guide", str(guide)]
+    monkeypatch.setattr(sys, "argv", words)
+    report.main()
+    monkeypatch.setattr(sys, "argv", [*words, "--check"])
+    report.main()
+    head = "| Rule | Seeds | MNIST, paper (%) | energy (µJ) | with 4 bits (%) | MNIST, tuned (%) |"
+    assert head in guide.read_text()
+    assert "| BRP | 3 | 90.10 ± 0.25 | 1.50 ± 2.48 | 80.1 ± 0.2 | – |" in guide.read_text()
+    page.write_text("other\n")
+    with pytest.raises(UserError, match="run `nox -s report`"):
+        report.main()
+
+
+def test_the_pages_say_what_the_committed_results_hold(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["report", "--check"])
+    report.main()
+
+
+def test_without_results_all_is_missing(tmp_path):
+    text = report.text(tables.load([]), tmp_path / "p.md", tmp_path, None)
+    assert "- MNIST, paper settings: all rules" in text
+
+
+# --------------------------------------------------------------------------------------- rows
+
+
+def test_the_file_of_rows_is_the_written_one():
+    assert rows.PAGE.read_text() == rows.text()
+
+
+def test_every_row_is_named_as_its_program_names_it(monkeypatch):
+    monkeypatch.setattr(run, "tuned_choice", lambda rule, data: run.Choice(0.5))
+    declared = read(rows.PAGE)
+    assert len(declared.row) > 150
+    for row in declared.row:
+        if row.script == "run.py" and {"brp", "smooth_ordinary"} & set(row.options):
+            settings = run.EXPERIMENT.parse(row.options)
+            assert run.EXPERIMENT.name(settings, row.dataset) == row.name
+            assert settings.epochs == row.epochs
+        if row.name.endswith("_tuned"):
+            assert row.after == (row.name.removesuffix("tuned") + "search",)

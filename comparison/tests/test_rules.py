@@ -1,0 +1,95 @@
+"""What every rule promises."""
+
+import copy
+
+import numpy as np
+import pytest
+
+from comparison import registry
+from comparison.interface import Choice, Rule
+from comparison.tests.made import BATCH, N_CLASSES, N_INPUTS, small
+
+RULES = registry.found()[0]
+IMAGES = np.random.default_rng(1).integers(0, 256, (BATCH, N_INPUTS)).astype(np.uint8)
+LABELS = np.arange(BATCH) % N_CLASSES
+
+
+def test_all_rules_are_there():
+    assert registry.found()[1] == {}
+    assert len(RULES) >= 18
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_learns_goes_on_and_answers(name):
+    learner = small(name)
+    learner.begin(0, 2)
+    losses = [learner.step(IMAGES, LABELS) for _ in range(3)]
+    assert np.isfinite(losses).all()
+    state = copy.deepcopy(learner.state())
+    # What is measured changes nothing.
+    before = learner.weights()
+    angle = learner.angle(IMAGES, LABELS)
+    assert angle is None or 0 <= angle <= 180
+    answers = [learner.answer(IMAGES, draw) for draw in (0, 0)]
+    np.testing.assert_array_equal(answers[0].scores, answers[1].scores)
+    assert answers[0].scores.shape == (BATCH, N_CLASSES)
+    assert answers[0].hidden.shape == (BATCH, 10)
+    if RULES[name].timed:
+        assert learner.answer(IMAGES, 0, 0.25).scores.shape == (BATCH, N_CLASSES)
+    learner.set_weights(before)
+    for key, value in learner.weights().items():
+        np.testing.assert_array_equal(value, before[key])
+    # Another network takes the state and goes on alike.
+    other = small(name)
+    after = []
+    for network in (other, learner):
+        network.load(copy.deepcopy(state))  # torch's own stream, which some draw from, is in it
+        network.begin(1, 2)
+        after.append((network.step(IMAGES, LABELS), network.weights()))
+    assert after[0][0] == after[1][0]
+    for key, value in after[0][1].items():
+        np.testing.assert_array_equal(value, after[1][1][key])
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_seed_decides(name):
+    weights = [small(name, seed=seed).weights() for seed in (0, 0, 1)]
+    for key in weights[0]:
+        np.testing.assert_array_equal(weights[0][key], weights[1][key])
+        assert not np.array_equal(weights[0][key], weights[2][key])
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_scale_of_initial_weights_is_a_factor(name):
+    paper = RULES[name].choice
+    small_, large = (
+        small(name, Choice(paper.lr, paper.decay, scale, paper.knob)).weights()
+        for scale in (1.0, 3.0)
+    )
+    for key, value in small_.items():
+        np.testing.assert_allclose(3 * value, large[key], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["shifting", "brp", "fa", "dfa", "sdfa"])
+def test_rules_that_stand_in_for_a_gradient_have_an_angle_to_it(name):
+    learner = small(name)
+    learner.begin(0, 1)
+    for _ in range(5):
+        learner.step(IMAGES, LABELS)
+    angle = learner.angle(IMAGES, LABELS)
+    assert angle is not None
+    assert 0 < angle < 120
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_what_a_rule_says_is_complete(name):
+    rule: Rule = RULES[name]
+    assert all(rule.protocol)
+    assert all(rule.locality)
+    assert 0 < rule.knob.low < rule.knob.high
+
+
+def test_step_sizes_fall_to_the_stated_share():
+    choice = Choice(lr=0.4, decay=0.01)
+    assert choice.rate(0, 20) == 0.4
+    assert choice.rate(20, 20) == pytest.approx(0.004)

@@ -1,0 +1,226 @@
+"""The programs: a run, a search, all rules; killed, given again, given wrongly."""
+
+import dataclasses
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from comparison import registry, run, search, session, tuned
+from comparison.data import Data, Part
+from comparison.interface import Choice
+from comparison.measures import N_DISTORTED
+from comparison.session import Size, Speed, fitting
+from shared.errors import UserError
+
+QUICK = ("--rule", "relu", "--dataset", "digits", "--quick")
+
+
+@pytest.fixture(scope="module")
+def done(scripts, tmp_path_factory):
+    """A quick run of the cheapest rule."""
+    folder = tmp_path_factory.mktemp("run")
+    ended = scripts.call(run.main, *QUICK, "--out", folder)
+    assert ended.returncode == 0, ended.stderr
+    return folder
+
+
+def test_a_run_measures_all_there_is(scripts, done):
+    result = scripts.result(done)
+    assert (result["experiment"], result["paper"]) == ("cmp_digits_relu_quick", "comparison")
+    metrics = result["metrics"]
+    for name, value in metrics.items():
+        assert value is None or "accuracy" not in name or 0 <= value <= 1
+    named = {"test_accuracy_last", "silent_neurons", "energy_uj", "test_accuracy_4_bits"}
+    named |= {"test_accuracy_gaussian_0.3", "test_accuracy_weight_noise_0.2"}
+    assert named <= metrics.keys()
+    assert not any("after" in name or "spikes_per" in name for name in metrics)  # it has no time
+    assert [row["epoch"] for row in scripts.rows(done)] == [1, 2]
+    assert result["data"]["name"] == "digits"
+
+
+def test_a_killed_run_goes_on(scripts, done, tmp_path):
+    scripts.assert_goes_on(
+        done, tmp_path, signal.SIGKILL, "run.py", *QUICK, behind="checkpoint.pt", main=run.main
+    )
+
+
+def test_shuffled_tasks_are_tested_after_each(scripts, tmp_path):
+    ended = scripts.call(run.main, *QUICK, "--permuted", "--epochs", "5", "--out", tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    metrics = scripts.result(tmp_path)["metrics"]
+    tasks = [metrics[f"test_accuracy_task_{number}"] for number in range(1, 6)]
+    assert metrics["test_accuracy_of_tasks"] == pytest.approx(sum(tasks) / 5)
+    assert -1 <= metrics["forgetting"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--rule", "brb"), "--rule brb is not there; did you mean brp?"),
+        (("--rule", "relu", "--permuted", "--epochs", "4"), "--permuted has 5 tasks"),
+        (("--rule", "relu", "--knob", "2"), "--knob 2 must lie between 0 and 0.7"),
+        (("--rule", "relu", "--labels", "7"), "--labels"),
+        (("--rule", "relu", "--decay", "0"), "--decay 0.0 must be above 0 and 1"),
+        (("--rule", "relu", "--images", "0"), "--images 0 must be above 0"),
+        ((*QUICK, "--batch-size", "900"), "--batch-size 900: there are 500 training images"),
+        ((*QUICK, "--edition", "tuned"), "no search of relu on digits is stored"),
+    ],
+)
+def test_wrong_input_is_refused_in_a_sentence(scripts, tmp_path, options, words):
+    ended = scripts.call(run.main, *options, "--out", tmp_path)
+    assert ended.returncode == 2
+    assert words in " ".join(ended.stderr.split())
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_names_say_what_differs():
+    def name(*words):
+        return run.EXPERIMENT.name(run.EXPERIMENT.parse(words), "fashion_mnist")
+
+    assert name("--rule", "brp") == "cmp_fashion_brp"
+    assert name("--rule", "brp", "--labels", "1") == "cmp_fashion_brp_1-percent"
+    assert name("--rule", "brp", "--permuted") == "cmp_fashion_brp_permuted"
+    assert name("--rule", "brp", "--images", "600", "--epochs", "3") == (
+        "cmp_fashion_brp_600-images_3-epochs"
+    )
+
+
+# ------------------------------------------------------------------------------------- search
+
+
+def test_a_search_keeps_its_trials_and_names_the_best(scripts, tmp_path, monkeypatch):
+    out = tmp_path / "comparison" / "cmp_digits_relu_search" / "seed0"
+    searched = ("--rule", "relu", "--dataset", "digits", "--quick")
+    ended = scripts.call(lambda: search.EXPERIMENT.main(search.search), *searched, "--out", out)
+    assert ended.returncode == 0, ended.stderr
+    rows, metrics = scripts.rows(out), scripts.result(out)["metrics"]
+    paper = registry.rule_of("relu").choice
+    assert (rows[0]["lr"], rows[0]["scale"]) == (paper.lr, 1.0)
+    best = max(rows, key=lambda row: row["validation_accuracy"])
+    assert (metrics["best_lr"], metrics["best_trial"]) == (best["lr"], best["epoch"])
+    monkeypatch.setattr(tuned, "FOLDERS", (tmp_path,))
+    found = tuned.tuned_choice("relu", "digits")
+    assert found == Choice(best["lr"], best["decay"], best["scale"], best["knob"])
+    asked = run.EXPERIMENT.parse([*searched, "--edition", "tuned"])
+    assert asked.choice == found
+    assert run.EXPERIMENT.name(asked, "digits") == "cmp_digits_relu_tuned_quick"
+
+
+def test_a_search_goes_on_behind_its_last_trial(scripts, tmp_path, monkeypatch):
+    words = ("--rule", "relu", "--dataset", "digits", "--quick", "--out", tmp_path)
+    tried = []
+
+    def score(settings, rule, choice, data, device):
+        if len(tried) == 2:
+            tried.append("stopped")
+            raise KeyboardInterrupt
+        tried.append(choice)
+        return choice.lr
+
+    monkeypatch.setattr(search, "score", score)
+    main = lambda: search.EXPERIMENT.main(search.search)  # noqa: E731
+    assert scripts.call(main, *words).returncode == 130
+    assert scripts.call(main, *words).returncode == 0
+    assert len(tried) == 4  # two, the one that was stopped, and it again
+    lrs = [row["lr"] for row in scripts.rows(tmp_path)]
+    assert lrs == [choice.lr for choice in tried if choice != "stopped"]
+
+
+def test_choices_are_within_their_ranges():
+    rule = registry.rule_of("brp")
+    choices = search.drawn(rule, 20, seed=0)
+    assert choices[0] == rule.choice
+    assert len(choices) == 20
+    assert choices == search.drawn(rule, 20, seed=0)
+    for choice in choices[1:]:
+        assert rule.choice.lr / 20 <= choice.lr <= rule.choice.lr * 20
+        assert 0.01 <= choice.decay <= 1
+        assert 0.2 <= choice.scale <= 5
+        assert rule.knob.low <= choice.knob <= rule.knob.high
+
+
+def test_a_trial_that_runs_away_counts_as_nothing(monkeypatch):
+    def run_away(*_):
+        raise UserError("the loss became nan")
+
+    monkeypatch.setattr(run, "train_epoch", run_away)
+    monkeypatch.setattr(run, "build", lambda *_: SimpleNamespace(begin=lambda *_: None))
+    data = SimpleNamespace(train=SimpleNamespace(first=lambda n: None))
+    assert search.score(search.Settings(rule="relu"), None, Choice(1.0), data, None) == 0.0
+
+
+# ------------------------------------------------------------------------------------ all rules
+
+
+def test_all_rules_end_in_a_page(scripts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("--quick", "--dataset", "digits", "--rules", "relu", "lp", "--out", tmp_path / "page")
+    there = registry.found()[0]
+    monkeypatch.setattr(registry, "found", lambda: (there, {"absent": "x is missing"}))
+    ended = scripts.call(session.main, *words)
+    assert ended.returncode == 0, ended.stderr
+    assert "left out: the rules of comparison/rules/absent.py: x is missing" in ended.stderr
+    page = (tmp_path / "page" / "comparison.md").read_text()
+    assert "**A reduced edition**" in page
+    assert "| ReLU | 1 |" in page
+    assert "| LP | 1 |" in page
+    assert (tmp_path / "page" / "cmp_digits_paper_robustness.png").stat().st_size > 5000
+    result = scripts.result(tmp_path / "runs/comparison/cmp_digits_lp_quick/seed0")
+    assert result["command"].startswith("python comparison/run.py --rule lp --dataset digits")
+
+
+def test_a_rule_without_its_data_is_left_out_by_name(scripts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("--quick", "--dataset", "digits", "--rules", "relu", "lp", "--out", tmp_path / "page")
+    real = run.load_data
+
+    def without(settings, device):
+        if settings.rule == "lp":
+            raise UserError("its data are not there")
+        return real(settings, device)
+
+    monkeypatch.setattr(run, "load_data", without)
+    monkeypatch.setattr(run, "EXPERIMENT", dataclasses.replace(run.EXPERIMENT, load=without))
+    ended = scripts.call(session.main, *words)
+    assert ended.returncode == 0, ended.stderr
+    assert "left out: --rule lp" in ended.stderr
+    assert "| ReLU | 1 |" in (tmp_path / "page" / "comparison.md").read_text()
+
+
+def test_a_rule_without_its_framework_is_named(monkeypatch):
+    real = registry.importlib.import_module
+
+    def absent(name):
+        if name.endswith(".surrogate"):
+            raise ModuleNotFoundError("No module named 'snntorch'", name="snntorch")
+        return real(name)
+
+    monkeypatch.setattr(registry.importlib, "import_module", absent)
+    registry.families.cache_clear()
+    try:
+        assert registry.found()[1] == {"surrogate": "snntorch is not installed"}
+        with pytest.raises(UserError, match=r"surrogate\.py \(snntorch is not installed\)"):
+            registry.rule_of("snntorch")
+        assert "brp" in registry.found()[0]
+    finally:
+        registry.families.cache_clear()
+
+
+def test_a_size_that_fits():
+    def of(n):
+        return Part(np.zeros((n, 4), np.uint8), np.zeros(n, np.int64))
+
+    data = Data("made", of(50_000), of(10_000), of(10_000), 10, {})
+    speed = Speed(0.003, 0.002)
+    assert fitting(speed, data, 1e9) == Size(3, 20, None)
+    assert fitting(speed, data, 1.0) == Size(1, 2, 500)  # the least there is
+    for minutes in (10, 30, 300):
+        size = fitting(speed, data, 60 * minutes)
+        assert speed.seconds(size, data) <= 54 * minutes
+        assert size.words[:2] == ["--epochs", str(size.epochs)]
+    few = Data("made", of(600), of(100), of(100), 10, {})
+    assert fitting(speed, few, 1e9).images is None
+    by_hand = 2 * (5 * 600 * 0.003 + (5 * 100 + 400 + N_DISTORTED * 100) * 0.002)
+    assert speed.seconds(Size(2, 5, None), few) == pytest.approx(by_hand)

@@ -1,0 +1,78 @@
+"""What rules of torch have in common."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from shared.errors import UserError
+
+NAMES = ("hidden", "output")
+"""Of the weights of the two layers."""
+
+
+def intensities(
+    images: UInt8[np.ndarray, "batch pixels"], device: torch.device
+) -> Float[Tensor, "batch pixels"]:
+    """Brightness in [0, 1], float32."""
+    return torch.from_numpy(images).to(device).float() / 255
+
+
+def after(share: float, steps: int) -> int:
+    """Steps of a share of a trial; at least one."""
+    return max(1, round(share * steps))
+
+
+def as_counts(spikes: Float[Tensor, "time batch n"]) -> Float[np.ndarray, "batch n"]:
+    """Spikes of each neuron in a trial."""
+    return spikes.sum(0).numpy(force=True)
+
+
+def linear_of(weight: Float[Tensor, "post pre"], bias: Float[Tensor, " post"]) -> nn.Linear:
+    """A layer of given parameters, which it shares."""
+    layer = nn.Linear(1, 1, device="meta")
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+    layer.out_features, layer.in_features = weight.shape
+    return layer
+
+
+@torch.no_grad()
+def scaled(weights: Iterable[Tensor], factor: float) -> None:
+    """Multiply initial weights."""
+    for weight in weights:
+        weight.mul_(factor)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set the step size of all parameters."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def finite_loss(loss: Tensor) -> float:
+    """The loss of a step as a number.
+
+    Raises:
+        UserError: it is none.
+    """
+    value = float(loss)
+    if not math.isfinite(value):
+        raise UserError(f"the loss became {value}: lower --lr; the last checkpoint is intact")
+    return value
+
+
+def matrices(weights: Iterable[Tensor]) -> dict[str, Float[np.ndarray, "..."]]:
+    """Copies of the two layers' weights by `NAMES`."""
+    return {
+        name: weight.numpy(force=True).copy() for name, weight in zip(NAMES, weights, strict=True)
+    }
+
+
+@torch.no_grad()
+def put(weights: Sequence[Tensor], values: Mapping[str, Float[np.ndarray, "..."]]) -> None:
+    """Copy values into the two layers' weights."""
+    for name, weight in zip(NAMES, weights, strict=True):
+        weight.copy_(torch.from_numpy(values[name]))
