@@ -21,6 +21,7 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
 # Papers whose code is here.
 PAPERS = ("shifting_learning", "brp_snn", "stl_snn", "hybrid_plasticity", "smooth_gd")
+CLUSTERS = ("cluster", "kubernetes")
 BENCHMARKS = (*PAPERS, "waiting", "comparison")
 ENVIRONMENT = {
     "MPLBACKEND": "agg",  # figures go to files
@@ -265,8 +266,7 @@ def test_comparison(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Tests of `shared`, of every paper and of the verdicts."""
-    extras = ("comparison", "reproduce", "cluster", "kubernetes")
-    _install(session, *PAPERS, *extras, groups=("tests",))
+    _install(session, *PAPERS, "comparison", "reproduce", *CLUSTERS, groups=("tests",))
     _test(session, "reproduce", "comparison", *reversed(PAPERS), "shared")
 
 
@@ -372,7 +372,8 @@ def docs(session: nox.Session) -> None:
 def reproduce(session: nox.Session) -> None:
     """What is missing of `-- sl_mnist`, `-- claim:NAME` or `-- figure:NAME`; `-- --list`."""
     words = _words(session)
-    _install(session, *(() if "--list" in words else (*PAPERS, "comparison")), "reproduce")
+    computed = () if "--list" in words else (*PAPERS, "comparison", *CLUSTERS)
+    _install(session, *computed, "reproduce")
     session.run("python", "-m", "reproduce.make", *words, env=ENVIRONMENT)
 
 

@@ -82,6 +82,9 @@ def pages(
         repository: the folder that has the READMEs.
         reproductions: what is declared.
         results: as `load_results` gives them.
+
+    Raises:
+        UserError: a README lacks the marks of its table, or a mark in it names nothing.
     """
     binder = Binder.of(reproductions, results)
     texts = {claims: page(reproductions, results)}
@@ -89,7 +92,10 @@ def pages(
         text = path.read_text()
         if path.parent == repository:
             text = with_table(text, front_table(reproductions, results), BEGIN, END)
-        texts[path] = binder.filled(text)
+        try:
+            texts[path] = binder.filled(text)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
     return texts
 
 

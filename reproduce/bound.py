@@ -15,14 +15,17 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reproduce.declared import Reproduction
-from reproduce.verdicts import Decision, decide, measured
+from reproduce.declared import Reproduction, Row
+from reproduce.verdicts import Decision, decide, measured, runs_of
 from reproduce.words import counted
 from shared.errors import UserError
 from shared.report import mean_and_spread
 
 END = "<!-- end -->"
-BOUND = re.compile(rf"<!-- (value|seeds|ours|verdict): ([^>]*?) -->.*?{END}", flags=re.DOTALL)
+KINDS = "value|seeds|ours|verdict"
+# No other mark stands in between: one that has lost its end would take the text up to the next.
+BOUND = re.compile(rf"<!-- ({KINDS}): ([^>]*?) -->(?:(?!<!--).)*{END}", flags=re.DOTALL)
+ALONE = re.compile(rf"<!-- (?:{KINDS}):.*?-->|{END}")
 
 
 @dataclass(frozen=True)
@@ -31,19 +34,19 @@ class Binder:
 
     Attributes:
         results: as `shared.report.load_results` gives them.
-        rows: names of experiments that are declared; those without runs are "not run".
+        rows: that are declared, by name; those without runs are "not run".
         decisions: on claims, by name.
     """
 
     results: pd.DataFrame
-    rows: frozenset[str]
+    rows: Mapping[str, Row]
     decisions: Mapping[str, Decision]
 
     @classmethod
     def of(cls, reproductions: Iterable[Reproduction], results: pd.DataFrame) -> "Binder":
         """The binder of all papers' declarations."""
         declared = tuple(reproductions)
-        rows = frozenset(row.name for r in declared for row in r.row)
+        rows = {row.name: row for r in declared for row in r.row}
         decisions = {d.claim.name: d for r in declared for d in decide(r, results)}
         return cls(results, rows, decisions)
 
@@ -51,8 +54,15 @@ class Binder:
         """A text with what stands between marks written anew.
 
         Raises:
-            UserError: a mark names an experiment, metric or claim that does not exist.
+            UserError: a mark names an experiment, metric or claim that does not exist; or it has
+                no end, or an end has no mark.
         """
+        for line, words in enumerate(BOUND.sub(_blank_lines, text).split("\n"), 1):
+            if alone := ALONE.search(words):
+                raise UserError(
+                    f'line {line}: "{alone[0]}" stands alone; one of {KINDS.replace("|", ", ")} '
+                    f'opens a number, "{END}" closes it, and text alone stands in between'
+                )
         return BOUND.sub(self._written, text)
 
     def _written(self, match: re.Match[str]) -> str:
@@ -71,9 +81,16 @@ class Binder:
         return f"<!-- {kind}: {' '.join(words)} -->{written(*words)}{END}"
 
     def _runs(self, name: str) -> pd.DataFrame:
+        """What a row's verdicts look at; of an experiment that no row declares, all runs."""
+        if name in self.rows:
+            return runs_of(self.rows[name], self.results)
         runs = self.results[self.results["experiment"] == name]
-        if runs.empty and name not in self.rows:
+        if runs.empty:
             raise UserError(f'"{name}" is neither a run under results/ nor a declared row')
+        if len(runs[["dataset", "epochs"]].drop_duplicates()) > 1:
+            raise UserError(
+                f'runs of "{name}" differ in data set or epochs: declare a row of those meant'
+            )
         return runs
 
     def _value(self, name: str, metric: str) -> str:
@@ -92,3 +109,8 @@ class Binder:
         if name not in self.decisions:
             raise UserError(f'no claim is named "{name}"; --list has them all')
         return self.decisions[name]
+
+
+def _blank_lines(match: re.Match[str]) -> str:
+    """As many lines as were there, empty."""
+    return "\n" * match[0].count("\n")

@@ -3,6 +3,8 @@
 import difflib
 import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,6 +20,9 @@ PROFILES = FOLDER / "profiles"
 # Its folder is never locked, for a lock would outlive an engine that is killed; a run's own lock
 # ends with its process, and `reproduce.job` waits for it.
 ALWAYS = ("--rerun-triggers", "input", "--ignore-incomplete", "--keep-incomplete", "--nolock")
+
+# Extras of the project that bring what Snakemake needs to give jobs to a cluster.
+EXTRAS = {"slurm": "cluster", "kubernetes": "kubernetes"}
 
 
 class Machine(NamedTuple):
@@ -53,7 +58,7 @@ class Machine(NamedTuple):
         limits = {}
         for limit in self.resources:
             name, _, value = limit.partition("=")
-            if not name.isidentifier() or not value.isdecimal():
+            if not name.isidentifier() or not value.isdecimal() or int(value) == 0:
                 raise UserError(f"--resources {limit} must look like gpu_slots=4")
             limits[name] = int(value)
         return limits
@@ -72,14 +77,44 @@ class Machine(NamedTuple):
         return [*options, "--resources", *limits] if limits else options
 
 
+def _content(profile: Path) -> str | None:
+    """What a folder says of a machine, where Snakemake looks for it; None: it is no profile."""
+    for pattern in ("profile*.yaml", "config*.yaml"):
+        for path in sorted(profile.glob(pattern)):
+            return path.read_text()
+    return None
+
+
 def _profile(name: str) -> Path:
-    if Path(name).is_dir():
+    if name and _content(Path(name)) is not None:
         return Path(name).resolve()
     known = sorted(path.name for path in PROFILES.iterdir())
     if name in known:
         return PROFILES / name
     near = difflib.get_close_matches(name, known, 1)
-    raise UserError(f"there is no profile {name}; did you mean {(near or known)[0]}?")
+    advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    raise UserError(
+        f"there is no profile {name!r}, and no folder of that name with a profile.yaml; {advice}"
+    )
+
+
+def _check_cluster(profile: str, *, is_dry: bool) -> None:
+    """Refuse a profile whose cluster cannot be reached from here; Snakemake does so at length.
+
+    Raises:
+        UserError: what Snakemake needs to submit jobs is not installed, or SLURM is not.
+    """
+    found = re.search(r"^executor: *([\w-]+)", _content(_profile(profile)) or "", re.MULTILINE)
+    executor = found[1] if found else "local"
+    package = f"snakemake-executor-plugin-{executor}"
+    if executor != "local" and importlib.util.find_spec(package.replace("-", "_")) is None:
+        wanted = f"'.[{EXTRAS[executor]}]'" if executor in EXTRAS else package
+        raise UserError(f"--profile {profile} needs {package}: pip install {wanted}")
+    if executor == "slurm" and not is_dry and shutil.which("sbatch") is None:
+        raise UserError(
+            f"--profile {profile} needs SLURM, but there is no sbatch here: give the command on a "
+            "machine from which jobs are submitted"
+        )
 
 
 def make(
@@ -97,10 +132,12 @@ def make(
         The engine's exit code.
 
     Raises:
-        UserError: Snakemake is not installed, or could not do it; or the machine is none.
+        UserError: Snakemake is not installed, or could not do it; or the machine is none, or is a
+            cluster that is not here.
     """
     if importlib.util.find_spec("snakemake") is None:
         raise UserError("this needs Snakemake: pip install '.[reproduce]'")
+    _check_cluster(machine.profile, is_dry=is_dry)
     words: Sequence[str] = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(FOLDER / "Snakefile")),
         *("--directory", str(REPOSITORY), *ALWAYS, *machine.options),

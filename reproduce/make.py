@@ -184,9 +184,31 @@ def parsed() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_one_way(args: argparse.Namespace) -> None:
+    """Refuse words that what is asked for would pass over.
+
+    Raises:
+        UserError: two ways of asking are mixed, or seeds are those of nothing.
+    """
+    ways = {
+        "--list": args.list,
+        "--nightly": args.nightly,
+        "--again": bool(args.again),
+        "--hours": args.hours is not None,
+        "names": bool(args.names),
+    }
+    given = [way for way, is_given in ways.items() if is_given]
+    # Hours choose among names.
+    if len(given) > 1 and given != ["--hours", "names"]:
+        raise UserError(f"{' and '.join(given)} do not go together: give one of them")
+    if args.seeds is not None and not (args.names or args.again):
+        raise UserError("--seeds needs names of rows, papers, claims or figures")
+
+
 def main() -> None:
     """Do what the command line says."""
     args = parsed()
+    check_one_way(args)
     check_positive(hours=args.hours, cores=args.cores)
     machine = engine.Machine(args.profile, args.cores, tuple(args.resources))
     reproductions = read_all(has_gpu=machine.has_gpu)

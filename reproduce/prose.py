@@ -57,7 +57,8 @@ def strays_in(text: str, path: Path, published: frozenset[str]) -> Iterator[Stra
         published: numbers that may be written, without their units.
     """
     prose = NO_PROSE.sub(_blank, text)
-    for number, (line, seen) in enumerate(zip(text.splitlines(), prose.splitlines(), strict=True)):
+    lines = zip(text.split("\n"), prose.split("\n"), strict=True)
+    for number, (line, seen) in enumerate(lines):
         if line.rstrip(" |").endswith(ALLOWED):
             continue
         for found in RESULT.finditer(seen):

@@ -1,5 +1,8 @@
 """A SLURM of two nodes on this machine, for as long as a test needs it. Wants root.
 
+python -m reproduce.tests.slurm    only start and end it; exit code 2 where that cannot be, and why,
+                                   3 where it should start but does not, and what the daemons wrote
+
 The daemons run in the foreground and die with this process, however it dies. All that they write
 lies in one folder, but for slurm.conf: `srun` in a job looks for it in /etc/slurm alone.
 """
@@ -11,6 +14,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -19,11 +23,15 @@ from typing import NamedTuple, Self
 
 import psutil
 
+from shared.errors import UserError
+from shared.options import script
+
 CONF = Path("/etc/slurm/slurm.conf")
 MARK = "# Two nodes for a test, which removes this file at its end."
 NODES = ("n1", "n2")
 DAEMONS = ("munged", "slurmctld", "slurmd")
-PROGRAMS = (*DAEMONS, "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun", "setpriv")
+CALLED = ("sacct", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun", "setpriv")
+PROGRAMS = (*DAEMONS, *CALLED)
 # Seconds; a daemon on a busy machine is slow to start.
 PATIENCE = 90
 
@@ -87,14 +95,44 @@ def obstacle() -> str | None:
     if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
         install = "`apt-get install slurm-wlm munge` brings it"
         return f"SLURM is not installed here ({missing[0]} is missing): {install}"
-    content = CONF.read_text() if CONF.exists() else MARK
+    if not can_become("munge"):
+        return (
+            "root may not act as the user munge here, as one of SLURM's daemons has to: give the "
+            "container the capabilities chown, setuid and setgid, or take another machine"
+        )
+    if not CONF.exists():
+        return None
+    content = CONF.read_text()
     if not content.startswith(MARK):
         return f"{CONF} is of another cluster and would be overwritten: move it away meanwhile"
-    # One that was killed has left its file behind.
     owner = re.search(r"^ClusterName=test(\d+)$", content, re.MULTILINE)
-    if owner and psutil.pid_exists(int(owner[1])):
+    if owner and _has_written(int(owner[1]), CONF):
         return f"{CONF} is used by another such test, process {owner[1]}: wait for its end"
     return None
+
+
+def can_become(user: str) -> bool:
+    """Whether we may give files to a user and start programs as this one."""
+    try:
+        entry = pwd.getpwnam(user)
+        with tempfile.NamedTemporaryFile() as file:
+            os.chown(file.name, entry.pw_uid, entry.pw_gid)
+    except (KeyError, OSError):
+        return False
+    return subprocess.run([*_as(entry), "true"], capture_output=True).returncode == 0
+
+
+def _as(user: pwd.struct_passwd) -> list[str]:
+    """How a command is begun that a user shall run."""
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
+
+
+def _has_written(process: int, path: Path) -> bool:
+    """Whether a process lives that can have written a file: numbers of killed ones come again."""
+    try:
+        return psutil.Process(process).create_time() <= path.stat().st_mtime
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
@@ -127,6 +165,7 @@ class Cluster:
 
     Raises:
         TimeoutError: a daemon does not do what it should; its log is in the message.
+        ChildProcessError: a daemon has ended, the same.
     """
 
     def __init__(self) -> None:
@@ -170,6 +209,16 @@ class Cluster:
                 start_new_session=True,  # Ctrl-C is for the test, which then stops them
             )
 
+    def _wait_for(self, name: str, holds: Callable[[], bool], what: str) -> None:
+        """Wait until a daemon that was started has done something."""
+
+        def holds_or_has_ended() -> bool:
+            if (code := self._daemons[name].poll()) is not None:
+                raise ChildProcessError(f"{name} has ended with exit code {code}")
+            return holds()
+
+        wait_until(holds_or_has_ended, what)
+
     def _start_munged(self) -> None:
         own = self.folder / "munge"
         own.mkdir(mode=0o700)
@@ -181,15 +230,15 @@ class Cluster:
             os.chown(path, user.pw_uid, user.pw_gid)
         socket_path = self.folder / "munge.socket"
         files = [f"--{name}-file={own / name}" for name in ("key", "log", "pid", "seed")]
-        drop = (f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups")
-        self._start("munged", "munged", "-F", f"--socket={socket_path}", *files, before=drop)
-        wait_until(socket_path.exists, "munged listens")
+        words = ("munged", "-F", f"--socket={socket_path}", *files)
+        self._start("munged", *words, before=_as(user)[1:])
+        self._wait_for("munged", socket_path.exists, "munged listens")
 
     def start_node(self, node: str) -> None:
         """Start a node, and wait until jobs can be given to it."""
         self._start(node, "slurmd", "-D", "-N", node)
         ready = ("idle", "mixed", "allocated")
-        wait_until(lambda: self.states().get(node) in ready, f"{node} is ready")
+        self._wait_for(node, lambda: self.states().get(node) in ready, f"{node} is ready")
 
     def logs(self) -> str:
         """The last lines that the daemons wrote."""
@@ -267,3 +316,19 @@ def _kill_all(processes: Sequence[psutil.Process]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(processes, PATIENCE)
+
+
+def main() -> None:
+    """Start a cluster and end it."""
+    if reason := obstacle():
+        raise UserError(reason)
+    try:
+        with Cluster() as cluster:
+            print(f"SLURM starts here: {cluster.states()}")
+    except OSError as error:
+        print(error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    script(main)

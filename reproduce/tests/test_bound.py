@@ -19,9 +19,15 @@ def binder() -> Binder:
     )
     content = {"name": "c", "says": "so", "where": "here", "kind": "above", "left": A, "right": 0.5}
     runs = [
-        {"experiment": name, "dataset": "d", "epochs": 2, "seed": seed}
+        {"experiment": name, "dataset": "d", "epochs": epochs, "seed": seed}
         | {"metrics": {"test_accuracy_last": accuracy, "loss_last": 0.5}}
-        for name, accuracies in (("a", (0.95, 0.951, 0.949)), ("undeclared", (0.25,)))
+        for name, epochs, accuracies in (
+            ("a", 2, (0.95, 0.951, 0.949, 0.1)),  # a fourth seed is not declared
+            ("a", 3, (0.2,)),
+            ("undeclared", 2, (0.25,)),
+            ("mixed", 2, (0.25,)),
+            ("mixed", 3, (0.25,)),
+        )
         for seed, accuracy in enumerate(accuracies)
     ]
     declared = Reproduction(paper="p", row=rows, claim=(Claim.model_validate(content),))
@@ -65,12 +71,30 @@ def test_each_of_several_marks_in_a_line_is_its_own(binder):
         ("value: a accuracy", 'runs of a have no metric "accuracy"'),
         ("value: a", '"value: a" takes 2 names, not 1'),
         ("verdict: z", 'no claim is named "z"; --list has them all'),
+        (
+            "seeds: mixed",
+            'runs of "mixed" differ in data set or epochs: declare a row of those meant',
+        ),
     ],
 )
 def test_a_mark_that_names_nothing_is_refused(binder, mark, sentence):
     with pytest.raises(UserError) as refusal:
         binder.filled(f"<!-- {mark} --><!-- end -->")
     assert str(refusal.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "alone"),
+    [
+        ("a\n<!-- seeds: a -->3 seeds, and words <!-- seeds: b -->?<!-- end -->", "seeds: a"),
+        ("a\n<!-- seeds: a -->3 seeds", "seeds: a"),
+        ("a\n<!-- sedes: a -->3 seeds<!-- end -->", "end"),
+        ("<!-- seeds: a -->3\n<!-- end --> and <!-- end -->", "end"),
+    ],
+)
+def test_a_mark_that_stands_alone_takes_no_text_with_it(binder, text, alone):
+    with pytest.raises(UserError, match=f'line 2: "<!-- {alone} -->" stands alone'):
+        binder.filled(text)
 
 
 def test_what_is_filled_in_is_not_typed(tmp_path):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -243,7 +244,14 @@ def test_bad_input_is_one_sentence(scripts_of):
         (["--hours", "x"], "invalid float value"),
         ([name, "--cores", "0"], "--cores 0 must be above 0"),
         ([name, "--seeds", "999", "-n", "--profile", "locl"], "did you mean local?"),
+        ([name, "--seeds", "999", "-n", "--profile", ""], "there is no profile ''"),
+        ([name, "--seeds", "999", "-n", "--profile", "docs"], "no folder of that name with a"),
         ([name, "--seeds", "999", "-n", "--resources", "gpu"], "must look like gpu_slots=4"),
+        ([name, "--seeds", "999", "-n", "--resources", "gpu_slots=0"], "must look like"),
+        (["--list", name], "--list and names do not go together"),
+        (["--again", name, "--hours", "1"], "--again and --hours do not go together"),
+        (["--hours", "1", "--seeds", "7"], "--seeds needs names"),
+        (["--nightly", "--seeds", "7"], "--seeds needs names"),
         (["--again", name, "--seeds", "999"], f"nothing is stored of {name}"),
     ):
         scripts.assert_refused(scripts.call(make.main, *words), sentence)
@@ -265,6 +273,40 @@ def test_without_the_engine_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install '\.\[reproduce\]'"):
         engine.make([Path("results/a")], engine.Machine())
+
+
+@pytest.fixture
+def own_profile(tmp_path):
+    """Makes a folder that names an executor, and the machine that it stands for."""
+
+    def make_one(executor: str) -> engine.Machine:
+        (tmp_path / "profile.yaml").write_text(f"jobs: 1\nexecutor: {executor}\n")
+        return engine.Machine(str(tmp_path))
+
+    return make_one
+
+
+def test_a_cluster_needs_a_plugin_of_the_engine(monkeypatch, own_profile):
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if "executor" in name else name
+    )
+    for executor, wanted in (
+        ("slurm", r"'\.\[cluster\]'"),
+        ("lsf", "snakemake-executor-plugin-lsf"),
+    ):
+        with pytest.raises(UserError, match=f"needs snakemake-exec.*: pip install {wanted}$"):
+            engine.make([Path("results/a")], own_profile(executor), is_dry=True)
+
+
+def test_a_job_is_submitted_only_where_there_is_a_cluster(monkeypatch, own_profile):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(engine, "call_and_wait", lambda words: 0)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    machine = own_profile("slurm")
+    with pytest.raises(UserError, match="there is no sbatch here"):
+        engine.make([Path("results/a")], machine)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert engine.make([Path("results/a")], machine) == 0
 
 
 @pytest.mark.parametrize("profile", ["slurm", "kubernetes"])

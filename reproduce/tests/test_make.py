@@ -162,8 +162,13 @@ class Toys(Copy):
 
 
 @pytest.fixture
-def copy(tmp_path) -> Toys:
-    return Toys(tmp_path / "repository")
+def copy(tmp_path, monkeypatch) -> Toys:
+    """A repository and an environment whose paths have a blank."""
+    environment = tmp_path / "an environment"
+    environment.symlink_to(sys.prefix)
+    python = environment / Path(sys.executable).relative_to(sys.prefix)
+    monkeypatch.setattr(sys, "executable", str(python))
+    return Toys(tmp_path / "a repository")
 
 
 def test_what_is_missing_is_made_once_in_a_fresh_clone_too(copy, tmp_path):
