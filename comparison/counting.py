@@ -7,7 +7,9 @@
 per image, until the decision. Neurons' own dynamics are not counted, nor is memory traffic, which
 costs more; the energy (45 nm, 32-bit floating point: 4.6 pJ a multiply-accumulate, 0.9 pJ an
 addition; Horowitz, ISSCC 2014) compares networks and does not say what a chip will draw. An input
-that stays the same over a trial passes its synapses once: its products need not be taken again.
+that stays the same over a trial passes its synapses once: its products need not be taken again
+(NeuroBench's harness would count them at every step). A factor that all synapses of a step share,
+such as HP's attenuation or the decay of its trace, is a neuron's own: it can wait for the sums.
 """
 
 from collections.abc import Sequence

@@ -9,6 +9,7 @@ anything else can take them.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -174,6 +175,14 @@ class Learner(ABC):
             share: of the trial after which the decision is taken. Where a decision needs an output
                 spike and there is none, all scores are equal.
         """
+
+    def alone(self) -> AbstractContextManager[object] | None:
+        """A context in which an answer depends on its image alone.
+
+        Returns:
+            None where it always does; else what is measured is measured within it, too.
+        """
+        return None
 
     @abstractmethod
     def weights(self) -> dict[str, Float[np.ndarray, "..."]]:

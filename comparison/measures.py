@@ -165,6 +165,23 @@ def robustness(learner: Learner, part: Part, batch_size: int) -> dict[str, float
     return found
 
 
+def by_image(learner: Learner, part: Part, few: Part, batch_size: int) -> dict[str, float]:
+    """Accuracy and robustness where each image is answered alone; nothing where it always is.
+
+    Args:
+        learner: the network.
+        part: the images.
+        few: those that are distorted.
+        batch_size: images at a time.
+    """
+    if (context := learner.alone()) is None:
+        return {}
+    with context:
+        found = {"test_accuracy_last": accuracy(learner, part, batch_size)}
+        found |= robustness(learner, few, batch_size)
+    return {f"{name}_alone": value for name, value in found.items()}
+
+
 def early(rule: Rule, learner: Learner, part: Part, batch_size: int) -> dict[str, float]:
     """Accuracy of decisions after shares of the trial; nothing where there is no time."""
     return {

@@ -66,6 +66,21 @@ ROBUST = (
 ROBUST_WORDS = (
     "Robustness on the first 2,000 test images, and early decisions on all, accuracy in percent:\n"
 )
+ALONE = tuple(
+    Column(f"{words}, {how}", metric + ending)
+    for words, metric in (
+        ("all (%)", "test_accuracy_last"),
+        ("undistorted (%)", "test_accuracy_undistorted"),
+        ("Gaussian 0.3 (%)", "test_accuracy_gaussian_0.3"),
+        ("occlusion 0.4 (%)", "test_accuracy_occlusion_0.4"),
+    )
+    for how, ending in (("in batches", ""), ("alone", "_alone"))
+)
+ALONE_WORDS = """## Rules that adapt to what they are tested on
+
+As published a trace moves with the batch of 100 test images that is shown, so that an answer
+depends on the other images, too; no other rule's does. Alone: with traces as training left them.
+"""
 SUMMARY = [
     Column("energy (µJ)", "energy_uj", 1),
     Column("with 4 bits (%)", "test_accuracy_4_bits", 100, ".1f"),
@@ -118,7 +133,7 @@ def text(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None) -> s
             parts += ["With few of the labels, accuracy in percent:\n", table(few, runs), ""]
         parts += [ROBUST_WORDS]
         parts += [table({kind: ROBUST}, runs), "", pictures(kind, page, figures)]
-    parts += [continual(runs), step_costs(measured_costs(costs), runs), chosen(runs)]
+    parts += [alone(runs), continual(runs), step_costs(measured_costs(costs), runs), chosen(runs)]
     names = list(registry.found()[0])
     parts += ["## What a synapse must be told\n", words_of_rules(names, "locality"), ""]
     parts += ["## What is the rule's own in the protocol\n", words_of_rules(names, "protocol")]
@@ -200,6 +215,18 @@ def words_of(kind: Kind) -> str:
     few = f", {kind.labels} % of the labels" if kind.labels != 100 else ""
     tasks = ", five shuffled tasks" if kind.permuted else ""
     return f"{SETS[kind.dataset]}, {kind.edition} settings{few}{tasks}"
+
+
+def alone(runs: pd.DataFrame) -> str:
+    """Rules whose answers depend on the batch, with each image answered alone."""
+    parts = []
+    for kind in kinds_of(runs):
+        own = kind.of(runs)
+        if ALONE[1].metric in own:
+            title = f"{SETS.get(kind.dataset, kind.dataset)}, {EDITIONS[kind.edition]}"
+            kept = own[own[ALONE[1].metric].notna()]
+            parts += [f"{title}:\n", table({kind: ALONE}, kept), ""]
+    return "\n".join([ALONE_WORDS, *parts]) if parts else ""
 
 
 def continual(runs: pd.DataFrame) -> str:

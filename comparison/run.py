@@ -27,6 +27,7 @@ from comparison.measures import (
     ANGLE_IMAGES,
     accuracy,
     activity,
+    by_image,
     early,
     forgetting,
     robustness,
@@ -238,6 +239,7 @@ def learn_one(
     goal = GOALS[data.name]
     reached = (row["epoch"] for row in rows if row.get("validation_accuracy", 0.0) >= goal)
     tested = seen(learner, data.test, size)
+    few = data.test.first(ROBUSTNESS_IMAGES)
     return {
         "test_accuracy_last": tested.accuracy,
         "validation_accuracy_last": rows[-1]["validation_accuracy"],
@@ -246,7 +248,8 @@ def learn_one(
         "epochs_to_goal": next(reached, None),
         **early(rule, learner, data.test, size),
         **activity(rule, tested),
-        **robustness(learner, data.test.first(ROBUSTNESS_IMAGES), size),
+        **robustness(learner, few, size),
+        **by_image(learner, data.test, few, size),
     }
 
 

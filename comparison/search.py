@@ -55,8 +55,11 @@ class Settings(experiment.Settings):
     """CPU threads."""
 
     def check(self) -> None:
-        """Refuse rules that are not there."""
+        """Refuse rules that are not there, and trials without a step."""
         registry.rule_of(self.rule)
+        batch = run.Settings.batch_size
+        if self.images < batch:
+            raise UserError(f"--images {self.images}: a step takes {batch} images, give that many")
 
 
 def drawn(rule: Rule, trials: int, seed: int) -> list[Choice]:

@@ -14,6 +14,7 @@ import shared.waiting
 
 import dataclasses
 import itertools
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -149,6 +150,23 @@ def chosen_size(options: Options, names: Sequence[str]) -> Size:
     return fitting(Speed(*map(sum, zip(*speeds, strict=True))), data, 60 * options.minutes)
 
 
+def kept_size(options: Options, names: Sequence[str], folder: Path) -> Size:
+    """What fits into the time, or what was chosen when a session was begun in this folder.
+
+    Speeds are never measured twice alike; of another size all runs would begin anew.
+    """
+    path = folder / "size.json"
+    asked = {"minutes": options.minutes, "dataset": options.dataset, "rules": list(names)}
+    if options.resume and path.exists():
+        kept = json.loads(path.read_text())
+        if kept["asked"] == asked:
+            return Size(**kept["size"])
+    size = chosen_size(options, names)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"asked": asked, "size": dataclasses.asdict(size)}, indent=2))
+    return size
+
+
 def words_of(options: Options, name: str, seed: int = 0) -> list[str]:
     """The command line of `run.py` for a rule."""
     words = ["--rule", name, "--dataset", options.dataset, "--seed", str(seed)]
@@ -199,7 +217,8 @@ def main() -> None:
     for module, why in left_out.items():
         print(f"left out: the rules of comparison/rules/{module}.py: {why}", file=sys.stderr)
     names = [name for name in options.rules or there if registry.rule_of(name)]
-    size = Size(1, 2, None) if options.quick else chosen_size(options, names)
+    out = options.out or RUNS / "comparison"
+    size = Size(1, 2, None) if options.quick else kept_size(options, names, out)
     extra = [] if options.quick else size.words
     if not options.quick:
         print(f"each rule: {dataclasses.asdict(size)}", flush=True)
@@ -209,7 +228,6 @@ def main() -> None:
     done = [folder for folder in folders if folder is not None]
     if not done:
         raise UserError("no rule could be run: the reasons stand above")
-    out = options.out or RUNS / "comparison"
     report.write(tables.load(done), out / "comparison.md", out)
     print(f"{out / 'comparison.md'}: {len(done)} runs")
 

@@ -24,6 +24,7 @@ from comparison.interface import (
     Rule,
     Traffic,
 )
+from shared.errors import UserError
 from shifting_learning.Dataset import code
 from shifting_learning.images import codes_of
 from shifting_learning.kernels import SILENT
@@ -63,6 +64,13 @@ class Shifting(Learner):
     def _codes(self, images: UInt8[np.ndarray, "batch pixels"]) -> Float[Tensor, "batch pixels"]:
         return codes_of(torch.from_numpy(images).to(self.plan.device), code)
 
+    def _present(self, z_in: Float[Tensor, "batch pixels"]) -> Float[Tensor, "batch classes"]:
+        try:
+            z_out: Tensor = self.network(z_in)
+        except ValueError as error:  # timings that are no numbers
+            raise UserError(f"{error}; lower --lr or --scale") from error
+        return z_out
+
     def _error(self, z_out: Tensor, labels: Labels) -> Tensor:
         classes = torch.from_numpy(labels).to(z_out.device)
         if self.plan.choice.knob == 0:
@@ -71,7 +79,7 @@ class Shifting(Learner):
 
     def step(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float:
         """See `Learner.step`."""
-        z_out = self.network(self._codes(images))
+        z_out = self._present(self._codes(images))
         decided = z_out.amin(1)
         spoken = decided[decided < SILENT / 2]
         self.longest = max(self.longest, *spoken.log().tolist(), 0.0)
@@ -88,7 +96,7 @@ class Shifting(Learner):
         spike of the last epoch.
         """
         z_in = self._codes(images)
-        z_out = self.network(z_in)
+        z_out = self._present(z_in)
         hidden, output = self.network.layers
         z_hidden = hidden.spikes.u * hidden.e_tp
         end = z_out.amin(1, keepdim=True)
@@ -146,7 +154,8 @@ PROTOCOL = Protocol(
     input="a spike of each pixel at time 1 - x, x its brightness",
     loss="softmax(z) - softmax(target codes); the class that spikes first",
     optimizer="Adam (0.9, 0.9), 1e-4 falling to 1e-6; 1e-4 for passing times",
-    chosen="batch 100 in place of 128, 400 hidden neurons in place of 800; a new order each epoch",
+    chosen="batch 100 in place of 128, 400 hidden neurons in place of 800; a new order each epoch; "
+    "inputs of one time are one event",
 )
 TRIAL = "one trial: times of the last spikes"
 RULES = {

@@ -5,6 +5,7 @@ import pytest
 
 from comparison.data import Part, labeled, pixel_orders
 from comparison.measures import (
+    by_image,
     forgetting,
     gaussian,
     holding,
@@ -82,6 +83,25 @@ def test_a_pass_counts_the_last_batch_too():
     assert found.accuracy == np.mean(answers.scores.argmax(1) == part.labels)
     np.testing.assert_allclose(found.spikes, answers.hidden.mean(0))
     assert all(0 <= value <= 1 for value in robustness(learner, part, BATCH).values())
+
+
+@pytest.mark.parametrize(("name", "adapts"), [("hp", True), ("lp", True), ("gp", False)])
+def test_alone_an_answer_depends_on_its_image_only(name, adapts):
+    learner = small(name)
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, N_INPUTS)).astype(np.uint8)
+    part = Part(images, np.arange(BATCH) % N_CLASSES)
+    for _ in range(2):
+        learner.step(part.images, part.labels)
+    before = learner.answer(images, 0)
+    context = learner.alone()
+    assert (context is not None) == adapts
+    if context is not None:
+        with context:
+            whole, first = learner.answer(images, 0).scores, learner.answer(images[:3], 0).scores
+        np.testing.assert_allclose(whole[:3], first, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(learner.answer(images, 0).scores, before.scores)
+    found = by_image(learner, part, part, BATCH)
+    assert ("test_accuracy_gaussian_0.3_alone" in found) == adapts
 
 
 def test_few_labels_are_of_all_classes_alike():

@@ -65,6 +65,10 @@ def test_shuffled_tasks_are_tested_after_each(scripts, tmp_path):
         (("--rule", "relu", "--decay", "0"), "--decay 0.0 must be above 0 and 1"),
         (("--rule", "relu", "--images", "0"), "--images 0 must be above 0"),
         ((*QUICK, "--batch-size", "900"), "--batch-size 900: there are 500 training images"),
+        (
+            ("--rule", "shifting", "--dataset", "digits", "--quick", "--lr", "1e30"),
+            "the layer's timings are no longer finite",
+        ),
         ((*QUICK, "--edition", "tuned"), "no search of relu on digits is stored"),
     ],
 )
@@ -126,6 +130,13 @@ def test_a_search_goes_on_behind_its_last_trial(scripts, tmp_path, monkeypatch):
     assert len(tried) == 4  # two, the one that was stopped, and it again
     lrs = [row["lr"] for row in scripts.rows(tmp_path)]
     assert lrs == [choice.lr for choice in tried if choice != "stopped"]
+
+
+def test_a_search_without_a_step_is_refused(scripts, tmp_path):
+    words = ("--rule", "relu", "--dataset", "digits", "--images", "50", "--out", tmp_path)
+    ended = scripts.call(lambda: search.EXPERIMENT.main(search.search), *words)
+    assert ended.returncode == 2
+    assert "--images 50: a step takes 100 images" in ended.stderr
 
 
 def test_choices_are_within_their_ranges():
@@ -224,3 +235,14 @@ def test_a_size_that_fits():
     assert fitting(speed, few, 1e9).images is None
     by_hand = 2 * (5 * 600 * 0.003 + (5 * 100 + 400 + N_DISTORTED * 100) * 0.002)
     assert speed.seconds(Size(2, 5, None), few) == pytest.approx(by_hand)
+
+
+def test_a_session_goes_on_at_the_size_it_began_with(tmp_path, monkeypatch):
+    sizes = iter([Size(3, 20, None), Size(1, 2, 500), Size(1, 5, 500)])
+    monkeypatch.setattr(session, "chosen_size", lambda *_: next(sizes))
+    options = session.Options(minutes=5)
+    first = session.kept_size(options, ["relu"], tmp_path)
+    assert session.kept_size(options, ["relu"], tmp_path) == first == Size(3, 20, None)
+    assert session.kept_size(options, ["relu", "lp"], tmp_path) == Size(1, 2, 500)
+    anew = dataclasses.replace(options, resume=False)
+    assert session.kept_size(anew, ["relu", "lp"], tmp_path) == Size(1, 5, 500)
