@@ -14,14 +14,13 @@ from brp_snn import layerwise
 from brp_snn.angles import angles
 from brp_snn.function import Mode
 from brp_snn.lisnn.LISNN import connected
-from brp_snn.models import NetworkBuilder, Neuron
+from brp_snn.models import Network, NetworkBuilder, Neuron
 from comparison.counting import links_of
 from comparison.interface import (
     Answer,
     Choice,
     Knob,
     Labels,
-    Learner,
     Locality,
     Plan,
     Protocol,
@@ -29,22 +28,20 @@ from comparison.interface import (
     Traffic,
 )
 from comparison.torch_parts import (
+    TorchLearner,
     after,
     as_counts,
     finite_loss,
     intensities,
     linear_of,
-    matrices,
-    put,
     scaled,
-    set_rate,
 )
 from shared.tensors import drawn_generator
 
 STEPS = 20
 
 
-class Brp(Learner):
+class Brp(TorchLearner[Network]):
     """784-400-10; pixels are compared with new random thresholds at every step."""
 
     def __init__(self, plan: Plan, mode: Mode) -> None:
@@ -53,13 +50,10 @@ class Brp(Learner):
         topology = f"FC_{plan.hidden}_FC_{plan.n_classes}"
         neuron = Neuron(lens=plan.choice.knob)
         self.network = NetworkBuilder(topology, (plan.n_inputs,), mode, neuron).to(plan.device)
-        scaled([block.weight for block in self.network.blocks], plan.choice.scale)
+        self.weight = [block.weight for block in self.network.blocks]
+        scaled(self.weight, plan.choice.scale)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=plan.choice.lr, fused=True)
         self.generator = drawn_generator(plan.device)
-
-    def begin(self, epoch: int, epochs: int) -> None:
-        """See `Learner.begin`."""
-        set_rate(self.optimizer, self.plan.choice.rate(epoch, epochs))
 
     def _spikes(
         self, images: UInt8[np.ndarray, "batch pixels"], generator: torch.Generator, steps: int
@@ -99,14 +93,6 @@ class Brp(Learner):
             traffic.append(Traffic(events, links, block.layer.units, steps, True))
             activity = connected(activity, linear_of(block.weight, block.bias), self.network.neuron)
         return Answer(activity.mean(0).numpy(force=True), traffic[1].events, tuple(traffic))
-
-    def weights(self) -> dict[str, Float[np.ndarray, "..."]]:
-        """See `Learner.weights`."""
-        return matrices(block.weight for block in self.network.blocks)
-
-    def set_weights(self, weights: Mapping[str, Float[np.ndarray, "..."]]) -> None:
-        """See `Learner.set_weights`."""
-        put([block.weight for block in self.network.blocks], weights)
 
     def angle(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float | None:
         """See `Learner.angle`; the gradient is that of BP, by the same surrogate derivative."""

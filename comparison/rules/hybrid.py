@@ -16,14 +16,13 @@ from comparison.interface import (
     Choice,
     Knob,
     Labels,
-    Learner,
     Locality,
     Plan,
     Protocol,
     Traffic,
 )
 from comparison.interface import Rule as ComparedRule
-from comparison.torch_parts import after, intensities, matrices, put, scaled, set_rate
+from comparison.torch_parts import TorchLearner, after, intensities, scaled, set_rate
 from hybrid_plasticity.layer import PlasticLayer, Rule
 from hybrid_plasticity.networks import FullyConnected
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS
@@ -32,7 +31,7 @@ from hybrid_plasticity.training import check_loss, optimizers, squared_error
 LOCAL_SHARE = SETTINGS.lr_local / SETTINGS.lr  # step size of alpha, beta, eta to the weights'
 
 
-class Hybrid(Learner):
+class Hybrid(TorchLearner[FullyConnected]):
     """784-400-10; the brightness of a pixel is a current at each of 10 steps."""
 
     def __init__(self, plan: Plan, rule: Rule) -> None:
@@ -127,14 +126,6 @@ class Hybrid(Learner):
             if not self.frozen:
                 found.append(Traffic(through, everyone, n_post, n, binary=False))
         return found
-
-    def weights(self) -> dict[str, Float[np.ndarray, "..."]]:
-        """See `Learner.weights`."""
-        return matrices(self.weight)
-
-    def set_weights(self, weights: Mapping[str, Float[np.ndarray, "..."]]) -> None:
-        """See `Learner.set_weights`."""
-        put(self.weight, weights)
 
     def state(self) -> dict[str, Any]:
         """See `Learner.state`."""

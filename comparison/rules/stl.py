@@ -1,12 +1,10 @@
 """STL-SNN: synapses and thresholds learn (STL), or one of them (SL, TL)."""
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from comparison.counting import links_of
 from comparison.interface import (
@@ -14,7 +12,6 @@ from comparison.interface import (
     Choice,
     Knob,
     Labels,
-    Learner,
     Locality,
     Plan,
     Protocol,
@@ -22,17 +19,14 @@ from comparison.interface import (
     Traffic,
 )
 from comparison.torch_parts import (
+    TorchLearner,
     after,
     as_counts,
     finite_loss,
     intensities,
-    matrices,
-    put,
     scaled,
-    set_rate,
 )
 from shared.errors import UserError
-from shared.tensors import global_generators
 from stl_snn.data import spikes
 from stl_snn.func import LIF, Linear
 from stl_snn.param import MNIST, Learning
@@ -43,7 +37,7 @@ PAPER = MNIST()
 EPOCHS_OF_DECAY = 20
 
 
-class Stl(Learner):
+class Stl(TorchLearner[SpikingNetwork]):
     """The paper's skeleton without its convolutions: 784-400-100, ten voters a class."""
 
     def __init__(self, plan: Plan, mode: Learning) -> None:
@@ -61,10 +55,6 @@ class Stl(Learner):
             weight_decay=setting.weight_decay,
             fused=True,
         )
-
-    def begin(self, epoch: int, epochs: int) -> None:
-        """See `Learner.begin`."""
-        set_rate(self.optimizer, self.plan.choice.rate(epoch, epochs))
 
     def step(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float:
         """See `Learner.step`."""
@@ -100,30 +90,6 @@ class Stl(Learner):
             if isinstance(layer, LIF):
                 counts.append(as_counts(activity.transpose(0, 1)))
         return Answer(activity.numpy(force=True), counts[0], tuple(traffic))
-
-    def weights(self) -> dict[str, Float[np.ndarray, "..."]]:
-        """See `Learner.weights`."""
-        return matrices(self.weight)
-
-    def set_weights(self, weights: Mapping[str, Float[np.ndarray, "..."]]) -> None:
-        """See `Learner.set_weights`."""
-        put(self.weight, weights)
-
-    def state(self) -> dict[str, Any]:
-        """See `Learner.state`."""
-        drawing = global_generators(self.plan.device)
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            **{name: generator.get_state() for name, generator in drawing.items()},
-        }
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """See `Learner.load`."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for name, generator in global_generators(self.plan.device).items():
-            generator.set_state(state[name])
 
 
 LEARNS: dict[Learning, str] = {

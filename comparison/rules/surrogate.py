@@ -1,12 +1,11 @@
 """A surrogate-gradient network as snnTorch's users write it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import snntorch
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,7 +15,6 @@ from comparison.interface import (
     Choice,
     Knob,
     Labels,
-    Learner,
     Locality,
     Plan,
     Protocol,
@@ -24,39 +22,33 @@ from comparison.interface import (
     Traffic,
 )
 from comparison.torch_parts import (
+    TorchLearner,
     after,
     finite_loss,
     intensities,
-    matrices,
-    put,
     scaled,
-    set_rate,
 )
 
 STEPS, DECAY = 25, 0.95
 
 
-class Surrogate(Learner):
+class Surrogate(TorchLearner[nn.ModuleList]):
     """784-400-10 leaky neurons under a constant current, 25 steps."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         torch.manual_seed(plan.seed)
         sizes = [(plan.n_inputs, plan.hidden), (plan.hidden, plan.n_classes)]
-        self.layers = nn.ModuleList([nn.Linear(*size) for size in sizes]).to(plan.device)
-        self.weight = [layer.get_parameter("weight") for layer in self.layers]
+        self.network = nn.ModuleList([nn.Linear(*size) for size in sizes]).to(plan.device)
+        self.weight = [layer.get_parameter("weight") for layer in self.network]
         scaled(self.weight, plan.choice.scale)
         self.neurons = [snntorch.Leaky(beta=DECAY, spike_grad=_surrogate(plan.choice.knob))
                         for _ in sizes]  # fmt: skip
-        self.optimizer = torch.optim.Adam(self.layers.parameters(), plan.choice.lr, fused=True)
-
-    def begin(self, epoch: int, epochs: int) -> None:
-        """See `Learner.begin`."""
-        set_rate(self.optimizer, self.plan.choice.rate(epoch, epochs))
+        self.optimizer = torch.optim.Adam(self.network.parameters(), plan.choice.lr, fused=True)
 
     def _present(self, x: Tensor, steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """Spikes of both layers summed over the steps, and the outputs' potentials at each."""
-        hidden, output = self.layers
+        hidden, output = self.network
         first, second = self.neurons
         current, states = hidden(x), [neuron.reset_mem().to(x.device) for neuron in self.neurons]
         counts, potentials = [torch.zeros((), device=x.device)] * 2, []
@@ -92,23 +84,6 @@ class Surrogate(Learner):
             for place, (events, weight) in enumerate(zip(sent, self.weight, strict=True))
         )
         return Answer(votes.numpy(force=True), hidden, traffic)
-
-    def weights(self) -> dict[str, Float[np.ndarray, "..."]]:
-        """See `Learner.weights`."""
-        return matrices(self.weight)
-
-    def set_weights(self, weights: Mapping[str, Float[np.ndarray, "..."]]) -> None:
-        """See `Learner.set_weights`."""
-        put(self.weight, weights)
-
-    def state(self) -> dict[str, Any]:
-        """See `Learner.state`."""
-        return {"layers": self.layers.state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """See `Learner.load`."""
-        self.layers.load_state_dict(state["layers"])
-        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def _surrogate(alpha: float) -> Any:
