@@ -175,7 +175,8 @@ class SpikingJellyNetwork(nn.Module):
     def __init__(self, like: SpikingNetwork) -> None:
         super().__init__()
         synapses = list(like.synapses().values())
-        thetas = [float(layer.thresh.detach().mean()) for layer in like.neurons().values()]
+        # One of each layer's, which are all alike: a mean would be rounded.
+        thetas = [float(layer.thresh.detach().flatten()[0]) for layer in like.neurons().values()]
         layers: list[nn.Module] = []
         own: list[nn.Module] = []
         for conv, theta in zip(synapses[:2], thetas[:2], strict=True):

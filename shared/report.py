@@ -108,7 +108,8 @@ def mean_and_spread(name: str, runs: pd.DataFrame, key: str = "metrics") -> str 
         spread = inner  # one run of several seeds
     is_share = any(word in name for word in ("accuracy", "rate", "silent"))
     factor, unit = (100, " %") if is_share else (1, "")
-    form = ".2f" if is_share or mean >= 0.1 else ".2g"
+    is_count = not is_share and len(values) == 1 and float(mean).is_integer()
+    form = ".0f" if is_count else ".2f" if is_share or mean >= 0.1 else ".2g"
     text = f"{factor * mean:{form}}"
     if pd.notna(spread):
         text += f" ± {factor * spread:{form}}"

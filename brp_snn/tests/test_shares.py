@@ -92,7 +92,9 @@ def alone():
 
 @pytest.mark.parametrize("name", [*KINDS, "lisnn"])
 def test_two_processes_train_as_one_does(shared_work, alone, name):
-    ours, theirs = (torch.load(shared_work / f"{rank}.pt")[name] for rank in range(2))
+    ours, theirs = (
+        torch.load(shared_work / f"{rank}.pt", weights_only=True)[name] for rank in range(2)
+    )
     for key, value in alone[name].items():
         torch.testing.assert_close(ours[key], value, rtol=0, atol=1e-6, msg=f"{name}: {key}")
         torch.testing.assert_close(theirs[key], ours[key], rtol=0, atol=0)

@@ -77,7 +77,9 @@ def shared_work(on_two_processes, tmp_path_factory):
 
 @pytest.mark.parametrize("rule", ["hp", "gp"])
 def test_two_processes_train_as_one_does(shared_work, rule):
-    ours, theirs = (torch.load(shared_work / f"{rank}.pt")[rule] for rank in range(2))
+    ours, theirs = (
+        torch.load(shared_work / f"{rank}.pt", weights_only=True)[rule] for rank in range(2)
+    )
     alone = trained(rule)
     for name, value in alone.items():
         torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-6, msg=name)

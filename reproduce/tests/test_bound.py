@@ -20,7 +20,7 @@ def binder() -> Binder:
     content = {"name": "c", "says": "so", "where": "here", "kind": "above", "left": A, "right": 0.5}
     runs = [
         {"experiment": name, "dataset": "d", "epochs": epochs, "seed": seed}
-        | {"metrics": {"test_accuracy_last": accuracy, "loss_last": 0.5}}
+        | {"metrics": {"test_accuracy_last": accuracy, "loss_last": 0.5, "trial_on_target": 2701.0}}
         for name, epochs, accuracies in (
             ("a", 2, (0.95, 0.951, 0.949, 0.1)),  # a fourth seed is not declared
             ("a", 3, (0.2,)),
@@ -40,6 +40,7 @@ def binder() -> Binder:
         ("value: a test_accuracy_last", "95.00 ± 0.10 %"),
         ("value: a loss_last", "0.50 ± 0.00"),
         ("value: undeclared test_accuracy_last", "25.00 %"),
+        ("value: undeclared trial_on_target", "2701"),
         ("value: b test_accuracy_last", "not run"),
         ("seeds: a", "3 seeds"),
         ("seeds: undeclared", "1 seed"),

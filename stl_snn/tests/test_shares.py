@@ -53,7 +53,7 @@ def shared_work(on_two_processes, tmp_path_factory):
 
 
 def test_two_processes_train_as_one_does(shared_work):
-    ours, theirs = (torch.load(shared_work / f"{rank}.pt") for rank in range(2))
+    ours, theirs = (torch.load(shared_work / f"{rank}.pt", weights_only=True) for rank in range(2))
     torch.manual_seed(0)
     untrained = SpikingNetwork(SETTING, (1, 8, 8), 3).double().state_dict()
     alone = trained()
