@@ -1,14 +1,16 @@
-"""How long a training step of each paper takes beside other programs: one busy process a core.
+"""How long a training step of each paper takes beside other programs.
 
     python benchmarks/bench_waiting.py                               every paper
     python benchmarks/bench_waiting.py --cases hybrid_plasticity     one of them
 
 Two sides do the same steps in processes of their own, in turns: "library" waits as GNU's OpenMP
 does by default, "ours" as `shared.waiting` says. Turns on the idle machine are followed by turns
-beside processes that do nothing of use, one for each core, of the same priority. A fair share of
-the machine is then half of it, with which a step takes twice the idle time. A turn's number is the
-mean over its steps: beside others single steps are short or long by chance. Smooth gradients have
-no OpenMP: their two sides are the same, and show how far such numbers waver.
+beside processes that do nothing of use: one for each core, of the same priority ("busy"), where a
+fair share of the machine is half of it, with which a step takes twice the idle time; one more than
+there are cores ("crowded"); and a single one of higher priority ("yielding"), from which the steps
+cannot take a core. A turn's number is the mean over its steps: beside others single steps are short
+or long by chance. Smooth gradients have no OpenMP: their two sides are the same, and show how far
+such numbers waver.
 """
 
 import shared.waiting
@@ -40,6 +42,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 SIDES = {"library": ("-c", _LIBRARY, __file__), "ours": (__file__,)}
 """What Python is told in each side's process."""
+CORES = os.cpu_count() or 1
+BESIDE = {"idle": (0, 0), "busy": (CORES, 0), "crowded": (CORES + 1, 0), "yielding": (1, 5)}
+"""By state how many busy processes there are, and by how much the steps are nicer than they."""
 BUSY_BAR = 2.2  # ours beside busy processes, in units of ours on the idle machine
 IDLE_BAR = 1.03  # ours in units of the library's, on the idle machine
 CPU = torch.device("cpu")
@@ -106,13 +111,13 @@ def hybrid_plasticity(threads: int | None) -> Step:
 
 
 def smooth_gd(threads: int | None) -> Step:
-    """The network of MNIST, 784-100-100-10, a batch of 1000 digits."""
-    from bench_smooth_gd import BATCH, mnist_steps
+    """The gradient of the network of MNIST, 784-100-100-10, a batch of 1000 digits."""
+    from bench_smooth_gd import BATCH, gradient_step
 
     from smooth_gd.experiments.jax_runtime import Settings, prepare
 
     prepare(Settings(dtype="float32", threads=threads, device="cpu"))
-    return mnist_steps("float32", BATCH)["fast"]
+    return gradient_step(BATCH, 100, 0)
 
 
 CASES: dict[str, Callable[[int | None], Step]] = {
@@ -143,14 +148,17 @@ class Worker:
         case: the paper.
         program: what Python is told, before the options.
         threads: CPU threads; None for all cores.
+        niceness: how far it lets other programs go first.
     """
 
-    def __init__(self, case: str, program: tuple[str, ...], threads: int | None) -> None:
+    def __init__(
+        self, case: str, program: tuple[str, ...], threads: int | None, niceness: int
+    ) -> None:
         inherited = {k: v for k, v in os.environ.items() if k not in shared.waiting.OWN}
         inherited["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
         words = ["--steps-of", case, *(["--threads", str(threads)] if threads else [])]
         self._process = subprocess.Popen(
-            [sys.executable, *program, *words],
+            ["nice", "-n", str(niceness), sys.executable, *program, *words],
             env=inherited,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -193,19 +201,21 @@ def busy(n: int) -> Iterator[None]:
 
 
 def bench(case: str, options: Options) -> dict[str, Any]:
-    """Time both sides of a paper's step, on an idle machine and on a busy one."""
+    """Time both sides of a paper's step in every state of the machine."""
+    turns = {side: {state: list[float]() for state in BESIDE} for side in SIDES}
     with contextlib.ExitStack() as stack:
-        workers = {side: Worker(case, program, options.threads) for side, program in SIDES.items()}
-        for worker in workers.values():
-            stack.callback(worker.end)
-        turns: dict[str, dict[str, list[float]]] = {
-            side: {"idle": [], "busy": []} for side in workers
-        }
+        workers = {}
+        for side, program in SIDES.items():
+            for niceness in {of for _, of in BESIDE.values()}:
+                worker = Worker(case, program, options.threads, niceness)
+                stack.callback(worker.end)
+                workers[side, niceness] = worker
         for _ in range(options.rounds):
-            for state, others in (("idle", 0), ("busy", os.cpu_count() or 1)):
+            for state, (others, niceness) in BESIDE.items():
                 with busy(others):
-                    for side, worker in workers.items():
-                        turns[side][state].append(worker.mean_step(options.seconds))
+                    for side in SIDES:
+                        mean = workers[side, niceness].mean_step(options.seconds)
+                        turns[side][state].append(mean)
     seconds = {
         side: {state: float(np.median(found)) for state, found in states.items()}
         for side, states in turns.items()
@@ -214,12 +224,17 @@ def bench(case: str, options: Options) -> dict[str, Any]:
     ratios = {
         "busy_to_idle": ours["busy"] / ours["idle"],
         "idle_to_library": ours["idle"] / library["idle"],
-        "library_busy_to_idle": library["busy"] / library["idle"],
+        **{f"faster_{state}": library[state] / ours[state] for state in BESIDE if state != "idle"},
     }
-    print(f"{case:18s} ours {1e3 * ours['idle']:8.1f} ms idle, {1e3 * ours['busy']:8.1f} busy: "
-          f"{ratios['busy_to_idle']:.2f} times (bar {BUSY_BAR}), idle "
-          f"{ratios['idle_to_library']:.2f} of the library's {1e3 * library['idle']:.1f} ms (bar "
-          f"{IDLE_BAR}), which takes {1e3 * library['busy']:.1f} ms busy", flush=True)  # fmt: skip
+    times = ", ".join(
+        f"{state} {1e3 * ours[state]:.1f} (library's {1e3 * library[state]:.1f})"
+        for state in BESIDE
+    )
+    print(
+        f"{case}: {times} ms; busy {ratios['busy_to_idle']:.2f} times idle (bar {BUSY_BAR}), idle "
+        f"{ratios['idle_to_library']:.2f} of the library's (bar {IDLE_BAR})",
+        flush=True,
+    )
     return {"seconds": seconds, "turns": turns, "ratios": ratios}
 
 
