@@ -346,6 +346,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """On a GPU, in under ten minutes: Triton kernels against their oracles, then speed."""
+    _install(session, *PAPERS, groups=("tests", "bench"))
+    _run(session, "benchmarks/on_gpu.py", *_words(session))
+
+
+@nox.session
 def compare(session: nox.Session) -> None:
     """All rules on one task: `-- --quick`, or a reduced edition that fits `-- --minutes 30`."""
     _install(session, "comparison")
@@ -354,10 +361,11 @@ def compare(session: nox.Session) -> None:
 
 @nox.session
 def report(session: nox.Session) -> None:
-    """Tables of results, claims with their verdicts, figures and report.html, from results/."""
+    """Tables of results and of speed, claims with verdicts, figures, report.html: from results/."""
     _install(session, "comparison", "reproduce")
     for module in ("shared.report", "reproduce", "comparison.report"):
         session.run("python", "-m", module, *_words(session), env=ENVIRONMENT)
+    session.run("python", "benchmarks/report.py", env=ENVIRONMENT)
 
 
 @nox.session

@@ -12,7 +12,7 @@ it has there. All start from the same weights and see the same spikes; threshold
 layers fire as those of a trained network do. Before anything is timed the sides must agree in
 float64: spikes or votes of all, and the gradients of all but snnTorch, which leaves the reset out
 of its gradient. SpikingJelly has no threshold that learns: its side has one constant threshold for
-a layer, which is less work.
+a layer, which is less work. A peer that is not installed is left out by name.
 
 Batch normalization takes each step's own statistics on all sides; dropout is off, since the sides
 would draw different masks. Memory is the peak of a step in a fresh process.
@@ -22,6 +22,7 @@ import shared.waiting
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -49,16 +50,15 @@ from stl_snn.param import MNIST, scaled
 from stl_snn.spiking_model import SpikingNetwork
 from stl_snn.training import squared_error
 
-try:
+PEERS = ("snntorch", "spikingjelly")
+MISSING = tuple(name for name in PEERS if importlib.util.find_spec(name) is None)
+if "snntorch" not in MISSING:
     import snntorch
+if "spikingjelly" not in MISSING:
     from spikingjelly.activation_based import functional as sj
     from spikingjelly.activation_based import layer as sj_layer
     from spikingjelly.activation_based import neuron as sj_neuron
     from spikingjelly.activation_based import surrogate as sj_surrogate
-except ImportError as error:
-    raise SystemExit(
-        f"error: {error.name} is not installed; nox -s bench -- stl_snn installs both libraries"
-    ) from error
 
 SideName = Literal["plain", "before", "fast", "snntorch", "spikingjelly"]
 SIDES: tuple[SideName, ...] = get_args(SideName)
@@ -375,7 +375,9 @@ class Options(EveryOption):
 
     def of(self, case: str) -> list[str]:
         """The sides of a case."""
-        absent = {"before"} if case == "layer" else set()  # its neurons are the same
+        absent = set(MISSING)
+        if case == "layer":
+            absent.add("before")  # its neurons are the same
         return [side for side in SIDES if side in {*self.sides, "fast"} - absent]
 
 
@@ -464,10 +466,12 @@ def memory_of(case: str, side: str, device: torch.device) -> float:
 
 def more(content: dict[str, Any], options: Options, device: torch.device, folder: Path) -> None:
     """Which peers these were."""
-    content["peers"] = {
-        name: importlib.metadata.version(name) for name in ("snntorch", "spikingjelly")
-    }
-    content["spikingjelly_backend"] = fastest_backend(device, lif_node())
+    there = [name for name in PEERS if name not in MISSING]
+    content["peers"] = {name: importlib.metadata.version(name) for name in there}
+    if "spikingjelly" in there:
+        content["spikingjelly_backend"] = fastest_backend(device, lif_node())
+    for name in MISSING:
+        print(f"{name} is not installed and was left out; nox -s bench -- stl_snn installs it")
 
 
 BENCHMARK = Benchmark("stl_snn", __doc__, Options, tuple(CASES), bench, memory_of, more)

@@ -10,7 +10,6 @@ import ctypes
 import gc
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ import torch
 from shared.device import keep_freed_memory, set_threads, torch_device
 from shared.errors import UserError
 from shared.experiment import Positive, parse
-from shared.run import commit, device_name, versions
+from shared.run import commit, device_name, processor, versions
 
 Step = Callable[[], object]
 
@@ -225,7 +224,7 @@ def record(device: torch.device) -> dict[str, Any]:
         print(f"the load of this machine is {load:.1f}: others work here too, times will waver")
     return {
         "device": device_name(device),
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "load_before": load,
         "commit": commit(),

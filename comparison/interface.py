@@ -1,9 +1,10 @@
 """What the comparison asks of every rule.
 
 A module of `comparison.rules` names its rules in a dictionary `RULES`; each is a `Rule`, which
-builds a `Learner`: one network with one hidden layer. Nothing else in this folder knows which rules
-there are. Images come as gray values 0 to 255, a row each, as NumPy arrays, so that torch, JAX or
-anything else can take them.
+builds a `Learner`: one network with one hidden layer. Nothing else in this folder needs to know
+which rules there are; how long a step of those that were timed takes stands in `rows.py`. Images
+come as gray values 0 to 255, a row each, as NumPy arrays, so that torch, JAX or anything else can
+take them.
 """
 
 import math

@@ -1,0 +1,86 @@
+"""Tables of the page on speed: what they say of made numbers, and that the page is up to date."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from shared.errors import UserError
+
+
+def times(median: float) -> dict[str, float]:
+    return {"wall_median": median, "wall_least": median / 2, "wall_most": 2 * median}
+
+
+MADE = {
+    "device": "cpu",
+    "processor": "A  processor",
+    "threads": 2,
+    "commit": "0123456789",
+    "versions": {"torch": "9.9"},
+    "cases": {
+        "step": {
+            "seconds": {"plain": times(1.0), "fast": times(0.0324)},
+            "step_memory_mb": {"plain": 800.4, "fast": 20.0},
+        },
+        "layer": {"seconds": {"fast": times(0.002)}},
+        "growth": {"trials": [[1, 0.1]]},
+    },
+}
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "stl_snn").mkdir()
+    (tmp_path / "stl_snn" / "bench.json").write_text(json.dumps(MADE))
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def test_sides_with_times_memory_and_ratios(made):
+    lines = report.section("stl_snn").splitlines()
+    assert lines[0] == "| Step | plain | fast | plain / fast |"
+    assert lines[2] == (
+        "| training step, full width | 1000 ms (500 to 2000), 800 MB "
+        "| 32.4 ms (16.2 to 64.8), 20 MB | 30.9 |"
+    )
+    assert lines[3].endswith("| - | 2 ms (1 to 4) | - |")  # a side that this case has not
+    assert len(lines) == 6  # what compares no sides is no row
+    assert lines[5].endswith("cpu, A processor, 2 threads, commit 0123456, torch 9.9.")
+
+
+def test_what_stands_between_marks_is_written_anew(made):
+    text = "before\n<!-- bench: stl_snn -->\ntyped: 99\n<!-- end of bench -->\nafter"
+    filled = report.filled(text)
+    assert "99 " not in filled
+    assert "typed" not in filled
+    assert filled.startswith("before\n<!-- bench: stl_snn -->\n| Step |")
+    assert filled.endswith("<!-- end of bench -->\nafter")
+    assert report.filled(filled) == filled
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("<!-- bench: stl_snn -->\ntable", "needs its"),
+        ("table\n<!-- end of bench -->", "needs its"),
+        (
+            "<!-- bench: stl_snn -->\n<!-- bench: stl_snn -->\n<!-- end of bench -->",
+            "needs its",
+        ),
+        ("<!-- bench: stl -->\n<!-- end of bench -->", "there are shifting_learning"),
+        ("<!-- bench: brp_snn -->\n<!-- end of bench -->", "nox -s bench -- brp_snn"),
+    ],
+)
+def test_refused(made, text, says):
+    with pytest.raises(UserError, match=says):
+        report.filled(text)
+
+
+def test_the_page_is_up_to_date_and_shows_every_benchmark():
+    text = report.PAGE.read_text("utf-8")
+    assert report.filled(text) == text, "run `nox -s report`"
+    assert set(report.MARK.findall(text)) == set(report.TABLES)
+    stored = {file.parent.name for file in report.RESULTS.glob("*/bench.json")}
+    assert stored == set(report.TABLES)
