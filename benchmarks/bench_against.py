@@ -113,7 +113,7 @@ def timed(paper: str, checkout: Path, device: torch.device, rounds: int) -> Any:
     found = {}
     for name, row in rows_of(paper).items():
         sides = row.make(Where(checkout, device, torch.float32, row.batch))
-        steps = {name: side.step for name, side in zip(SIDES, sides, strict=True)}
+        steps = {who: side.step for who, side in zip(SIDES, sides, strict=True)}
         times = interleaved(steps, device, rounds, dict(zip(SIDES, (1, row.repeats), strict=True)))
         published, ours = (times[side]["wall_median"] for side in SIDES)
         found[name] = {
