@@ -139,9 +139,15 @@ def differences(published: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[s
         raise ValueError(f"the sides found {sorted(published)} and {sorted(ours)}")
     found = {}
     for name, expected in published.items():
-        one, other = (np.asarray(value, np.float64) for value in (expected, ours[name]))
+        one, other = map(_array, (expected, ours[name]))
         found[name] = float(np.abs(other - one).max() / (np.abs(one).max() or 1.0))
     return found
+
+
+def _array(value: Any) -> np.ndarray[Any, Any]:
+    """A tensor of any device, or what numpy takes, in float64."""
+    on_host = value.numpy(force=True) if isinstance(value, Tensor) else value
+    return np.asarray(on_host, np.float64)
 
 
 def too_far(found: Mapping[str, float]) -> Sequence[str]:

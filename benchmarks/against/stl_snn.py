@@ -11,8 +11,8 @@ from stl_snn.param import MNIST as SETTING
 from stl_snn.spiking_model import MNIST
 from stl_snn.training import squared_error
 
-# Thresholds at which the layers of the fresh network fire as those of a trained one do, for 6, 12,
-# 35 and 10 % of the neurons and steps; at the initial ones hardly a spike comes through.
+# Thresholds at which neurons of the fresh network spike as those of a trained one: 6, 12, 35 and
+# 10 % of them at a step. At the initial thresholds hardly a spike comes through.
 THETAS = (1.96, 1.23, 0.1, 0.6)
 
 
