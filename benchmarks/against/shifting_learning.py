@@ -59,7 +59,7 @@ def published(where: Where, timings: list[Tensor], codes: Tensor, error: Any) ->
 
 
 def ours(timings: list[Tensor], codes: Tensor, error: Any) -> Side:
-    """Our layers, told to take ties as the published ones do."""
+    """Our layers, told to take ties as the published ones do; by default they are faster."""
     layers = [SNNLayer(*e_ts.shape, e_ts, ties="published") for e_ts in timings]
     network = Network(*layers)
 
