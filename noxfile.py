@@ -331,13 +331,19 @@ def bench(session: nox.Session) -> None:
     """Time and memory of every paper, fast against plain; `-- stl_snn` for one.
 
     `-- growth`: how steps grow; `-- waiting`: every paper's step beside other programs;
-    `-- comparison`: all rules in turns.
+    `-- comparison`: all rules in turns; `-- --against FOLDER` or `-- stl_snn --against FOLDER`:
+    beside the published programs, of which the folder has clones.
     """
     words = _words(session)
+    if any(word.split("=")[0] == "--against" for word in words):
+        paper = () if words[0].startswith("-") else ("--cases", words.pop(0))
+        _install(session, *PAPERS)
+        _run(session, "benchmarks/bench_against.py", *paper, *words)
+        return
     named = (*BENCHMARKS, "growth")
     chosen = (words.pop(0),) if words and words[0] in named else BENCHMARKS
-    # Libraries that STL-SNN is timed against; nothing else needs them.
-    against = {"stl_snn", "growth"} & set(chosen)
+    # Libraries that these are timed against; nothing else needs them.
+    against = {"stl_snn", "smooth_gd", "growth"} & set(chosen)
     extra = ("comparison",) if "comparison" in chosen else ()
     _install(session, *PAPERS, *extra, groups=("bench",) if against else ())
     for name in chosen:
