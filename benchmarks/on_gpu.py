@@ -60,7 +60,7 @@ CHECKS = {
     "shifting_learning": _bench("shifting_learning", 60, "--no-growth"),
     "brp_snn": _bench("brp_snn", 90, "--no-growth"),
     "stl_snn": _bench("stl_snn", 90),
-    "smooth_gd": _bench("smooth_gd", 60, "--no-growth"),
+    "smooth_gd": _bench("smooth_gd", 60, "--cases", "mnist", "rnn"),
     "stl_float32": _stl("float32"),
     "stl_bfloat16": _stl("bfloat16"),
 }

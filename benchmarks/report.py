@@ -53,12 +53,17 @@ def ratio(case: Mapping[str, Any], side: str, ours: str) -> str:
     return f"{times[side]['wall_median'] / times[ours]['wall_median']:.3g}"
 
 
+def title(name: str, case: Mapping[str, Any], titles: Mapping[str, str]) -> str:
+    """What a case is: its paper and own words where it has some, else its title or name."""
+    return f"{name.split()[0]}: {case['what']}" if "what" in case else titles.get(name, name)
+
+
 def sides(ours: str, titles: Mapping[str, str], cases: Cases) -> str:
     """A row a case: every side's time and memory, and how much longer each takes than ours.
 
     Args:
         ours: the side that all others are divided by.
-        titles: of cases; one without a title keeps its name.
+        titles: of cases that do not say themselves what they are; others keep their names.
         cases: as a bench.json has them; those that compare no sides are left out.
     """
     cases = {name: case for name, case in cases.items() if "seconds" in case}
@@ -67,7 +72,7 @@ def sides(ours: str, titles: Mapping[str, str], cases: Cases) -> str:
     head = ["Step", *named, *(f"{side} / {ours}" for side in others)]
     rows = [
         [
-            titles.get(name, name),
+            title(name, case, titles),
             *(measured(case, side) for side in named),
             *(ratio(case, side, ours) for side in others),
         ]
@@ -160,9 +165,11 @@ TABLES: Mapping[str, Callable[[Cases], str]] = {
         "fast",
         {
             "mnist": "MNIST, 784-100-100-10, batch 1000, float32",
+            "lif": "leaky neurons, 5-100-3, batch 64, float64",
             "rnn": "recurrent network, one trial, float64",
         },
     ),
+    "against": partial(sides, "ours", {}),
     "waiting": waiting,
     "comparison": rules,
     "growth": growth,

@@ -9,7 +9,7 @@ import torch
 
 from shared.options import script
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[1]
 
 MADE_UP = """
 from shifting_learning.reference import PlainLayer
