@@ -343,7 +343,7 @@ def bench(session: nox.Session) -> None:
     named = (*BENCHMARKS, "growth")
     chosen = (words.pop(0),) if words and words[0] in named else BENCHMARKS
     # Libraries that these are timed against; nothing else needs them.
-    against = {"stl_snn", "smooth_gd", "growth"} & set(chosen)
+    against = {"brp_snn", "stl_snn", "smooth_gd", "growth"} & set(chosen)
     extra = ("comparison",) if "comparison" in chosen else ()
     _install(session, *PAPERS, *extra, groups=("bench",) if against else ())
     for name in chosen:

@@ -12,6 +12,10 @@ size, before anything is timed; then all are timed in float32, in turns. How far
 float32 is recorded: mostly 1e-6 and less, but rounding can take a potential to the other side of
 the threshold or of the surrogate's edge, and such a unit moves a gradient by some 1e-3. Memory is
 the peak of a step in a fresh process each, above parameters, gradients and input.
+
+BP's step of the fully connected network has two sides more: the same network in snnTorch, a step at
+a time, and in SpikingJelly, all steps of a layer at once. Their readouts must be ours in float64,
+and SpikingJelly's gradients; snnTorch leaves the reset out of its own.
 """
 
 import shared.waiting
@@ -24,6 +28,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 from unittest.mock import patch
 
+import libraries
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -36,19 +41,20 @@ from measure import (
     step_memory_mb,
 )
 from measure import Options as EveryOption
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss, one_hot
 
 from brp_snn import _sparse, layerwise
 from brp_snn.cost import FORMS, Cost, Form, step_cost
 from brp_snn.function import Mode
-from brp_snn.models import NetworkBuilder
+from brp_snn.models import NetworkBuilder, act_fun
 from shared import datasets
 from shared.figures import save_figure
 from shared.options import script
 
-Way = Literal["plain", "dense", "layerwise"]
-SIDES: tuple[Way, ...] = get_args(Way)
+Way = Literal["plain", "dense", "layerwise", "snntorch", "spikingjelly"]
+OURS: tuple[Way, ...] = ("plain", "dense", "layerwise")
+WITH_PEERS = "mnist_fc BP"
 Timed = Literal["BRP", "BP", "FA", "DFA"]
 SPEED_BARS: dict[Mode, float] = {"BRP": 1.4, "BP": 1.2}
 DENSE_BARS = {"mnist_fc BRP": 1.5, "mnist BRP": 1.6}  # against the dense side
@@ -130,10 +136,11 @@ def make_side(
     """
     torch.manual_seed(0)
     network = NetworkBuilder(case.topology, case.shape, mode).to(device, dtype)
-    for parameter in network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
     labels = torch.arange(batch, device=device) % network.n_classes
     targets = one_hot(labels, network.n_classes).to(dtype)
+    trained = peer_of(way, network, device) if way in libraries.PEERS else network
+    for parameter in trained.parameters():
+        parameter.grad = torch.zeros_like(parameter)
     generator = torch.Generator(device).manual_seed(1)
     levels = case.levels(batch).to(device, dtype)
 
@@ -146,20 +153,87 @@ def make_side(
         return fresh(start, stop) if stored is None else stored[start:stop]
 
     def step() -> Tensor:
-        if way != "plain":
+        if way in ("dense", "layerwise"):
             with in_whole_products() if way == "dense" else nullcontext():
                 return layerwise.gradients(network, draw, steps, targets, mse_loss).output
-        network.zero_grad(set_to_none=False)
-        output: Tensor = network(draw(0, steps).movedim(0, 2), targets)
+        trained.zero_grad(set_to_none=False)
+        output: Tensor = trained(draw(0, steps).movedim(0, 2), targets)
         mse_loss(output, targets).backward()
         return output.detach()
 
     def found() -> dict[str, Tensor]:
         readout = step()
-        gradients = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+        names = [name for name, _ in network.named_parameters()]
+        given = dict(zip(names, (p.grad for p in trained.parameters()), strict=True))
+        gradients = {name: grad for name, grad in given.items() if grad is not None}
         return {"readout": readout, **gradients}
 
     return Side(step, found)
+
+
+class Peer(nn.Module):
+    """A fully connected network of ours with a library's neurons, and the same weights."""
+
+    def __init__(self, like: NetworkBuilder, neurons: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        synapses = [block.fc for block in like.blocks]
+        self.fcs = nn.ModuleList(nn.Linear(fc.in_features, fc.out_features) for fc in synapses)
+        self.neurons = nn.ModuleList(neurons() for _ in synapses)
+        for own, theirs in zip(self.fcs, synapses, strict=True):
+            own.load_state_dict(theirs.state_dict())
+
+
+class SnnTorchPeer(Peer):
+    """All layers of a step, then the next step."""
+
+    def forward(self, spikes: Tensor, _: Tensor) -> Tensor:
+        """The mean number of output spikes for spikes [batch, channels, time, ...]."""
+        potentials = [neurons.reset_mem() for neurons in self.neurons]
+        total = torch.zeros((), dtype=spikes.dtype, device=spikes.device)
+        for step in spikes.unbind(2):
+            x = step.flatten(1)
+            for i, (fc, neurons) in enumerate(zip(self.fcs, self.neurons, strict=True)):
+                x, potentials[i] = neurons(fc(x), potentials[i])
+            total = total + x
+        return total / spikes.shape[2]
+
+
+class SpikingJellyPeer(Peer):
+    """All steps of a layer, then the next layer."""
+
+    def forward(self, spikes: Tensor, _: Tensor) -> Tensor:
+        """The mean number of output spikes for spikes [batch, channels, time, ...]."""
+        x = spikes.movedim(2, 0).flatten(2)
+        for fc, neurons in zip(self.fcs, self.neurons, strict=True):
+            neurons.reset()
+            x = neurons(fc(x))
+        return x.mean(0)
+
+
+def peer_of(way: Way, like: NetworkBuilder, device: torch.device) -> nn.Module:
+    """The network of a library, with SpikingJelly's fastest neurons of the device."""
+    unit = like.neuron
+
+    def spikes(above: Tensor) -> Tensor:
+        return act_fun(above, 0.0, unit.lens)
+
+    peer: Peer
+    if way == "snntorch":
+        constants = (unit.decay, unit.threshold, spikes)
+        peer = SnnTorchPeer(like, lambda: libraries.leaky(*constants, learns=False))
+    else:
+        peer = SpikingJellyPeer(
+            like, lambda: libraries.lif_node(unit.decay, unit.threshold, spikes)
+        )
+        libraries.fastest_backend(device, peer)
+    return peer.to(device, like.blocks[0].weight.dtype)
+
+
+def sides_of(name: str, mode: Mode) -> tuple[Way, ...]:
+    """The sides of a network in a mode."""
+    if f"{name} {mode}" != WITH_PEERS:
+        return OURS
+    return (*OURS, *(way for way in get_args(Way) if way not in (*OURS, *libraries.MISSING)))
 
 
 def in_whole_products() -> Any:
@@ -168,21 +242,26 @@ def in_whole_products() -> Any:
 
 
 def differences(
-    case: Case, mode: Mode, device: torch.device, dtype: torch.dtype
+    name: str, mode: Mode, device: torch.device, dtype: torch.dtype
 ) -> dict[str, float]:
     """Largest differences from the plain side, relative to the largest entry of each array.
+
+    Of snnTorch the readout alone is compared.
 
     Raises:
         AssertionError: one is above the tolerance, in float64.
     """
-    plain, *others = (make_side(case, mode, way, device, dtype=dtype).found() for way in SIDES)
-    found = {}
+    found = {way: make_side(CASES[name], mode, way, device, dtype=dtype).found()
+             for way in sides_of(name, mode)}  # fmt: skip
+    plain = found.pop("plain")
+    largest = {}
     for key, value in plain.items():
-        largest = float(value.abs().max()) or 1.0
-        found[key] = max(float((other[key] - value).abs().max()) for other in others) / largest
-        exact = dtype != torch.float64 or found[key] < TOLERANCE
-        assert exact, f"{mode}: {key} differs by {found[key]}"
-    return found
+        others = [side for way, side in found.items() if way != "snntorch" or key == "readout"]
+        scale = float(value.abs().max()) or 1.0
+        largest[key] = max(float((other[key] - value).abs().max()) for other in others) / scale
+        exact = dtype != torch.float64 or largest[key] < TOLERANCE
+        assert exact, f"{mode}: {key} differs by {largest[key]}"
+    return largest
 
 
 @dataclass(frozen=True)
@@ -201,11 +280,12 @@ def bench(name: str, options: Options, device: torch.device) -> dict[str, Any]:
 def bench_one(name: str, mode: Mode, options: Options, device: torch.device) -> Any:
     """Compare, time and weigh all sides of one network in one mode."""
     case = CASES[name]
-    exact = differences(case, mode, device, torch.float64)
-    rounded = differences(case, mode, device, torch.float32)
-    steps = {way: make_side(case, mode, way, device).step for way in SIDES}
-    times = interleaved(steps, device, options.rounds, dict.fromkeys(SIDES, 2))
-    memory = {way: memory_of_step(options, name, mode, way) for way in SIDES}
+    sides = sides_of(name, mode)
+    exact = differences(name, mode, device, torch.float64)
+    rounded = differences(name, mode, device, torch.float32)
+    steps = {way: make_side(case, mode, way, device).step for way in sides}
+    times = interleaved(steps, device, options.rounds, dict.fromkeys(sides, 2))
+    memory = {way: memory_of_step(options, name, mode, way) for way in sides}
     speed, over_dense = (
         times[way]["wall_median"] / times["layerwise"]["wall_median"] for way in ("plain", "dense")
     )
@@ -330,7 +410,8 @@ def draw_cost(rows: dict[str, Any]) -> Figure:
 
 
 def more(content: dict[str, Any], options: Options, device: torch.device, folder: Path) -> None:
-    """Memory against the steps, and figures."""
+    """Memory against the steps, figures, and which libraries these were."""
+    content["peers"] = libraries.peers()
     if "mnist" in options.cases:
         save_figure(draw_cost(content["cases"]), folder / "cost")
     if options.growth:

@@ -21,16 +21,16 @@ would draw different masks. Memory is the peak of a step in a fresh process.
 import shared.waiting
 
 import dataclasses
-import importlib.metadata
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+import libraries
 import stl_before
 import torch
+from libraries import MISSING, fastest_backend
 from measure import (
     Benchmark,
     interleaved,
@@ -50,14 +50,11 @@ from stl_snn.param import MNIST, scaled
 from stl_snn.spiking_model import SpikingNetwork
 from stl_snn.training import squared_error
 
-PEERS = ("snntorch", "spikingjelly")
-MISSING = tuple(name for name in PEERS if importlib.util.find_spec(name) is None)
 if "snntorch" not in MISSING:
     import snntorch
 if "spikingjelly" not in MISSING:
     from spikingjelly.activation_based import functional as sj
     from spikingjelly.activation_based import layer as sj_layer
-    from spikingjelly.activation_based import neuron as sj_neuron
     from spikingjelly.activation_based import surrogate as sj_surrogate
 
 SideName = Literal["plain", "before", "fast", "snntorch", "spikingjelly"]
@@ -105,27 +102,13 @@ class Side(NamedTuple):
 
 def leaky(theta: Tensor) -> nn.Module:
     """A neuron of snnTorch with our dynamics and a threshold a neuron that learns."""
-    return snntorch.Leaky(
-        beta=SETTING.tau,
-        threshold=theta,
-        learn_threshold=True,
-        reset_mechanism="zero",
-        spike_grad=snntorch.surrogate.atan(alpha=SETTING.alpha),
-    )
+    surrogate = snntorch.surrogate.atan(alpha=SETTING.alpha)
+    return libraries.leaky(SETTING.tau, theta, surrogate, learns=True)
 
 
 def lif_node(theta: float = THETA) -> nn.Module:
     """A neuron of SpikingJelly with our dynamics, all steps at once."""
-    node = sj_neuron.LIFNode(
-        tau=1 / (1 - SETTING.tau),
-        decay_input=False,
-        v_threshold=theta,
-        v_reset=0.0,
-        surrogate_function=sj_surrogate.ATan(alpha=SETTING.alpha),
-        detach_reset=False,
-        step_mode="m",
-    )
-    return node
+    return libraries.lif_node(SETTING.tau, theta, sj_surrogate.ATan(alpha=SETTING.alpha))
 
 
 class SnnTorchNetwork(nn.Module):
@@ -207,19 +190,6 @@ def copy_weights(synapses: Sequence[nn.Module], into: Sequence[nn.Module]) -> No
     with torch.no_grad():
         for one, other in zip(synapses, into, strict=True):
             other.weight.copy_(one.weight)
-
-
-def fastest_backend(device: torch.device, module: nn.Module) -> str:
-    """Let SpikingJelly's neurons use the fastest backend that there is; its name."""
-    if device.type != "cuda":
-        return "torch"
-    for backend in ("triton", "cupy"):
-        try:
-            sj.set_backend(module, backend)
-        except (ImportError, NotImplementedError, ValueError, AssertionError, AttributeError):
-            continue
-        return backend
-    return "torch"
 
 
 # ----------------------------------------------------------------------------------------- sides
@@ -466,12 +436,9 @@ def memory_of(case: str, side: str, device: torch.device) -> float:
 
 def more(content: dict[str, Any], options: Options, device: torch.device, folder: Path) -> None:
     """Which peers these were."""
-    there = [name for name in PEERS if name not in MISSING]
-    content["peers"] = {name: importlib.metadata.version(name) for name in there}
-    if "spikingjelly" in there:
+    content["peers"] = libraries.peers()
+    if "spikingjelly" not in MISSING:
         content["spikingjelly_backend"] = fastest_backend(device, lif_node())
-    for name in MISSING:
-        print(f"{name} is not installed and was left out; nox -s bench -- stl_snn installs it")
 
 
 BENCHMARK = Benchmark("stl_snn", __doc__, Options, tuple(CASES), bench, memory_of, more)
