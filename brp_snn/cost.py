@@ -12,8 +12,9 @@ multiply-accumulates of layer l, and u(l) and x(l) the number of its units and o
                signal; in the plain form at every step
 
 Layer by layer, a step keeps x(l) + u(l) numbers per sample and layer that learns (its input and its
-potentials), for all steps or, in modes whose signal is known from the start, for the window of
-steps that a gradient can still reach, with the eligibility of the output's weights instead.
+potentials), for all steps or, in modes whose signal is known from the start, for no more than the
+window of steps that a gradient can still reach, with the eligibility of the output's weights where
+there are more.
 The plain form keeps what autograd saves:
 
     x(l) for the product, u(l) potentials for the surrogate,
@@ -32,7 +33,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 
 from brp_snn.function import LOCAL, MODES, PROJECTED, Mode
-from brp_snn.layerwise import PIECE, horizon
+from brp_snn.layerwise import window
 from brp_snn.models import Layer, Neuron, parse_topology
 from shared.errors import check_word
 
@@ -184,18 +185,11 @@ def _first(layers: list[Sizes]) -> int:
 def _kept_layerwise(
     layers: list[Sizes], mode: Mode, steps: int, neuron: Neuron, dtype: torch.dtype
 ) -> int:
-    """Numbers per sample: inputs and potentials, and the eligibility where the mode is local."""
+    """Numbers per sample: inputs and potentials, and the eligibility where a mode streams."""
     a_step = sum(layer.inputs + layer.units for layer in layers if layer.learns)
-    if mode not in LOCAL:
-        return steps * a_step
-    eligibility = layers[-1].units * (layers[-1].inputs + 1)
-    return window(steps, neuron, dtype) * a_step + eligibility
-
-
-def window(steps: int, neuron: Neuron, dtype: torch.dtype) -> int:
-    """Steps that are held at once at most where the teaching signal is known from the start."""
-    reach = min(horizon(neuron, dtype), steps)
-    return min(steps, PIECE * (1 - int(-reach // PIECE)))
+    held = window(steps, neuron, dtype) if mode in LOCAL else steps
+    eligibility = layers[-1].units * (layers[-1].inputs + 1) if held < steps else 0
+    return held * a_step + eligibility
 
 
 def _kept_by_autograd(layers: list[Sizes], mode: Mode, steps: int) -> int:

@@ -3,7 +3,7 @@
 `gradients` gives what autograd gives through `models.NetworkBuilder`, faster and in less memory.
 
 Where the hidden layers are taught by something that is known before the output is (BRP, DRTP,
-shallow), the presentation is a stream of short pieces. A layer's gradient at a step,
+shallow), a long presentation is a stream of short pieces. A layer's gradient at a step,
 
     dV[t] = surrogate(V[t]) * (signal - decay * V[t] * dV[t+1]) + decay * (1 - s[t]) * dV[t+1],
 
@@ -13,7 +13,8 @@ step, so that a piece's weight gradient is exact to rounding as soon as a few la
 the number of steps. The output layer, whose gradient waits for the readout, keeps for every sample
 the eligibility of its weights, sum_t (dV[t] for a signal of 1) x[t].
 
-The other modes keep all steps until the readout is there.
+The other modes keep all steps until the readout is there, and so do all modes in a presentation
+that is no longer than what a stream would hold at once.
 
 On the CPU layers leave out the work on inputs that are zero, see `_sparse`.
 """
@@ -37,7 +38,7 @@ Draw = Callable[[int, int], Float[Tensor, "time batch *shape"]]
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss of a readout [batch, classes] and targets [batch, classes]."""
 
-PIECE = 5  # steps at once: enough rows for fast products, little to keep
+PIECE = 10  # steps at once: enough for fast products, with few that later pieces share
 
 
 class Outcome(NamedTuple):
@@ -71,6 +72,12 @@ def horizon(neuron: Neuron, dtype: torch.dtype) -> float:
     return (
         math.ceil(math.log(torch.finfo(dtype).eps) / math.log(factor)) if factor < 1 else math.inf
     )
+
+
+def window(steps: int, neuron: Neuron, dtype: torch.dtype) -> int:
+    """Steps that are held at once at most where the teaching signal is known from the start."""
+    reach = min(horizon(neuron, dtype), steps)
+    return min(steps, PIECE * (1 - int(-reach // PIECE)))
 
 
 class _Layer:
@@ -349,7 +356,7 @@ def _release(layer: _Layer, signal: Tensor, learn: _Learn, reach: float) -> None
         while pieces:
             learn(pieces.pop(), signal, after)
         return
-    while sum(len(piece.x) for piece in pieces) - len(pieces[0].x) >= reach:
+    while pieces and sum(len(piece.x) for piece in pieces) - len(pieces[0].x) >= reach:
         piece = pieces.popleft()
         after = torch.zeros_like(layer.last)
         for later in reversed(pieces):
@@ -398,17 +405,17 @@ def _stream(
     layers: list[_Layer],
     draw: Draw,
     steps: int,
-    after_piece: Callable[[], None],
+    before_piece: Callable[[], None],
     keep: bool,
 ) -> Tensor:
     total = layers[0].last.new_zeros(layers[0].batch, network.n_classes)
     for start in range(0, steps, PIECE):
+        before_piece()
         x = draw(start, min(start + PIECE, steps)).to(total.dtype)
         network.check(tuple(x.shape[2:]))
         for layer in layers:
             x = layer.run(x, keep and (layer.learns or layer.block.is_output))
         total += x.sum(0)
-        after_piece()
     return told_by(total / steps, [layer.last for layer in layers])
 
 
@@ -439,7 +446,11 @@ def gradients(
         )
     layers = [_layer(block, network.neuron, len(targets)) for block in network.blocks]
     _clear_gradients(network)
-    learn = _local if network.mode in LOCAL else _stored
+    if network.mode == "shallow":
+        for layer in layers[:-1]:
+            layer.learns = False
+    held = window(steps, network.neuron, layers[0].last.dtype)
+    learn = _streamed if network.mode in LOCAL and steps > held else _stored
     with own_precision(layers[0].last):
         outcome = learn(network, layers, draw, steps, targets, loss)
     for layer in layers:
@@ -447,15 +458,13 @@ def gradients(
     return outcome
 
 
-def _local(
+def _streamed(
     network: Network, layers: list[_Layer], draw: Draw, steps: int, targets: Tensor, loss: Loss
 ) -> Outcome:
     eligibility = _Eligibility(layers[-1])
     taught = [(layers[-1], torch.ones_like(layers[-1].last), eligibility.learn)]
     for layer in layers[:-1]:
-        if network.mode == "shallow":
-            layer.learns = False
-        elif layer.learns:
+        if layer.learns:
             taught.append((layer, layer.signal(targets, None), layer.learn))
     reach = horizon(network.neuron, layers[-1].last.dtype)
 
@@ -476,25 +485,32 @@ def _stored(
 ) -> Outcome:
     x = draw(0, steps).to(layers[0].last.dtype)
     network.check(tuple(x.shape[2:]))
-    for layer in layers:
-        x = layer.run(x, keep=True)
+    first = next((i for i, layer in enumerate(layers) if layer.learns), len(layers))
+    for i, layer in enumerate(layers):
+        x = layer.run(x, keep=i >= first)
     output = told_by(x.sum(0) / steps, [layer.last for layer in layers])
     value, to_spikes = _settled(loss, output, targets, steps)
-    first = next((i for i, layer in enumerate(layers) if layer.learns), len(layers))
-    to_output: Tensor | None = None
-    for i in reversed(range(first, len(layers))):
-        layer = layers[i]
+    if network.mode in ("BP", "FA"):
+        _learn_by_chain(layers[first:], to_spikes)
+    else:
+        for layer in layers:
+            if layer.learns:
+                is_output = layer.block.is_output
+                signal = to_spikes.view(layer.rows) if is_output else layer.signal(targets, output)
+                layer.learn(layer.kept.pop(), signal, torch.zeros_like(layer.last))
+    return Outcome(value, output)
+
+
+def _learn_by_chain(layers: list[_Layer], to_output: Tensor) -> None:
+    """The gradients of layers from the first that learns on, from that of the output spikes."""
+    for layer in reversed(layers):
         piece = layer.kept.pop()
-        if to_output is None:
-            if layer.block.is_output:
-                signal = to_spikes.reshape(layer.rows)
-            else:
-                signal = layer.signal(targets, output)
-            _kernels.teach(piece.potential, signal, torch.zeros_like(layer.last), layer.neuron)
+        if layer.block.is_output:
+            signal, after = to_output.view(layer.rows), torch.zeros_like(layer.last)
+            _kernels.teach(piece.potential, signal, after, layer.neuron)
         else:
             layer.chain(piece.potential, to_output)
         if layer.learns:
             layer.add_weight_gradient(piece)
-        if network.mode in ("BP", "FA") and i > first:
+        if layer is not layers[0]:
             to_output = layer.input_gradient(piece.potential, piece.x)
-    return Outcome(value, output)

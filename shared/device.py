@@ -164,12 +164,12 @@ def keep_freed_memory() -> None:
     By default glibc gives them back to the system at once and asks for them again a step later; the
     page faults of that can cost more than the arithmetic. Elsewhere than on glibc nothing happens.
     """
-    trim_threshold, mmap_threshold = -1, -3  # names of mallopt's parameters, from malloc.h
+    trim_threshold, mmap_max = -1, -4  # names of mallopt's parameters, from malloc.h
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
     except (OSError, AttributeError):
         return
-    mallopt(mmap_threshold, 32 * 2**20)  # the largest value that glibc takes
+    mallopt(mmap_max, 0)  # arrays of their own mappings would go back to the system at once
     mallopt(trim_threshold, 512 * 2**20)
 
 

@@ -120,18 +120,29 @@ def test_steps_convolved_together_as_on_a_gpu_are_the_same(mode, topology, monke
 @pytest.mark.parametrize("topology", ["FC_80_FC_6_FC_3", "CONV_3_3_1_1_FC_6_FC_3"])
 def test_products_of_what_is_not_zero_are_whole_products(topology, mode, most, monkeypatch):
     """Of all pieces, of some and of none."""
+    monkeypatch.setattr(layerwise, "PIECE", 3)
     monkeypatch.setattr(_sparse, "MOST", most)
     monkeypatch.setattr(_sparse, "LEAST_UNITS", 4)
     network = lively(NetworkBuilder, topology, mode)
-    assert_equal_forms(network, 17, 3, MSE, 1e-9, 1e-10)
+    assert layerwise.window(32, network.neuron, torch.float64) < 32
+    assert_equal_forms(network, 32, 3, MSE, 1e-9, 1e-10)
+
+
+@pytest.mark.parametrize("mode", ["BRP", "shallow"])
+@pytest.mark.parametrize("topology", ["FC_8_FC_6_FC_3", "CONV_3_3_1_1_FC_6_FC_3"])
+def test_a_long_presentation_is_a_stream_of_pieces(topology, mode):
+    network = lively(NetworkBuilder, topology, mode, dropout=0.3)
+    assert layerwise.window(47, network.neuron, torch.float64) < 47
+    assert_equal_forms(network, 47, 3, MSE, 1e-9, 1e-10)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("topology", ["FC_80", "FC_70_FC_80"])
 def test_an_output_layer_may_be_wide(topology, mode, monkeypatch):
+    monkeypatch.setattr(layerwise, "PIECE", 3)
     monkeypatch.setattr(_sparse, "MOST", 2.0)
     monkeypatch.setitem(SHAPES, topology, (11,))
-    assert_equal_forms(lively(NetworkBuilder, topology, mode), 13, 3, MSE, 1e-9, 1e-10)
+    assert_equal_forms(lively(NetworkBuilder, topology, mode), 30, 3, MSE, 1e-9, 1e-10)
 
 
 @pytest.mark.parametrize("mode", ["BRP", "BP"])
