@@ -18,7 +18,8 @@ SILENT = 1e5
 
 _MIN_DIVISOR = 1e-10
 _MAX_DIVISOR = 1e10
-_FORWARD_BLOCK = 128  # neurons per block: three float64 rows of running sums fit the L1 cache
+_BELOW_1 = 1 - 1e-9  # a sum of float64 that in exact numbers would be below 1 is below 1
+_FORWARD_BLOCK = 128  # neurons per block: five float64 rows of running numbers fit the L1 cache
 _GRADIENT_BLOCK = 64  # neurons per block: a (in, block) float64 gradient tile fits the L2 cache
 _MIN_JOBS = 64  # enough pieces of work for many cores
 
@@ -50,79 +51,107 @@ def sort_codes(
     return codes.ravel(), order.astype(np.int32).ravel(), start, stop, rest
 
 
+# Running numbers of a block of neurons lie in one array: numba then sees that they do not overlap,
+# and makes vector code of every loop over them.
+_S, _SZ, _BEST, _CAUSE, _DIVISOR = (k * _FORWARD_BLOCK for k in range(5))
+
+
+@njit(cache=True, inline="always")
+def _add(block, timings, row, width, z):  # type: ignore[no-untyped-def]
+    """Add a spike of code z to the sums; its timings begin at `row`."""
+    for j in range(width):
+        s = np.float64(timings[np.uint64(row + j)])  # unsigned: not looked at for negative indices
+        block[_S + j] += s
+        block[_SZ + j] += s * z
+
+
+@njit(cache=True, inline="always")
+def _look(block, j, s_sum, sz_sum, z):  # type: ignore[no-untyped-def]
+    """Keep the prefix that ends at code z where it is admissible and the best so far."""
+    d = s_sum - 1.0
+    d = d if d > _MIN_DIVISOR else _MIN_DIVISOR
+    d = d if d < _MAX_DIVISOR else _MAX_DIVISOR
+    x = sz_sum / d
+    first = (s_sum >= 1.0) & (x >= z) & (x < block[_BEST + j])
+    block[_BEST + j] = x if first else block[_BEST + j]
+    block[_CAUSE + j] = z if first else block[_CAUSE + j]
+    block[_DIVISOR + j] = d if first else block[_DIVISOR + j]
+
+
 @njit(parallel=True, cache=True)
-def _find_spikes(codes, synapse, start, stop, rest, e_ts, total, block, n_chunks):  # type: ignore[no-untyped-def]
-    n_nets, _, n_out = e_ts.shape
+def _find_spikes(codes, synapse, start, stop, rest, e_ts, total, largest, n_chunks):  # type: ignore[no-untyped-def]
+    n_nets, n_in, n_out = e_ts.shape
     n_trials = start.shape[0]
     per_net = n_trials // n_nets
+    timings = e_ts.reshape(-1)
     u = np.empty((n_trials, n_out), e_ts.dtype)
     cause = np.empty((n_trials, n_out), np.float64)
     divisor = np.empty((n_trials, n_out), e_ts.dtype)
-    n_blocks = (n_out + block - 1) // block
+    n_blocks = (n_out + _FORWARD_BLOCK - 1) // _FORWARD_BLOCK
     for job in prange(n_nets * n_chunks * n_blocks):
         net = job // (n_chunks * n_blocks)
         chunk = job // n_blocks % n_chunks
-        j0 = job % n_blocks * block
-        width = min(block, n_out - j0)
-        s_sum = np.empty(width)
-        sz_sum = np.empty(width)
-        best = np.empty(width)
-        best_cause = np.empty(width)
-        best_divisor = np.empty(width)
+        j0 = job % n_blocks * _FORWARD_BLOCK
+        width = min(_FORWARD_BLOCK, n_out - j0)
+        base = net * n_in * n_out + j0
+        most_a_spike = largest[net]
+        block = np.empty(5 * _FORWARD_BLOCK)
         for b in range(chunk * per_net // n_chunks, (chunk + 1) * per_net // n_chunks):
             trial = net * per_net + b
-            s_sum[:] = 0.0
-            sz_sum[:] = 0.0
-            best[:] = SILENT
-            best_cause[:] = -np.inf
-            best_divisor[:] = np.inf
+            block[:_BEST] = 0.0
+            block[_BEST:_CAUSE] = SILENT
+            block[_CAUSE:_DIVISOR] = -np.inf
+            block[_DIVISOR:] = np.inf
             k = start[trial]
             end = stop[trial]
-            has_rest = rest[trial] < np.inf
+            # So many spikes cannot bring a sum to 1, whichever they are: they are only added up.
+            below = min(np.int64(_BELOW_1 / most_a_spike), end - k)
+            while below > 0:
+                for _ in range(below):
+                    z = np.float64(codes[k])
+                    _add(block, timings, base + synapse[k] * n_out, width, z)
+                    k += 1
+                most = 0.0
+                for j in range(width):
+                    most = max(most, block[_S + j])
+                below = min(np.int64((_BELOW_1 - most) / most_a_spike), end - k)
             n_events = 0
             settled = False
-            while not settled and (k < end or has_rest):
-                if k < end:
-                    z = np.float64(codes[k])
-                    in_event = True
-                    while in_event:
-                        row = e_ts[net, synapse[k], j0 : j0 + width]
-                        for j in range(width):
-                            s = np.float64(row[j])
-                            s_sum[j] += s
-                            sz_sum[j] += s * z
-                        k += 1
-                        in_event = k < end and codes[k] == codes[k - 1]
-                else:
-                    z = rest[trial]
-                    has_rest = False
-                    for j in range(width):
-                        s_all = total[net, j0 + j]
-                        sz_sum[j] += (s_all - s_sum[j]) * z
-                        s_sum[j] = s_all
+            while not settled and k < end:
+                z = np.float64(codes[k])
+                while k + 1 < end and codes[k + 1] == codes[k]:
+                    _add(block, timings, base + synapse[k] * n_out, width, z)
+                    k += 1
+                row = base + synapse[k] * n_out
+                k += 1
                 for j in range(width):
-                    d = s_sum[j] - 1.0
-                    d = d if d > _MIN_DIVISOR else _MIN_DIVISOR
-                    d = d if d < _MAX_DIVISOR else _MAX_DIVISOR
-                    x = sz_sum[j] / d
-                    first = (s_sum[j] >= 1.0) & (x >= z) & (x < best[j])
-                    best[j] = x if first else best[j]
-                    best_cause[j] = z if first else best_cause[j]
-                    best_divisor[j] = d if first else best_divisor[j]
+                    s = np.float64(timings[np.uint64(row + j)])
+                    s_sum = block[_S + j] + s
+                    sz_sum = block[_SZ + j] + s * z
+                    block[_S + j] = s_sum
+                    block[_SZ + j] = sz_sum
+                    _look(block, j, s_sum, sz_sum, z)
                 # An admissible code is never below the code of its own last input: once the next
                 # input comes no earlier than the best codes found, no later prefix can beat them,
                 # whatever the signs of the timings. Looked at now and then, since it costs a pass.
                 n_events += 1
                 if n_events % 8 == 0:
                     z_next = np.float64(codes[k]) if k < end else rest[trial]
-                    latest = best[0]
+                    settled = True
                     for j in range(width):
-                        latest = best[j] if best[j] > latest else latest
-                    settled = latest <= z_next
+                        if block[_BEST + j] > z_next:
+                            settled = False
+                            break
+            if not settled and rest[trial] < np.inf:
+                z = rest[trial]
+                for j in range(width):
+                    s_sum = total[net, j0 + j]
+                    sz_sum = block[_SZ + j] + (s_sum - block[_S + j]) * z
+                    _look(block, j, s_sum, sz_sum, z)
             for j in range(width):
-                u[trial, j0 + j] = best[j]
-                cause[trial, j0 + j] = best_cause[j]
-                divisor[trial, j0 + j] = best_divisor[j]
+                u[trial, j0 + j] = block[_BEST + j]
+                cause[trial, j0 + j] = block[_CAUSE + j]
+                divisor[trial, j0 + j] = block[_DIVISOR + j]
     return u, cause, divisor
 
 
@@ -156,17 +185,37 @@ def _timing_gradient(codes, synapse, start, stop, rest, a, z_out, cause, n_nets,
         aj = np.empty(width)
         ajz = np.empty(width)
         last = np.empty(width)
+        z_sum = np.empty(n_in)
+        n_spikes = np.empty(n_in, np.int64)
         for trial in range(net * per_net, (net + 1) * per_net):
             latest = -np.inf
+            earliest = np.inf
             z_rest = rest[trial]
             for j in range(width):
                 aj[j] = a[trial, j0 + j]
                 ajz[j] = aj[j] * np.float64(z_out[trial, j0 + j])
                 last[j] = cause[trial, j0 + j]
                 latest = max(latest, last[j])
+                earliest = min(earliest, last[j])
                 at_rest[j] = aj[j] * z_rest - ajz[j] if z_rest <= last[j] else 0.0
                 shared[j] += at_rest[j]
-            for k in range(start[trial], stop[trial]):
+            alone = start[trial]  # from here on, spikes are taken one by one
+            if stop[trial] - alone > n_in:
+                # Synapses spike several times: what is causal for the whole block is added up for
+                # each synapse first.
+                z_sum[:] = 0.0
+                n_spikes[:] = 0
+                while alone < stop[trial] and codes[alone] <= earliest:
+                    z_sum[synapse[alone]] += np.float64(codes[alone])
+                    n_spikes[synapse[alone]] += 1
+                    alone += 1
+                for i in range(n_in):
+                    z = z_sum[i]
+                    n = np.float64(n_spikes[i])
+                    row = tile[i]
+                    for j in range(width):
+                        row[j] += aj[j] * z - n * (ajz[j] + at_rest[j])
+            for k in range(alone, stop[trial]):
                 z = np.float64(codes[k])
                 if z > latest:
                     break  # no later input is causal, and `at_rest` is zero as well
@@ -211,9 +260,10 @@ def find_spikes(
     per_net = len(start) // n_nets
     n_blocks = -(-n_out // _FORWARD_BLOCK)
     n_chunks = max(1, min(per_net, _MIN_JOBS // (n_nets * n_blocks)))
+    largest = e_ts.max(axis=(1, 2), initial=1e-12).astype(np.float64)
     total = _column_sums(e_ts) if np.isfinite(rest).any() else np.zeros((n_nets, n_out))
     found: tuple[NDArray[np.floating], NDArray[np.float64], NDArray[np.floating]] = _find_spikes(
-        codes, synapse, start, stop, rest, e_ts, total, _FORWARD_BLOCK, n_chunks
+        codes, synapse, start, stop, rest, e_ts, total, largest, n_chunks
     )
     return found
 
