@@ -26,6 +26,7 @@ from measure import (
     memory_in_fresh_process,
     print_times,
     step_memory_mb,
+    timed,
 )
 
 from shared import datasets

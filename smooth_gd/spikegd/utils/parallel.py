@@ -1,7 +1,7 @@
 """Batches cut into chunks: small enough for a core's cache, and shared out over devices.
 
-A chunk is always the same trials, and results come back chunk by chunk: sums over them do not
-depend on how many devices there are.
+A chunk is always the same trials, and results come back chunk by chunk: they are the same sums for
+any number of devices, but for rounding.
 """
 
 from collections.abc import Callable, Sequence
