@@ -354,7 +354,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def gpu(session: nox.Session) -> None:
     """On a GPU, in under ten minutes: Triton kernels against their oracles, then speed."""
-    _install(session, *PAPERS, groups=("tests", "bench"))
+    _install(session, *PAPERS, "gpu", groups=("tests", "bench"))
     _run(session, "benchmarks/on_gpu.py", *_words(session))
 
 
@@ -371,7 +371,7 @@ def report(session: nox.Session) -> None:
     _install(session, "comparison", "reproduce")
     for module in ("shared.report", "reproduce", "comparison.report"):
         session.run("python", "-m", module, *_words(session), env=ENVIRONMENT)
-    session.run("python", "benchmarks/report.py", env=ENVIRONMENT)
+    _run(session, "benchmarks/report.py", *_words(session))
 
 
 @nox.session

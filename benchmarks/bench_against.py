@@ -45,6 +45,7 @@ from shared.experiment import Positive, parse
 from shared.options import script
 
 Precision = Literal["float64", "float32"]
+SURROUNDINGS = ("device", "processor", "threads", "commit", "versions")
 
 
 class Program(NamedTuple):
@@ -250,9 +251,11 @@ def main() -> None:
 
 
 def kept(content: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Programs and cases of this call, and those that an earlier one measured into the folder."""
+    """Programs and cases of this call, and those of an earlier one in the same surroundings."""
     stored = folder / "bench.json"
     earlier = json.loads(stored.read_text()) if stored.is_file() else {}
+    if any(earlier.get(name) != content[name] for name in SURROUNDINGS):
+        earlier = {}  # they would stand under a commit, device or version that is not theirs
     return {part: earlier.get(part, {}) | content[part] for part in ("programs", "cases")}
 
 

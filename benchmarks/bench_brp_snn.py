@@ -11,7 +11,7 @@ networks, else from one rate. Readouts and gradients must agree to 1e-9 in float
 size, before anything is timed; then all are timed in float32, in turns. How far they are apart in
 float32 is recorded: mostly 1e-6 and less, but rounding can take a potential to the other side of
 the threshold or of the surrogate's edge, and such a unit moves a gradient by some 1e-3. Memory is
-the peak of a step in a fresh process each, above parameters, gradients and input.
+the peak of a step in a fresh process each, its input drawn in it, above parameters and gradients.
 
 BP's step of the fully connected network has two sides more: the same network in snnTorch, a step at
 a time, and in SpikingJelly, all steps of a layer at once. Their readouts must be ours in float64,

@@ -5,33 +5,45 @@
 
 A step is a batch of 100 images of 784 pixels through a network with 400 hidden neurons at the
 settings of the rule's paper, on made images as bright as MNIST's. The rules take turns, so that
-what else the machine does meets all of them. Memory is the peak of a step in a fresh process.
+what else the machine does meets all of them. One thread, as the comparison's runs have, unless
+--threads says otherwise; its page reads what was measured with one. Memory is the peak of a step in
+a fresh process.
 """
 
 import shared.waiting
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from measure import (
     Benchmark,
-    Options,
     Step,
     interleaved,
     memory_in_fresh_process,
     print_times,
     step_memory_mb,
 )
+from measure import Options as EveryOption
 
 from comparison import registry
 from comparison.interface import Learner, Plan
+from shared.experiment import Positive
 from shared.options import script
 
 BATCH, PIXELS, HIDDEN, CLASSES = 100, 784, 400, 10
 BRIGHT = 0.19  # share of MNIST's pixels that are not black
 REPEATS = 5  # steps a turn
 NAMES = tuple(registry.found()[0])
+
+
+@dataclass(frozen=True)
+class Options(EveryOption):
+    """The options."""
+
+    threads: Positive[int] | None = 1
+    """CPU threads."""
 
 
 def learner_of(name: str, device: torch.device) -> Learner:

@@ -105,7 +105,8 @@ class Benchmark(Generic[Chosen]):
         unknown = set(options.cases) - set(self.cases)
         if unknown:
             raise UserError(f"--cases {', '.join(unknown)}: there are {', '.join(self.cases)}")
-        options = replace(options, cases=options.cases or self.cases)
+        chosen = tuple(case for case in self.cases if case in (options.cases or self.cases))
+        options = replace(options, cases=chosen)
         device = self.prepare(options)
         if options.memory_of:
             print(self.memory_of(*options.memory_of, device))

@@ -13,6 +13,7 @@ import shared.waiting
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -95,17 +96,20 @@ def made(name: str, check: Check, folder: Path, seconds: float) -> dict[str, obj
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MPLBACKEND": "agg"}
     start = time.monotonic()
     with (folder / "output.txt").open("w") as output:
+        child = subprocess.Popen(
+            words,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=REPOSITORY,
+            env=environment,
+            start_new_session=True,
+        )
         try:
-            done = subprocess.run(
-                words,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=seconds,
-                cwd=REPOSITORY,
-                env=environment,
-            )
-            state = "passed" if done.returncode == 0 else f"failed, exit code {done.returncode}"
+            code = child.wait(seconds)
+            state = "passed" if code == 0 else f"failed, exit code {code}"
         except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)  # with the processes that it has started
+            child.wait()
             state = f"not ended after {seconds:.0f} s"
     took = time.monotonic() - start
     print(f"{name}: {state}, {took:.0f} s; {folder / 'output.txt'}", flush=True)

@@ -1,11 +1,13 @@
 """The tables of docs/performance.md, from the bench.json files under results/bench/.
 
-    python benchmarks/report.py       `nox -s report` calls it, too
+    python benchmarks/report.py           `nox -s report` calls it, too
+    python benchmarks/report.py --check   write nothing, fail where the page says something else
 
 What stands between `<!-- bench: FOLDER -->` and `<!-- end of bench -->` is written anew, FOLDER
 being one of results/bench/: nobody types it. A benchmark joins with an entry of `TABLES`.
 """
 
+import argparse
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -46,11 +48,12 @@ def measured(case: Mapping[str, Any], side: str) -> str:
 
 
 def ratio(case: Mapping[str, Any], side: str, ours: str) -> str:
-    """How many times longer a side takes than ours, by medians."""
+    """How many times longer a side takes than ours, by medians; three digits and more."""
     if side not in case["seconds"]:
         return "-"
     times = case["seconds"]
-    return f"{times[side]['wall_median'] / times[ours]['wall_median']:.3g}"
+    found = times[side]["wall_median"] / times[ours]["wall_median"]
+    return f"{found:.0f}" if found >= 100 else f"{found:.3g}"
 
 
 def title(name: str, case: Mapping[str, Any], titles: Mapping[str, str]) -> str:
@@ -180,10 +183,11 @@ def source(folder: str, content: Mapping[str, Any]) -> str:
     """Where a table's numbers come from."""
     path = f"results/bench/{folder}/bench.json"
     named = " ".join(content["processor"].split())
+    changed = " with changes" if content["commit"].endswith("+") else ""
     torch = content["versions"].get("torch", "none")
     return (
         f"[`{path}`](../{path}): {content['device']}, {named}, {content['threads']} threads, "
-        f"commit {content['commit'][:7]}, torch {torch}."
+        f"commit {content['commit'][:7]}{changed}, torch {torch}."
     )
 
 
@@ -218,9 +222,19 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
-    """Write the page's tables anew."""
+    """Write the page's tables anew, or check them.
+
+    Raises:
+        UserError: they are to be checked, and say something else than results/bench/.
+    """
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing, compare")
+    check = parser.parse_args().check
     text = PAGE.read_text("utf-8")
-    PAGE.write_text(filled(text), "utf-8")
+    if not check:
+        PAGE.write_text(filled(text), "utf-8")
+    elif filled(text) != text:
+        raise UserError(f"{PAGE} says something else than {RESULTS}: run `nox -s report`")
     print(f"{PAGE.name}: {len(MARK.findall(text))} tables")
 
 

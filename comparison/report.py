@@ -243,10 +243,20 @@ def continual(runs: pd.DataFrame) -> str:
 
 
 def measured_costs(path: Path | None) -> dict[str, tuple[float, float]]:
-    """Milliseconds and megabytes of a training step by rule."""
+    """Milliseconds and megabytes of a training step by rule.
+
+    Raises:
+        UserError: they were measured with several threads, where the runs have one.
+    """
     if path is None or not path.exists():
         return {}
-    cases = json.loads(path.read_text())["cases"]
+    content = json.loads(path.read_text())
+    if content["threads"] != 1:
+        raise UserError(
+            f"{path} was measured with {content['threads']} threads: the comparison's costs are "
+            "those of one, as `nox -s bench -- comparison` measures them"
+        )
+    cases = content["cases"]
     return {name: (1e3 * case["wall_median"], case["memory_mb"]) for name, case in cases.items()}
 
 

@@ -210,6 +210,8 @@ def _timing_gradient(codes, synapse, start, stop, rest, a, z_out, cause, n_nets,
                     n_spikes[synapse[alone]] += 1
                     alone += 1
                 for i in range(n_in):
+                    if n_spikes[i] == 0:
+                        continue
                     z = z_sum[i]
                     n = np.float64(n_spikes[i])
                     row = tile[i]

@@ -5,7 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+
+import psutil
 
 from benchmarks import on_gpu
 from benchmarks.on_gpu import CHECKS, MOST, REPOSITORY, Check
@@ -54,6 +57,22 @@ def test_what_fails_or_takes_too_long_is_named_and_the_rest_goes_on(tmp_path, mo
     assert (tmp_path / "bad" / "output.txt").read_text() == "reason\n"
     assert "bad: failed, exit code 3" in capsys.readouterr().out
     assert on_gpu.make(("good", "last"), tmp_path)
+
+
+def test_what_a_check_has_started_ends_with_it(tmp_path, monkeypatch):
+    lines = (
+        "import pathlib, subprocess, sys, time",
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])",
+        "pathlib.Path(sys.argv[2], 'pid').write_text(str(child.pid))",
+        "time.sleep(60)",
+    )
+    monkeypatch.setattr(on_gpu, "CHECKS", {"slow": python(*lines, seconds=3.0)})
+    assert not on_gpu.make(("slow",), tmp_path)
+    child = int((tmp_path / "slow" / "pid").read_text())
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "it goes on"
+        time.sleep(0.05)
 
 
 def test_time_of_all_is_bounded(tmp_path, monkeypatch):

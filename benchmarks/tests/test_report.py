@@ -17,7 +17,7 @@ MADE = {
     "device": "cpu",
     "processor": "A  processor",
     "threads": 2,
-    "commit": "0123456789",
+    "commit": "0123456789+",
     "versions": {"torch": "9.9"},
     "cases": {
         "step": {
@@ -47,7 +47,7 @@ def test_sides_with_times_memory_and_ratios(made):
     )
     assert lines[3].endswith("| - | 2 ms (1 to 4) | - |")  # a side that this case has not
     assert len(lines) == 6  # what compares no sides is no row
-    assert lines[5].endswith("cpu, A processor, 2 threads, commit 0123456, torch 9.9.")
+    assert lines[5].endswith("cpu, A processor, 2 threads, commit 0123456 with changes, torch 9.9.")
 
 
 def test_what_stands_between_marks_is_written_anew(made):
@@ -76,6 +76,21 @@ def test_what_stands_between_marks_is_written_anew(made):
 def test_refused(made, text, says):
     with pytest.raises(UserError, match=says):
         report.filled(text)
+
+
+def test_check_writes_nothing(made, tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(report, "PAGE", page)
+    monkeypatch.setattr("sys.argv", ["report.py", "--check"])
+    page.write_text("<!-- bench: stl_snn -->\nold\n<!-- end of bench -->")
+    with pytest.raises(UserError, match="run `nox -s report`"):
+        report.main()
+    assert "old" in page.read_text()
+    monkeypatch.setattr("sys.argv", ["report.py"])
+    report.main()
+    assert "old" not in page.read_text()
+    monkeypatch.setattr("sys.argv", ["report.py", "--check"])
+    report.main()
 
 
 def test_the_page_is_up_to_date_and_shows_every_benchmark():
