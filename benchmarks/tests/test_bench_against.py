@@ -87,8 +87,9 @@ def test_an_unknown_paper(called, tmp_path):
     assert "--cases stdp: there are shifting_learning, brp_snn" in words
 
 
+@pytest.mark.parametrize("commit", ["the same", "another"])
 def test_programs_that_are_missing_or_fail_do_not_hold_the_others_up(
-    bench, called, monkeypatch, tmp_path
+    bench, called, monkeypatch, tmp_path, commit
 ):
     for paper in ("brp_snn", "stl_snn", "smooth_gd"):
         put(tmp_path, paper, bench)
@@ -106,10 +107,13 @@ def test_programs_that_are_missing_or_fail_do_not_hold_the_others_up(
         difference = 1e-3 if paper == "stl_snn" else 1e-15
         return {paper: {"output": difference} if precision == "float64" else dict(row)}
 
+    now = {name: "the same" for name in bench.SURROUNDINGS}
     monkeypatch.setattr(bench, "in_own_process", found)
+    monkeypatch.setattr(bench, "record", lambda device: dict(now))
     out = tmp_path / "out"
     (out / "bench.json").parent.mkdir()
     earlier = {"programs": {"shifting_learning": {}}, "cases": {"shifting_learning": row}}
+    earlier |= {**now, "commit": commit}
     (out / "bench.json").write_text(json.dumps(earlier))
     code, words = called("--against", tmp_path, "--out", out)
     assert code == 2
@@ -118,7 +122,8 @@ def test_programs_that_are_missing_or_fail_do_not_hold_the_others_up(
     assert "stl_snn: output differs by 1.0e-03 in float64" in words
     assert "brp_snn, stl_snn could not be measured" in words
     content = json.loads((out / "bench.json").read_text())
-    assert content["cases"].keys() == {"shifting_learning", "smooth_gd"}
+    kept = {"shifting_learning"} if commit == "the same" else set()
+    assert content["cases"].keys() == {"smooth_gd"} | kept
     assert content["cases"]["smooth_gd"]["differences"] == {"output": 1e-15}
     assert content["cases"]["smooth_gd"]["seconds"]["ours"]["wall_least"] == 0.5
     assert content["programs"]["smooth_gd"]["commit"] is None  # no clone
