@@ -107,7 +107,7 @@ def test_programs_that_are_missing_or_fail_do_not_hold_the_others_up(
         difference = 1e-3 if paper == "stl_snn" else 1e-15
         return {paper: {"output": difference} if precision == "float64" else dict(row)}
 
-    now = {name: "the same" for name in bench.SURROUNDINGS}
+    now = dict.fromkeys(bench.SURROUNDINGS, "the same")
     monkeypatch.setattr(bench, "in_own_process", found)
     monkeypatch.setattr(bench, "record", lambda device: dict(now))
     out = tmp_path / "out"
