@@ -77,7 +77,9 @@ def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
     runs = tables.stored(results / "comparison")
     page, figures = tmp_path / "docs" / "comparison.md", tmp_path / "figures"
     costs = tmp_path / "bench.json"
-    costs.write_text(json.dumps({"cases": {"brp": {"wall_median": 0.02, "memory_mb": 7.0}}}))
+    costs.write_text(
+        json.dumps({"threads": 1, "cases": {"brp": {"wall_median": 0.02, "memory_mb": 7.0}}})
+    )
     report.write(runs, page, figures, costs)
     text = page.read_text()
     assert "| BRP | 3 | 90.10 ± 0.25 |" in text

@@ -311,6 +311,7 @@ MEASURED = {name: measured(neuron) for name, neuron in MODELS.items()}
 def network_of(name, seed, alike):
     """A random network with weights of neurons to themselves, and inputs that share times.
 
+    Leaky neurons start below their threshold: above it there is a spike at time 0, however far.
     If alike, neurons 0 and 1 are, and spike at one time.
     """
     rng, neuron = np.random.default_rng(seed), MODELS[name]
@@ -318,6 +319,7 @@ def network_of(name, seed, alike):
     weights_in = STRENGTHS[name] * rng.normal(1, 0.7, (N, N_IN))
     if neuron.n_states == 2:
         x0 = rng.normal(0, 0.5, (2, N))
+        x0[0] = np.minimum(x0[0], 0.9 * getattr(neuron, "V_th", np.inf))
     else:
         x0 = rng.uniform(0.1, 0.9, (1, N)) * neuron.Theta()
     if alike:
