@@ -265,9 +265,9 @@ def test_comparison(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Tests of `shared`, of every paper and of the verdicts."""
+    """Tests of `shared`, of every paper, of the verdicts and of the benchmarks."""
     _install(session, *PAPERS, "comparison", "reproduce", *CLUSTERS, groups=("tests",))
-    _test(session, "reproduce", "comparison", *reversed(PAPERS), "shared")
+    _test(session, "reproduce", "comparison", *reversed(PAPERS), "shared", "benchmarks")
 
 
 def _test_versions(session: nox.Session, install: tuple[str, ...], test: tuple[str, ...]) -> None:
