@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from reproduce.words import counted
 from shared.errors import UserError
 from shared.options import script
 
@@ -186,7 +187,7 @@ def source(folder: str, content: Mapping[str, Any]) -> str:
     changed = " with changes" if content["commit"].endswith("+") else ""
     torch = content["versions"].get("torch", "none")
     return (
-        f"[`{path}`](../{path}): {content['device']}, {named}, {content['threads']} threads, "
+        f"[`{path}`](../{path}): {content['device']}, {named}, {counted(content['threads'], 'thread')}, "
         f"commit {content['commit'][:7]}{changed}, torch {torch}."
     )
 
