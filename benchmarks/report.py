@@ -185,9 +185,10 @@ def source(folder: str, content: Mapping[str, Any]) -> str:
     path = f"results/bench/{folder}/bench.json"
     named = " ".join(content["processor"].split())
     changed = " with changes" if content["commit"].endswith("+") else ""
+    threads = counted(content["threads"], "thread")
     torch = content["versions"].get("torch", "none")
     return (
-        f"[`{path}`](../{path}): {content['device']}, {named}, {counted(content['threads'], 'thread')}, "
+        f"[`{path}`](../{path}): {content['device']}, {named}, {threads}, "
         f"commit {content['commit'][:7]}{changed}, torch {torch}."
     )
 
