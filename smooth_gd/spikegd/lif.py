@@ -61,5 +61,7 @@ class LIFNeuron(AbstractIFNeuron):
         V, current = jnp.where(spikes, V, 0), jnp.where(spikes, current, 8 * self.V_th)
         root = jnp.sqrt(jnp.where(spikes, discriminant, 1))
         dt = -self.tau * jnp.log((V + current + root) / (2 * current))
-        # Two neurons at threshold: one spikes first, the other is past it by a rounding error.
+        # Two neurons at threshold: one spikes first, the other is past it by a rounding error. One
+        # that starts a trial far above it spikes at once, by however little it is moved.
+        dt = jnp.where(dt < -1e-3 * self.tau, 0.0, dt)
         return jnp.where(spikes, at_least(0.0, dt), jnp.inf)
