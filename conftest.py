@@ -331,6 +331,31 @@ def _small_numbers() -> None:
         sys.modules["torch"].set_flush_denormal(False)
 
 
+@pytest.fixture(scope="session")
+def compiled_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What JAX compiles for a test, script or notebook is there for the next, and for later tests.
+
+    With a limit JAX locks the folder, so that no process reads what another still writes; then
+    all that write to it must have the limit, for the least recently used are found by files that
+    only a limited cache writes.
+    """
+    import jax  # which tests of the other papers do not wait for
+
+    limited = {
+        "jax_compilation_cache_dir": str(request.config.cache.mkdir("compiled")),
+        "jax_compilation_cache_max_size": 300_000_000,  # bytes
+        "jax_persistent_cache_min_compile_time_secs": 0,
+    }
+    before = {name: getattr(jax.config, name) for name in limited}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in limited.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), str(value))
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No network for what runs in this process."""

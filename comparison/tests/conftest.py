@@ -13,15 +13,8 @@ def scripts(scripts_of):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _compiled_once(request: pytest.FixtureRequest) -> Iterator[None]:
-    """What JAX has compiled for a test is there for the next, in later sessions too."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(request.config.cache.mkdir("jax")), 0.1), strict=True):
-        jax.config.update(name, value)
-    yield
-    for name, value in zip(names, before, strict=True):
-        jax.config.update(name, value)
+def _compiled_once(compiled_once: None) -> None:
+    """JAX's compiled programs are kept for all tests here."""
 
 
 @pytest.fixture(autouse=True)
