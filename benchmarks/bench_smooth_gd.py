@@ -1,6 +1,6 @@
 """Smooth gradient descent: time and memory of gradients, by layers against the plain event loop.
 
-    python benchmarks/bench_smooth_gd.py              gradients of MNIST, LIF, RNN, and growth
+    python benchmarks/bench_smooth_gd.py              gradients of MNIST, LIF and RNN
     python benchmarks/bench_smooth_gd.py --cases mnist
 
 The plain side of MNIST is `AbstractNeuron.event` over all neurons with 200 events, mapped over the
@@ -10,8 +10,8 @@ for some steps, on the same digits. Before anything is timed, in turns, the fast
 with the event loop in float64 to 1e-9, and to 1e-3 when it computes in float32 itself (the event
 loop in float32 is further off). The RNN's plain side simulates 500 events, the fast side as many as
 there are; both compute in float64 and must agree to 1e-9. So must leaky neurons' gradient and that
-of jaxsnn, the nearest peer (`lif_peer.py`). Memory is what a step adds in a fresh process, with the
-network that training starts from.
+of jaxsnn, the nearest peer (`lif_peer.py`). Memory is what XLA sets aside for a step's results and
+all between, with the network that training starts from: a process's size would count the compiler.
 """
 
 import shared.waiting
@@ -22,27 +22,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import lif_peer
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from measure import (
-    Benchmark,
-    Options,
-    interleaved,
-    memory_in_fresh_process,
-    print_times,
-    step_memory_mb,
-)
+from measure import Benchmark, Options, interleaved, memory_in_fresh_process, print_times
 
-from shared.figures import save_figure
 from shared.options import script
 from smooth_gd.experiments.jax_runtime import Settings, prepare, threads_of
 from smooth_gd.experiments.mnist.data import load, sized
@@ -65,6 +55,34 @@ CPU = torch.device("cpu")  # what `measure` asks for; JAX runs on its own device
 Step = Callable[[], Any]
 
 
+@dataclass(frozen=True)
+class CompiledStep:
+    """A step of training as a function that JAX compiles, and what it is called with.
+
+    Attributes:
+        function: what `jax.jit` gives.
+        arguments: its arguments.
+        devices: how many devices share its work in equal parts.
+    """
+
+    function: Any
+    arguments: tuple[Any, ...]
+    devices: int = 1
+
+    def __call__(self) -> Any:
+        """The step's results, waited for."""
+        return jax.block_until_ready(self.function(*self.arguments))
+
+    def memory_mb(self) -> float:
+        """Memory of the results and of all that is computed on the way, in MB, as XLA lays it out.
+
+        The arguments are not counted: they are there before.
+        """
+        laid_out = self.function.lower(*self.arguments).compile().memory_analysis()
+        each = laid_out.temp_size_in_bytes + laid_out.output_size_in_bytes
+        return float(self.devices * each / 1e6)
+
+
 def trained(dtype: str, hidden: tuple[int, ...] = (100, 100), steps: int = STEPS) -> Any:
     """A network after some steps of training: trainer, parameters, and digits to go on with."""
     network = Network(sizes=(1, *hidden, 1))
@@ -80,18 +98,23 @@ def trained(dtype: str, hidden: tuple[int, ...] = (100, 100), steps: int = STEPS
     return trainer, jax.tree.map(np.asarray, state.parameters), data.train
 
 
-def fast_step(trainer: Trainer, parameters: Parameters, part: Any, batch: int) -> Step:
-    """The gradient as the experiment computes it."""
+def chunked_step(
+    trainer: Trainer, bounds: Bounds, parameters: Parameters, part: Any, batch: int
+) -> CompiledStep:
+    """The gradient as the experiment computes it, with room for events as the bounds say."""
     trainer.chunks = Chunks(batch, jax.devices()[0])
     inputs = trainer.chunks.cut(part.inputs[:batch])
     labels = trainer.chunks.cut(part.labels[:batch] + 1) - 1
     keys = jax.random.split(jax.random.key(0), trainer.chunks.n)
     compute = jax.jit(trainer.gradient, static_argnums=0)
+    arguments = (bounds, parameters, inputs, labels, keys)
+    return CompiledStep(compute, arguments, trainer.chunks.n_devices)
 
-    def step() -> Any:
-        return jax.block_until_ready(compute(trainer.bounds, parameters, inputs, labels, keys))
 
+def fast_step(trainer: Trainer, parameters: Parameters, part: Any, batch: int) -> CompiledStep:
+    """The gradient as the experiment computes it, with room as needed."""
     while True:
+        step = chunked_step(trainer, trainer.bounds, parameters, part, batch)
         (_, _, *wanted), _ = step()
         more = needed(trainer.bounds, *wanted)
         if more is None:
@@ -99,32 +122,28 @@ def fast_step(trainer: Trainer, parameters: Parameters, part: Any, batch: int) -
         trainer.bounds = more
 
 
-def gradient_step(batch: int, hidden: int, n_events: int = 0) -> Step:
+def gradient_step(batch: int, hidden: int, n_events: int = 0) -> CompiledStep:
     """A fast gradient step of two hidden layers; room for so many events of each, or as needed."""
     trainer, parameters, part = trained("float32", (hidden, hidden), 30)
     if not n_events:
         return fast_step(trainer, parameters, part, batch)
-    trainer.chunks = Chunks(batch, jax.devices()[0])
-    inputs = trainer.chunks.cut(part.inputs[:batch])
-    labels = trainer.chunks.cut(part.labels[:batch] + 1) - 1
-    keys = jax.random.split(jax.random.key(0), trainer.chunks.n)
-    compute = jax.jit(trainer.gradient, static_argnums=0)
     bounds = Bounds((n_events, n_events), (8, 8))
-    return lambda: jax.block_until_ready(compute(bounds, parameters, inputs, labels, keys))
+    return chunked_step(trainer, bounds, parameters, part, batch)
 
 
-def plain_step(network: Network, parameters: Parameters, part: Any, batch: int, K: int) -> Step:
+def plain_step(
+    network: Network, parameters: Parameters, part: Any, batch: int, K: int
+) -> CompiledStep:
     """The gradient by the event loop over all neurons."""
     codes, labels = jnp.asarray(part.inputs[:batch]), jnp.asarray(part.labels[:batch])
 
     def loss(parameters: Parameters, codes: Any, labels: Any) -> Any:
         return jnp.mean(network.loss(network.plain_first(parameters, codes, K), labels))
 
-    compute = jax.jit(jax.value_and_grad(loss))
-    return lambda: jax.block_until_ready(compute(parameters, codes, labels))
+    return CompiledStep(jax.jit(jax.value_and_grad(loss)), (parameters, codes, labels))
 
 
-def mnist_steps(dtype: str, batch: int, steps: int = STEPS) -> dict[str, Step]:
+def mnist_steps(dtype: str, batch: int, steps: int = STEPS) -> dict[str, CompiledStep]:
     """Both sides."""
     trainer, parameters, part = trained(dtype, steps=steps)
     return {
@@ -262,50 +281,17 @@ def recurrent(options: Options) -> dict[str, Any]:
     return in_float64("rnn", rnn_steps, options)
 
 
-def growth(options: Options) -> dict[str, list[tuple[float, float]]]:
-    """Wall seconds of a fast gradient step over batch, hidden neurons, and room for events."""
-    found: dict[str, list[tuple[float, float]]] = {"trials": [], "hidden neurons": [], "events": []}
-
-    def seconds(step: Step) -> float:
-        return interleaved({"fast": step}, CPU, 3, {"fast": 3})["fast"]["wall_median"]
-
-    trainer, parameters, part = trained("float32")
-    for batch in (250, 500, 1000, 2000, 4000):
-        step = fast_step(trainer, parameters, part, batch)
-        found["trials"].append((batch, seconds(step)))
-    for n in (50, 100, 200, 400):
-        found["hidden neurons"].append((n, seconds(gradient_step(BATCH, n))))
-    for n_events in (80, 160, 320, 640):
-        found["events"].append((n_events, seconds(gradient_step(BATCH, 100, n_events))))
-    return found
-
-
-def draw_growth(found: dict[str, list[tuple[float, float]]]) -> Figure:
-    """Time of a gradient step over each quantity."""
-    figure, columns = plt.subplots(1, len(found), figsize=(9, 3), layout="constrained")
-    for axes, (name, points) in zip(columns, found.items(), strict=True):
-        x, y = np.array(points).T
-        axes.loglog(x, 1e3 * y, "o-")
-        axes.set(xlabel=name, ylabel="ms a gradient step")
-        axes.set_xticks(x, [f"{value:g}" for value in x])
-        axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        axes.grid(alpha=0.3)
-    return figure
-
-
 def memory_of(side: str, device: torch.device) -> float:
-    """Memory of a gradient step before training, in MB; to be called in a fresh process."""
-    step = mnist_steps("float32", BATCH, steps=0)[side]
-    small = mnist_steps("float32", 8, steps=0)[side]
-    return step_memory_mb(step, small, CPU)
+    """Memory of a gradient step before training, in MB."""
+    return mnist_steps("float32", BATCH, steps=0)[side].memory_mb()
 
 
-MEASURES = {"mnist": mnist, "growth": growth, "lif": leaky, "rnn": recurrent}
+MEASURES = {"mnist": mnist, "lif": leaky, "rnn": recurrent}
 """What is measured for each case; the last two turn 64 bit numbers on."""
 
 
 def bench(case: str, options: Options, device: torch.device) -> dict[str, Any]:
-    """Compare, time and weigh both sides, or measure growth."""
+    """Compare, time and weigh the sides of a case."""
     return {case: MEASURES[case](options)}
 
 
@@ -313,8 +299,6 @@ def more(content: dict[str, Any], options: Options, device: torch.device, folder
     """JAX's threads and devices: what `record` knows are torch's, which nothing here uses."""
     content["threads"] = threads_of(options.threads)
     content["jax_devices"] = len(jax.devices())
-    if "growth" in content["cases"]:
-        save_figure(draw_growth(content["cases"]["growth"]), folder / "growth")
 
 
 def prepared(options: Options) -> torch.device:

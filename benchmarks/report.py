@@ -68,9 +68,8 @@ def sides(ours: str, titles: Mapping[str, str], cases: Cases) -> str:
     Args:
         ours: the side that all others are divided by.
         titles: of cases that do not say themselves what they are; others keep their names.
-        cases: as a bench.json has them; those that compare no sides are left out.
+        cases: as a bench.json has them.
     """
-    cases = {name: case for name, case in cases.items() if "seconds" in case}
     named = list(dict.fromkeys(side for case in cases.values() for side in case["seconds"]))
     others = [side for side in named if side != ours]
     head = ["Step", *named, *(f"{side} / {ours}" for side in others)]

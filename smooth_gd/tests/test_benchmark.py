@@ -1,8 +1,10 @@
-"""The benchmark's peer: what is said before anything is computed where it is missing."""
+"""The benchmark: what is said where its peer is missing, and how it weighs a step."""
 
 import importlib.util
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from shared.errors import UserError
@@ -22,3 +24,17 @@ def test_the_peer_is_asked_for_at_the_start(monkeypatch):
     assert bench_smooth_gd.prepared(without) == bench_smooth_gd.CPU
     in_process = bench_smooth_gd.Options(cases=("mnist", "lif"), memory_of=("fast",))
     assert bench_smooth_gd.prepared(in_process) == bench_smooth_gd.CPU
+
+
+def test_a_steps_memory_is_that_of_its_results_and_of_what_lies_between(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from bench_smooth_gd import CompiledStep
+
+    # The product of two matrices [1000, 1000] is needed whole before it is turned into one number.
+    numbers = jnp.ones((1000, 1000), jnp.float32)
+    outer = CompiledStep(jax.jit(lambda x: x + 1), (numbers,))
+    inner = CompiledStep(jax.jit(lambda x: jnp.sin(x @ x).sum()), (numbers,))
+    assert outer.memory_mb() == pytest.approx(4.0, abs=0.01)
+    assert inner.memory_mb() == pytest.approx(4.0, abs=0.2)
+    assert CompiledStep(outer.function, (numbers,), 2).memory_mb() == 2 * outer.memory_mb()
+    assert outer().shape == (1000, 1000)

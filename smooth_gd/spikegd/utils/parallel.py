@@ -30,8 +30,8 @@ class Chunks:
             self.n *= 2
         self.each = -(-size // self.n)
         devices = jax.devices("cpu") if on_cpu else [device]
-        used = max(n for n in range(1, len(devices) + 1) if self.n % n == 0)
-        self._mesh = Mesh(np.array(devices[:used]), ("trials",))
+        self.n_devices = max(n for n in range(1, len(devices) + 1) if self.n % n == 0)
+        self._mesh = Mesh(np.array(devices[: self.n_devices]), ("trials",))
         self.replicated = NamedSharding(self._mesh, PartitionSpec())
         """Sharding of what every device needs whole."""
 
