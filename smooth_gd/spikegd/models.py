@@ -21,11 +21,13 @@ the trial.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from shared.errors import UserError
@@ -86,15 +88,15 @@ class AbstractNeuron(ABC):
         """The states after an event: every neuron has taken its pulse, spiking ones are reset."""
         raise NotImplementedError(f"{type(self).__name__} states neither transmit nor spike")
 
-    def next_spikes(self, x: Float[Array, "D N"], left: Float[Array, " N"]) -> Float[Array, " N"]:
-        """Time to each neuron's next spike after an event.
+    def is_settled(self, left: Float[Array, "*N"]) -> Bool[Array, "*N"]:
+        """Whether the spike that was expected before an event comes whatever the event did.
+
+        The time to any other spike follows from the state after the event.
 
         Args:
-            x: states after the event.
-            left: what is left of the times to the spikes that were expected before it; inf of the
-                neuron that has spiked.
+            left: what is left of the time to the spike; inf of the neuron that has spiked.
         """
-        return self.dt_spike(x)
+        return jnp.zeros_like(left, bool)
 
     def voltage(self, x: Float[Array, "D *N"]) -> Float[Array, "*N"]:
         """The membrane potential."""
@@ -128,13 +130,25 @@ class AbstractNeuron(ABC):
         is_net = ~is_in & (t_net < T)
         t_next = jnp.where(is_in, t_in, jnp.where(is_net, t_net, T))
         dt = jnp.where(is_in, t_in - t, jnp.where(is_net, dts[first], T - t))
-        x = self.flow(x, dt)
         spiking = is_net & (jnp.arange(x.shape[-1]) == first)
         drive = jnp.where(is_in, weights_in[:, neurons_in[shown]], weights_net[:, first])
-        x = jnp.where(is_in | is_net, self.transmit(x, spiking, drive), x)
-        dts = self.next_spikes(x, jnp.where(spiking, jnp.inf, at_least(0.0, dts - dt)))
+        x = self._passed(x, dt, is_in | is_net, spiking, drive)
+        left = _left(dts, dt, spiking)
+        dts = jnp.where(self.is_settled(left), left, self.dt_spike(x))
         who = jnp.where(is_in, neurons_in[shown], jnp.where(is_net, first, -1))
         return (t_next, x, dts, shown + is_in), Events(t_next, is_in, who, x)
+
+    def _passed(
+        self,
+        x: Float[Array, "D N"],
+        dt: Float[Array, ""],
+        happens: Bool[Array, ""],
+        spiking: Bool[Array, " N"],
+        drive: Float[Array, " N"],
+    ) -> Float[Array, "D N"]:
+        """The states right after the next event, which comes after dt, or at the trial's end."""
+        x = self.flow(x, dt)
+        return jnp.where(happens, self.transmit(x, spiking, drive), x)
 
     def event(
         self,
@@ -187,12 +201,16 @@ class AbstractNeuron(ABC):
             jnp.append(jnp.asarray(neurons_in)[order], 0),
         )
 
-        def step(state: State, _: None) -> tuple[State, Events]:
-            return self.spike(state, weights_net, weights_in, queue, config)
+        if type(self).spike is AbstractNeuron.spike:
+            network = (x0, weights_net, weights_in, *queue)
+            events, _ = _simulated(self, config["K"], config["T"], *network)
+        else:
 
-        start = (jnp.zeros((), x0.dtype), x0, self.dt_spike(x0), jnp.zeros((), int))
-        _, out = jax.lax.scan(step, start, None, length=config["K"])
-        events = Events(*out)
+            def step(state: State, _: None) -> tuple[State, Events]:
+                return self.spike(state, weights_net, weights_in, queue, config)
+
+            _, out = jax.lax.scan(step, _start(self, x0), None, length=config["K"])
+            events = Events(*out)
         complete = (events.neurons[-1] == -1) & ~jnp.isnan(events.states[-1]).any()
         complete &= (queue[0] >= 0).all()  # inside of a compiled function times cannot be refused
         mark = nan_unless(complete, x0, weights_net, weights_in, *queue[:1])
@@ -249,6 +267,189 @@ class AbstractNeuron(ABC):
 def at_least(least: float, values: Float[Array, "*n"]) -> Float[Array, "*n"]:
     """Values that rounding took below their least, with the slopes of those given."""
     return values + jax.lax.stop_gradient(jnp.maximum(least - values, 0))
+
+
+def _left(
+    dts: Float[Array, " N"], dt: Float[Array, ""], spiking: Bool[Array, " N"]
+) -> Float[Array, " N"]:
+    """What is left after dt of the times to the next spikes; inf of a neuron that spikes then."""
+    return jnp.where(spiking, jnp.inf, at_least(0.0, dts - dt))
+
+
+def _start(neuron: AbstractNeuron, x0: Float[Array, "D N"]) -> State:
+    """A simulation's state at time 0."""
+    return jnp.zeros((), x0.dtype), x0, neuron.dt_spike(x0), jnp.zeros((), int)
+
+
+def _trial(
+    neuron: AbstractNeuron,
+    config: Config,
+    x0: Float[Array, "D N"],
+    weights_net: Float[Array, "N N"],
+    weights_in: Float[Array, "N Nin"],
+    times_in: Float[Array, " Kin"],
+    neurons_in: Int[Array, " Kin"],
+) -> tuple[Events, Bool[Array, "K N"]]:
+    """The events of a trial, and whose expected spikes were settled at each."""
+
+    def step(state: State, _: None) -> tuple[State, tuple[Events, Array]]:
+        after, event = neuron.spike(state, weights_net, weights_in, (times_in, neurons_in), config)
+        spiking = ~event.spike_in & (jnp.arange(x0.shape[-1]) == event.neurons)
+        left = _left(state[2], after[0] - state[0], spiking)
+        return after, (event, neuron.is_settled(left))
+
+    _, (events, settled) = jax.lax.scan(step, _start(neuron, x0), None, length=config["K"])
+    return events, settled
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _simulated(
+    neuron: AbstractNeuron, K: int, T: ArrayLike, *network: Array
+) -> tuple[Events, Bool[Array, "K N"]]:
+    """What `_trial` gives, with derivatives along the events in their order.
+
+    To find the next event a simulation needs the times to all neurons' spikes. Once it is known,
+    the derivatives want that of the neuron that spikes, and events apart from each other: all are
+    linearized at once.
+    """
+    return _trial(neuron, {"T": T, "K": K}, *network)
+
+
+class _Known(NamedTuple):
+    """What is known of an event once the trial has been simulated.
+
+    Attributes:
+        is_in: whether an input spikes.
+        is_net: whether a neuron spikes; at neither the trial ends.
+        source: the neuron.
+        settled: whose next spikes the event leaves as they are expected.
+    """
+
+    is_in: Bool[Array, "*K"]
+    is_net: Bool[Array, "*K"]
+    source: Int[Array, "*K"]
+    settled: Bool[Array, "*K N"]
+
+
+class _Before(NamedTuple):
+    """What an event follows from.
+
+    Attributes:
+        t: time of the event before it.
+        x: states right after that one.
+        since: when each neuron's next spike was found, and `found` the states that it was found
+            from; None for models whose next spikes always follow from t and x.
+        found: see `since`.
+    """
+
+    t: Float[Array, "*K"]
+    x: Float[Array, "*K D N"]
+    since: Float[Array, "*K N"] | None = None
+    found: Float[Array, "*K D N"] | None = None
+
+
+def _befores(
+    neuron: AbstractNeuron, x0: Float[Array, "D N"], events: Events, settled: Bool[Array, "K N"]
+) -> _Before:
+    """Of every event what it follows from."""
+    times = jnp.append(jnp.zeros((), x0.dtype), events.times)
+    states = jnp.concatenate([x0[None], events.states])
+    if type(neuron).is_settled is AbstractNeuron.is_settled:
+        return _Before(times[:-1], states[:-1])
+    # Of each neuron the last event before that did not leave its next spike; 0 is the start.
+    numbers = 1 + jnp.arange(len(settled))[:, None]
+    last = jax.lax.cummax(jnp.where(settled, 0, numbers))
+    last = jnp.concatenate([jnp.zeros_like(last[:1]), last[:-1]])
+    found = jnp.take_along_axis(states, last[:, None], 0)
+    return _Before(times[:-1], states[:-1], times[last], found)
+
+
+def _next(
+    neuron: AbstractNeuron, event: _Known, before: _Before, given: Mapping[str, Array]
+) -> tuple[_Before, tuple[Float[Array, ""], Float[Array, "D N"]]]:
+    """Time and states of an event of which is known who spikes.
+
+    Args:
+        neuron: the model.
+        event: what is known of it.
+        before: what it follows from.
+        given: T, the trial's end; drive [N], what every neuron receives; t_in, the time of the
+            input spike.
+
+    Returns:
+        What the event after it follows from; time and states.
+    """
+    t, x, since, found = before
+    # By a mask: the transpose of an index is a scatter, which is slow.
+    is_source = jnp.arange(x.shape[-1]) == event.source
+    state = jnp.sum(jnp.where(is_source, x if found is None else found, 0), -1)
+    waited = 0 if since is None else t - jnp.sum(jnp.where(is_source, since, 0))
+    wait = jnp.where(event.is_net, neuron.dt_spike(state) - waited, 0)
+    t_net = jnp.where(event.is_net, t + wait, given["T"])
+    dt_net = jnp.where(event.is_net, wait, given["T"] - t)
+    t_next = jnp.where(event.is_in, given["t_in"], t_net)
+    dt = jnp.where(event.is_in, given["t_in"] - t, dt_net)
+    happens = event.is_in | event.is_net
+    x = neuron._passed(x, dt, happens, event.is_net & is_source, given["drive"])
+    if since is not None and found is not None:
+        since = jnp.where(event.settled, since, t_next)
+        found = jnp.where(event.settled, found, x)
+    return _Before(t_next, x, since, found), (t_next, x)
+
+
+def _differentiated(
+    neuron: AbstractNeuron, K: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[tuple[Events, Array], tuple[Events, Any]]:
+    """The rule of `_simulated`: the tangents go from event to event, each linearized where used."""
+    T, x0, weights_net, weights_in, times_in, _ = primals
+    events, settled = _simulated(neuron, K, *primals)
+    of_net = ~events.spike_in & (events.neurons >= 0)
+    sources, inputs = (jnp.where(of, events.neurons, 0) for of in (of_net, events.spike_in))
+    shown = jnp.cumsum(events.spike_in) - events.spike_in
+
+    def gathered(
+        T: ArrayLike | None, net: Array | None, inward: Array | None, times: Array | None
+    ) -> dict[str, Array]:
+        """What `_next` is given, of every event; without what is None."""
+        found = {}
+        if T is not None:
+            found["T"] = jnp.broadcast_to(T, K)
+        if times is not None:
+            found["t_in"] = times[shown]
+        if net is not None or inward is not None:
+            net = jnp.zeros_like(weights_net) if net is None else net
+            inward = jnp.zeros_like(weights_in) if inward is None else inward
+            of_input = events.spike_in[:, None]
+            found["drive"] = jnp.where(of_input, inward.T[inputs], net.T[sources])
+        return found
+
+    def along(change: _Before, at: Any) -> Any:
+        event, before, given, changes = at
+        varied = {name: given[name] for name in changes}
+
+        def following(before: _Before, varied: Mapping[str, Array]) -> Any:
+            return _next(neuron, event, before, {**given, **varied})
+
+        return jax.jvp(following, (before, varied), (change, changes))[1]
+
+    dT, dx0, *changed, _ = (None if isinstance(d, SymbolicZero) else d for d in tangents)
+    befores = _befores(neuron, x0, events, settled)
+    start = jax.tree.map(lambda values: jnp.zeros_like(values[0]), befores)
+    if dx0 is not None:
+        start = start._replace(x=dx0, found=None if start.found is None else dx0)
+    known = _Known(events.spike_in, of_net, sources, settled)
+    given = gathered(T, weights_net, weights_in, times_in)
+    # What an event's slopes need is computed again on the way back: stored, it would be slower.
+    _, (times, states) = jax.lax.scan(
+        jax.checkpoint(along), start, (known, befores, given, gathered(dT, *changed))
+    )
+    none: Any = [
+        np.zeros(x.shape, jax.dtypes.float0) for x in (events.spike_in, events.neurons, settled)
+    ]
+    return (events, settled), (Events(times, none[0], none[1], states), none[2])
+
+
+_simulated.defjvp(_differentiated, symbolic_zeros=True)
 
 
 class AbstractIFNeuron(AbstractNeuron):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from smooth_gd.spikegd.models import AbstractPseudoIFNeuron, Config
 from smooth_gd.spikegd.utils.checks import check_positive
@@ -112,9 +112,9 @@ class QIFNeuron(AbstractPseudoIFNeuron):
         """See `AbstractNeuron.flow`; V stays at 1 / eps where it would grow beyond."""
         return jnp.stack([self.flow_V(x[0], x[1], dt), self.flow_I(x[1], dt)])
 
-    def next_spikes(self, x: Float[Array, "2 N"], left: Float[Array, " N"]) -> Float[Array, " N"]:
-        """See `AbstractNeuron.next_spikes`; V no longer tells when a neuron at 1 / eps spikes."""
-        return jnp.where(left < self.eps, left, self.dt_spike(x))
+    def is_settled(self, left: Float[Array, "*N"]) -> Bool[Array, "*N"]:
+        """See `AbstractNeuron.is_settled`; V no longer tells when a neuron at 1 / eps spikes."""
+        return left < self.eps
 
     def dt_spike(self, x: Float[Array, "2 *N"]) -> Float[Array, "*N"]:
         """See `AbstractNeuron.dt_spike`: the least s in (0, 1) with V s S(I s^2) = C(I s^2)."""

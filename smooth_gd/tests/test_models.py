@@ -420,3 +420,64 @@ def test_times_that_a_compiled_function_cannot_refuse_make_a_trial_invalid(time)
     times = jnp.array([0.5, time])
     assert np.isnan(spikes_at(times)).all()
     assert np.isnan(slopes_at(times)[:, 0]).all()
+
+
+def stepwise(neuron):
+    """The same model, whose derivatives JAX takes through all that its simulation computes."""
+
+    class Stepwise(type(neuron)):
+        def spike(self, *arguments):
+            return super().spike(*arguments)
+
+    return Stepwise(**vars(neuron))
+
+
+def sum_of_times_and_states(neuron, n, length):
+    """A function of a recurrent network, of both its weights, its start, input times and end."""
+    weigh = np.random.default_rng(5)
+    of_times, of_states = weigh.normal(size=40), weigh.normal(size=(40, neuron.n_states, n))
+
+    def found(weights_net, weights_in, x0, times, T):
+        inputs = times, jnp.arange(len(times)) % length
+        events = neuron.event(x0, weights_net, weights_in, inputs, {"T": T, "K": 40})
+        return jnp.sum(of_times * events.times) + jnp.sum(of_states * events.states)
+
+    return found
+
+
+@pytest.mark.parametrize("neuron", [QIF, LIF, THETA, OLIF], ids=lambda n: type(n).__name__)
+def test_derivatives_are_those_of_the_whole_simulation(neuron):
+    """Forward and backward, of every argument, and once more of the gradient."""
+    n, n_in, draw = 4, 3, np.random.default_rng(2)
+    plain, fast = (sum_of_times_and_states(model, n, n_in) for model in (stepwise(neuron), neuron))
+    numbers = tuple(range(5))
+    whole = jax.jit(jax.value_and_grad(plain, numbers))
+    back, ahead = jax.jit(jax.value_and_grad(fast, numbers)), jax.jit(jax.jacfwd(fast, numbers))
+
+    def curved(f):
+        """The gradient's slope along the weights."""
+        return jax.jit(
+            lambda net, *more: jax.jvp(lambda w: jax.grad(f)(w, *more), (net,), (net,))[1]
+        )
+
+    curves = [curved(f) for f in (plain, fast)]
+    for case in ("", "inputs", "twins", "twins and inputs"):
+        inward, x0 = draw.normal(2.0, 1.5, (n, n_in)), draw.uniform(0, 0.9, (neuron.n_states, n))
+        times = draw.uniform(0, T, 5)
+        if "inputs" in case:
+            times[1] = times[3]  # at one instant
+        if "twins" in case:  # spike at one instant, and one's pulse meets the other at its spike
+            inward[1], x0[:, 1] = inward[0], x0[:, 0]
+        net = draw.normal(0.0, 0.3, (n, n))
+        arguments = tuple(map(jnp.asarray, (net, inward, x0, times, T)))
+        value, slopes = whole(*arguments)
+        assert np.isfinite(value)
+        found, backward = back(*arguments)
+        assert found == value
+        for wanted, *both in zip(slopes, backward, ahead(*arguments), strict=True):
+            for slope in both:
+                scale = float(np.abs(wanted).max())  # V near 1 / eps loses digits
+                np.testing.assert_allclose(slope, wanted, rtol=0, atol=1e-9 + 1e-6 * scale)
+        wanted, found = (f(*arguments) for f in curves)
+        scale = float(np.abs(wanted).max())
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * (1 + scale))
