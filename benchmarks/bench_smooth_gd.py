@@ -4,14 +4,16 @@
     python benchmarks/bench_smooth_gd.py --cases mnist
 
 The plain side of MNIST is `AbstractNeuron.event` over all neurons with 200 events, mapped over the
-batch, as in the published program; the fast side is what the experiment uses, with as many events
-as the batch has. Both compute the loss and its gradient of the same network, which has been trained
-for some steps, on the same digits. Before anything is timed, in turns, the fast side must agree
-with the event loop in float64 to 1e-9, and to 1e-3 when it computes in float32 itself (the event
-loop in float32 is further off). The RNN's plain side simulates 500 events, the fast side as many as
-there are; both compute in float64 and must agree to 1e-9. So must leaky neurons' gradient and that
-of jaxsnn, the nearest peer (`lif_peer.py`). Memory is what XLA sets aside for a step's results and
-all between, with the network that training starts from: a process's size would count the compiler.
+batch, as in the published program but for the derivative, which goes from event to event; the fast
+side is what the experiment uses, with as many events as the batch has. Both compute the loss and
+its gradient of the same network, which has been trained for some steps, on the same digits. Before
+anything is timed, in turns, the fast side must agree with the event loop in float64 to 1e-9, and to
+1e-3 when it computes in float32 itself (the event loop in float32 is further off). The RNN's plain
+side simulates 500 events, the fast side as many as there are; both compute in float64 and must
+agree to 1e-9. So must leaky neurons' gradient, with JAX's derivative through all of the simulation,
+and that of jaxsnn, the nearest peer (`lif_peer.py`). Memory is what XLA sets aside for a step's
+results and all between, with the network that training starts from: a process's size would count
+the compiler.
 """
 
 import shared.waiting

@@ -69,7 +69,8 @@ class AbstractNeuron(ABC):
     """A neuron model without parameters of single neurons.
 
     A subclass states `flow`, `dt_spike` and either `transmit` or, for other networks than those
-    described here, `spike`.
+    described here, `spike`. Where it states `spike`, or a parameter is an array, derivatives go
+    through all that a simulation computes, and take longer.
     """
 
     n_states: ClassVar[int | None] = None
@@ -89,12 +90,13 @@ class AbstractNeuron(ABC):
         raise NotImplementedError(f"{type(self).__name__} states neither transmit nor spike")
 
     def is_settled(self, left: Float[Array, "*N"]) -> Bool[Array, "*N"]:
-        """Whether the spike that was expected before an event comes whatever the event did.
+        """Whether a spike that was expected before an event comes whatever the event did.
 
         The time to any other spike follows from the state after the event.
 
         Args:
-            left: what is left of the time to the spike; inf of the neuron that has spiked.
+            left: what is left of the time to the spike; inf, of which nothing is settled, for the
+                neuron that has spiked.
         """
         return jnp.zeros_like(left, bool)
 
@@ -122,6 +124,18 @@ class AbstractNeuron(ABC):
         Returns:
             The new state; the event, without an axis K.
         """
+        after, event, _ = self._advanced(state, weights_net, weights_in, spikes_in, config)
+        return after, event
+
+    def _advanced(
+        self,
+        state: State,
+        weights_net: Float[Array, "N N"],
+        weights_in: Float[Array, "N Nin"],
+        spikes_in: SpikesIn,
+        config: Config,
+    ) -> tuple[State, Events, Bool[Array, " N"]]:
+        """What `spike` gives, and whose expected spikes are settled."""
         T = config["T"]
         (t, x, dts, shown), (times_in, neurons_in) = state, spikes_in
         first = jnp.argmin(dts)
@@ -133,10 +147,16 @@ class AbstractNeuron(ABC):
         spiking = is_net & (jnp.arange(x.shape[-1]) == first)
         drive = jnp.where(is_in, weights_in[:, neurons_in[shown]], weights_net[:, first])
         x = self._passed(x, dt, is_in | is_net, spiking, drive)
-        left = _left(dts, dt, spiking)
-        dts = jnp.where(self.is_settled(left), left, self.dt_spike(x))
+        left = jnp.where(spiking, jnp.inf, at_least(0.0, dts - dt))
+        settled = self.is_settled(left)
+        dts = jnp.where(settled, left, self.dt_spike(x))
         who = jnp.where(is_in, neurons_in[shown], jnp.where(is_net, first, -1))
-        return (t_next, x, dts, shown + is_in), Events(t_next, is_in, who, x)
+        return (t_next, x, dts, shown + is_in), Events(t_next, is_in, who, x), settled
+
+    def _has_arrays(self) -> bool:
+        """Whether parameters are arrays: of single neurons, or what is differentiated or mapped."""
+        values = jax.tree.leaves(list(getattr(self, "__dict__", {}).values()))
+        return any(isinstance(value, np.ndarray | jax.Array) for value in values)
 
     def _passed(
         self,
@@ -182,7 +202,8 @@ class AbstractNeuron(ABC):
         x0 = jnp.asarray(x0)
         n = jnp.shape(x0)[-1]
         weights_in = jnp.zeros((n, 1), x0.dtype) if weights_in is None else weights_in
-        times_in, neurons_in = (jnp.zeros(0), jnp.zeros(0, int)) if spikes_in is None else spikes_in
+        none = jnp.zeros(0, x0.dtype), jnp.zeros(0, int)
+        times_in, neurons_in = none if spikes_in is None else spikes_in
         check_shapes(
             {
                 "x0": (x0, (self.n_states, None)),
@@ -201,9 +222,9 @@ class AbstractNeuron(ABC):
             jnp.append(jnp.asarray(neurons_in)[order], 0),
         )
 
-        if type(self).spike is AbstractNeuron.spike:
+        if type(self).spike is AbstractNeuron.spike and not self._has_arrays():
             network = (x0, weights_net, weights_in, *queue)
-            events, _ = _simulated(self, config["K"], config["T"], *network)
+            events, _ = _simulated(self, int(config["K"]), config["T"], *network)
         else:
 
             def step(state: State, _: None) -> tuple[State, Events]:
@@ -213,7 +234,8 @@ class AbstractNeuron(ABC):
             events = Events(*out)
         complete = (events.neurons[-1] == -1) & ~jnp.isnan(events.states[-1]).any()
         complete &= (queue[0] >= 0).all()  # inside of a compiled function times cannot be refused
-        mark = nan_unless(complete, x0, weights_net, weights_in, *queue[:1])
+        T = jnp.asarray(config["T"], x0.dtype)
+        mark = nan_unless(complete, x0, weights_net, weights_in, queue[0], T)
         return events._replace(times=events.times + mark, states=events.states + mark)
 
     def states_at(
@@ -269,13 +291,6 @@ def at_least(least: float, values: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return values + jax.lax.stop_gradient(jnp.maximum(least - values, 0))
 
 
-def _left(
-    dts: Float[Array, " N"], dt: Float[Array, ""], spiking: Bool[Array, " N"]
-) -> Float[Array, " N"]:
-    """What is left after dt of the times to the next spikes; inf of a neuron that spikes then."""
-    return jnp.where(spiking, jnp.inf, at_least(0.0, dts - dt))
-
-
 def _start(neuron: AbstractNeuron, x0: Float[Array, "D N"]) -> State:
     """A simulation's state at time 0."""
     return jnp.zeros((), x0.dtype), x0, neuron.dt_spike(x0), jnp.zeros((), int)
@@ -293,10 +308,10 @@ def _trial(
     """The events of a trial, and whose expected spikes were settled at each."""
 
     def step(state: State, _: None) -> tuple[State, tuple[Events, Array]]:
-        after, event = neuron.spike(state, weights_net, weights_in, (times_in, neurons_in), config)
-        spiking = ~event.spike_in & (jnp.arange(x0.shape[-1]) == event.neurons)
-        left = _left(state[2], after[0] - state[0], spiking)
-        return after, (event, neuron.is_settled(left))
+        after, event, settled = neuron._advanced(
+            state, weights_net, weights_in, (times_in, neurons_in), config
+        )
+        return after, (event, settled)
 
     _, (events, settled) = jax.lax.scan(step, _start(neuron, x0), None, length=config["K"])
     return events, settled
@@ -308,9 +323,8 @@ def _simulated(
 ) -> tuple[Events, Bool[Array, "K N"]]:
     """What `_trial` gives, with derivatives along the events in their order.
 
-    To find the next event a simulation needs the times to all neurons' spikes. Once it is known,
-    the derivatives want that of the neuron that spikes, and events apart from each other: all are
-    linearized at once.
+    To find the next event a simulation needs the times to all neurons' spikes. Derivatives, once it
+    is known, need that of the neuron that spikes.
     """
     return _trial(neuron, {"T": T, "K": K}, *network)
 
@@ -400,7 +414,7 @@ def _next(
 def _differentiated(
     neuron: AbstractNeuron, K: int, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[tuple[Events, Array], tuple[Events, Any]]:
-    """The rule of `_simulated`: the tangents go from event to event, each linearized where used."""
+    """The rule of `_simulated`: tangents go from event to event, which is linearized there."""
     T, x0, weights_net, weights_in, times_in, _ = primals
     events, settled = _simulated(neuron, K, *primals)
     of_net = ~events.spike_in & (events.neurons >= 0)
@@ -441,7 +455,9 @@ def _differentiated(
     given = gathered(T, weights_net, weights_in, times_in)
     # What an event's slopes need is computed again on the way back: stored, it would be slower.
     _, (times, states) = jax.lax.scan(
-        jax.checkpoint(along), start, (known, befores, given, gathered(dT, *changed))
+        jax.checkpoint(along, prevent_cse=False),
+        start,
+        (known, befores, given, gathered(dT, *changed)),
     )
     none: Any = [
         np.zeros(x.shape, jax.dtypes.float0) for x in (events.spike_in, events.neurons, settled)

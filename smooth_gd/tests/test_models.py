@@ -1,5 +1,8 @@
 """Neuron models: gradients against finite differences, edges, the trial's end, bad input."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 
 from shared.errors import UserError
 from smooth_gd.spikegd.lif import LIFNeuron
+from smooth_gd.spikegd.models import AbstractNeuron
 from smooth_gd.spikegd.olif import OscLIFNeuron
 from smooth_gd.spikegd.qif import QIFNeuron
 from smooth_gd.spikegd.theta import ThetaNeuron
@@ -481,3 +485,73 @@ def test_derivatives_are_those_of_the_whole_simulation(neuron):
         wanted, found = (f(*arguments) for f in curves)
         scale = float(np.abs(wanted).max())
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * (1 + scale))
+
+
+def test_spikes_at_one_instant_late_in_a_trial_have_one_slope_in_float32():
+    """Times have few digits there: twins' spikes must stay those that the simulation settled."""
+    dtype, start, late = jnp.float32, jnp.zeros((2, 2), jnp.float32), 60.25
+    net = jnp.array([[0, 0.3], [0.2, 0]], dtype)
+    inputs = jnp.array([late], dtype), jnp.array([0])
+
+    def total(weights):
+        events = QIF.event(start, net, weights, inputs, {"T": late + 4, "K": 6})
+        return jnp.sum(events.times[:3])
+
+    weights = jnp.linspace(4.5, 7.5, 64, dtype=dtype)[:, None, None] * jnp.ones((2, 1), dtype)
+    slopes = jax.jit(jax.vmap(jax.grad(total)))(weights)[..., 0]
+    assert (jnp.abs(slopes) > 0.01).all()
+    np.testing.assert_allclose(slopes[:, 0], slopes[:, 1], rtol=1e-4)
+
+
+@dataclass(frozen=True)
+class Integrator(AbstractNeuron):
+    """A user's model with a parameter: integrates a constant current, from 0 to 1."""
+
+    current: Any
+    n_states = 1
+
+    def flow(self, x, dt):
+        return x + self.current * dt
+
+    def dt_spike(self, x):
+        return (1 - x[0]) / self.current
+
+    def transmit(self, x, spiking, drive):
+        return jnp.where(spiking, 0, x[0] + drive)[None]
+
+
+def test_parameters_of_a_model_can_be_arrays_and_be_differentiated():
+    net = jnp.array([[0.0, 0.1], [-0.2, 0.0]])
+
+    def total(current, net):
+        events = Integrator(current).event(jnp.zeros((1, 2)), net, None, None, CONFIG | {"K": 40})
+        return jnp.sum(events.times)
+
+    plain = jax.jit(lambda net: jax.grad(total, 1)(1.5, net))(net)
+    assert np.abs(plain).max() > 1
+    by_both = jax.jit(jax.value_and_grad(total, (0, 1)))
+    for current in (jnp.array(1.5), jnp.full(2, 1.5)):  # one for all, or of each neuron
+        _, (slope, of_net) = by_both(current, net)
+        np.testing.assert_allclose(of_net, plain, rtol=1e-12)
+        up, down = (by_both(current + h, net)[0] for h in (1e-6, -1e-6))
+        np.testing.assert_allclose(slope.sum(), (up - down) / 2e-6, rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(jax.jit(total), 1)(1.5, net), plain, rtol=1e-12)
+
+
+def test_a_trial_without_inputs_stays_in_the_precision_of_its_states():
+    start, net = jnp.full((1, 2), 0.5, jnp.float32), jnp.zeros((2, 2), jnp.float32)
+    events = THETA.event(start, net, None, None, CONFIG)
+    assert events.times.dtype == events.states.dtype == jnp.float32
+    np.testing.assert_allclose(events.states[-1], start + T, rtol=1e-6)  # the period is longer
+
+
+def test_every_derivative_of_a_trial_that_was_cut_short_is_nan():
+    arguments = [jnp.full((1, 1), 0.1), jnp.full((1, 3), 9.0), REST, jnp.arange(3.0), jnp.array(T)]
+
+    def total(*arguments):
+        net, inward, x0, times, T = arguments
+        events = QIF.event(x0, net, inward, (times, jnp.arange(3)), {"T": T, "K": 3})
+        return jnp.sum(events.times)
+
+    for slope in jax.jit(jax.grad(total, tuple(range(5))))(*arguments):
+        assert np.isnan(slope).all()
