@@ -297,7 +297,9 @@ def _plot(axes: Axes, rows: Mapping[str, Any], quantity: str, unit: str) -> None
 
 
 def more(content: dict[str, Any], options: Options, device: torch.device, folder: Path) -> None:
-    """The figure; papers that an earlier call measured into this folder stay."""
+    """The figure; papers that an earlier call measured into this folder stay, with their commit."""
+    for case in content["cases"].values():
+        case["commit"] = content["commit"]
     stored = folder / "bench.json"
     if stored.is_file():
         earlier = json.loads(stored.read_text())["cases"]

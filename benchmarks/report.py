@@ -57,6 +57,11 @@ def ratio(case: Mapping[str, Any], side: str, ours: str) -> str:
     return f"{found:.0f}" if found >= 100 else f"{found:.3g}"
 
 
+def shortened(commit: str) -> str:
+    """A commit's first digits, and whether files had changes."""
+    return commit[:7] + (" with changes" if commit.endswith("+") else "")
+
+
 def title(name: str, case: Mapping[str, Any], titles: Mapping[str, str]) -> str:
     """What a case is: its paper and own words where it has some, else its title or name."""
     return f"{name.split()[0]}: {case['what']}" if "what" in case else titles.get(name, name)
@@ -116,9 +121,11 @@ def growth(cases: Cases) -> str:
         for quantity, curves in row["curves"].items():
             laws = [f"{c['exponent']:.2f}, {c['law']}" for c in curves.values()]
             sizes = next(iter(curves.values()))["sizes"]
-            rows.append([row["what"], f"{quantity}, {sizes[0]} to {sizes[-1]}", *laws])
+            grows = f"{quantity}, {sizes[0]} to {sizes[-1]}"
+            rows.append([row["what"], grows, *laws, shortened(row["commit"])])
     units = list(next(iter(next(iter(cases.values()))["curves"].values())))
-    return markdown(["Step", "Grows", *(f"Exponent and law of {unit}" for unit in units)], rows)
+    laws = [f"Exponent and law of {unit}" for unit in units]
+    return markdown(["Step", "Grows", *laws, "Commit"], rows)
 
 
 TABLES: Mapping[str, Callable[[Cases], str]] = {
@@ -183,12 +190,11 @@ def source(folder: str, content: Mapping[str, Any]) -> str:
     """Where a table's numbers come from."""
     path = f"results/bench/{folder}/bench.json"
     named = " ".join(content["processor"].split())
-    changed = " with changes" if content["commit"].endswith("+") else ""
     threads = counted(content["threads"], "thread")
     torch = content["versions"].get("torch", "none")
     return (
         f"[`{path}`](../{path}): {content['device']}, {named}, {threads}, "
-        f"commit {content['commit'][:7]}{changed}, torch {torch}."
+        f"commit {shortened(content['commit'])}, torch {torch}."
     )
 
 

@@ -296,37 +296,31 @@ def _start(neuron: AbstractNeuron, x0: Float[Array, "D N"]) -> State:
     return jnp.zeros((), x0.dtype), x0, neuron.dt_spike(x0), jnp.zeros((), int)
 
 
-def _trial(
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _simulated(
     neuron: AbstractNeuron,
-    config: Config,
+    K: int,
+    T: ArrayLike,
     x0: Float[Array, "D N"],
     weights_net: Float[Array, "N N"],
     weights_in: Float[Array, "N Nin"],
     times_in: Float[Array, " Kin"],
     neurons_in: Int[Array, " Kin"],
 ) -> tuple[Events, Bool[Array, "K N"]]:
-    """The events of a trial, and whose expected spikes were settled at each."""
+    """The events of a trial, and whose expected spikes were settled at each.
+
+    To find the next event a simulation needs the times to all neurons' spikes. Derivatives, once it
+    is known, need that of the neuron that spikes: they go along the events in their order.
+    """
 
     def step(state: State, _: None) -> tuple[State, tuple[Events, Array]]:
         after, event, settled = neuron._advanced(
-            state, weights_net, weights_in, (times_in, neurons_in), config
+            state, weights_net, weights_in, (times_in, neurons_in), {"T": T}
         )
         return after, (event, settled)
 
-    _, (events, settled) = jax.lax.scan(step, _start(neuron, x0), None, length=config["K"])
+    _, (events, settled) = jax.lax.scan(step, _start(neuron, x0), None, length=K)
     return events, settled
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _simulated(
-    neuron: AbstractNeuron, K: int, T: ArrayLike, *network: Array
-) -> tuple[Events, Bool[Array, "K N"]]:
-    """What `_trial` gives, with derivatives along the events in their order.
-
-    To find the next event a simulation needs the times to all neurons' spikes. Derivatives, once it
-    is known, need that of the neuron that spikes.
-    """
-    return _trial(neuron, {"T": T, "K": K}, *network)
 
 
 class _Known(NamedTuple):
