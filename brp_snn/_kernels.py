@@ -11,6 +11,7 @@ import importlib.util
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from numba import njit, prange
 from torch import Tensor
@@ -68,16 +69,21 @@ def _chain(potential, signal, threshold, lens, decay, ph, pw):  # type: ignore[n
     zero = potential.dtype.type(0)
     scale = potential.dtype.type(1.0 / (ph * pw))
     for m in prange(n_rows):
+        g, none = np.empty(width, potential.dtype), np.zeros(width, potential.dtype)
         for t in range(n_steps - 1, -1, -1):
             for h in range(height):
+                g[:] = zero
+                if h < high * ph:
+                    row = signal[t, m, h // ph]
+                    for j in range(pw):
+                        for w in range(wide):
+                            g[w * pw + j] = row[w] * scale
+                v, later = potential[t, m, h], potential[t + 1, m, h] if t < n_steps - 1 else none
                 for w in range(width):
-                    v = potential[t, m, h, w]
-                    inside = h < high * ph and w < wide * pw
-                    g = signal[t, m, h // ph, w // pw] * scale if inside else zero
-                    carried = decay * potential[t + 1, m, h, w] if t < n_steps - 1 else zero
-                    kept = zero if v > threshold else carried
-                    near = abs(v - threshold) < lens
-                    potential[t, m, h, w] = kept + (g - v * carried if near else zero)
+                    carried = decay * later[w]
+                    kept = zero if v[w] > threshold else carried
+                    near = abs(v[w] - threshold) < lens
+                    v[w] = kept + (g[w] - v[w] * carried if near else zero)
 
 
 def by_numba(tensor: Tensor) -> bool:

@@ -400,6 +400,26 @@ def readout(network: Network, draw: Draw, steps: int, batch: int) -> Float[Tenso
         return _stream(network, layers, draw, steps, lambda: None, keep=False)
 
 
+@torch.no_grad()
+def activity(
+    network: Network, x: Float[Tensor, "time batch *shape"]
+) -> list[Float[Tensor, "time batch *out"]]:
+    """What every layer passes on at every step.
+
+    Args:
+        network: as in `readout`.
+        x: its input.
+
+    Raises:
+        ValueError: the samples have another shape than the network takes.
+    """
+    network.check(tuple(x.shape[2:]))
+    layers = [_layer(block, network.neuron, x.shape[1]) for block in network.blocks]
+    x = x.to(layers[0].last.dtype)
+    with own_precision(x):
+        return [x := layer.run(x, keep=False) for layer in layers]
+
+
 def _stream(
     network: Network,
     layers: list[_Layer],

@@ -34,14 +34,6 @@ def as_counts(spikes: Float[Tensor, "time batch n"]) -> Float[np.ndarray, "batch
     return spikes.sum(0).numpy(force=True)
 
 
-def linear_of(weight: Float[Tensor, "post pre"], bias: Float[Tensor, " post"]) -> nn.Linear:
-    """A layer of given parameters, which it shares."""
-    layer = nn.Linear(1, 1, device="meta")
-    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
-    layer.out_features, layer.in_features = weight.shape
-    return layer
-
-
 @torch.no_grad()
 def scaled(weights: Iterable[Tensor], factor: float) -> None:
     """Multiply initial weights."""

@@ -60,6 +60,24 @@ def plainly(network, spikes, targets, loss):
     return layerwise.Outcome(value.detach(), output.detach())
 
 
+@pytest.mark.parametrize("topology", SHAPES)
+def test_activity_of_layers_ends_in_the_readout(topology):
+    network = lively(NetworkBuilder, topology, "BRP")
+    spikes, targets = presentation(network, 12, 3)
+    found = layerwise.activity(network, spikes)
+    shapes = [block.out_shape for block in network.blocks]
+    assert [tuple(x.shape[2:]) for x in found] == [tuple(shape) for shape in shapes]
+    output = network(spikes.movedim(0, 2), targets)
+    torch.testing.assert_close(found[-1].mean(0), output.detach())
+    for x in found:
+        assert 0 < x.mean() < 1
+    # What comes later changes nothing of what was.
+    for x, early in zip(found, layerwise.activity(network, spikes[:5]), strict=True):
+        torch.testing.assert_close(x[:5], early)
+    with pytest.raises(ValueError, match="shape"):
+        layerwise.activity(network, spikes.flatten(2)[..., None, None, None])
+
+
 def gradients_of(network):
     return {
         name: torch.zeros_like(p) if p.grad is None else p.grad.clone()

@@ -4,9 +4,11 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 
 from comparison import registry
 from comparison.interface import Choice, Rule
+from comparison.rules.brp import compared
 from comparison.tests.made import BATCH, N_CLASSES, N_INPUTS, small
 
 RULES = registry.found()[0]
@@ -93,3 +95,19 @@ def test_step_sizes_fall_to_the_stated_share():
     choice = Choice(lr=0.4, decay=0.01)
     assert choice.rate(0, 20) == 0.4
     assert choice.rate(20, 20) == pytest.approx(0.004)
+
+
+def test_a_pixel_spikes_as_often_as_it_is_bright():
+    steps, n = 400, 250
+    x = torch.linspace(0, 1, 11).repeat(n, 1)
+    spikes = compared(x, steps, torch.Generator().manual_seed(0))
+    assert set(spikes.unique().tolist()) == {0.0, 1.0}
+    assert spikes[..., 0].sum() == 0
+    rate, spread = spikes.mean((0, 1)), (x[0] * (1 - x[0]) / (n * steps)).sqrt()
+    assert ((rate - x[0]).abs() <= 4 * spread + 2**-15).all()
+    # Steps and neighbours are drawn apart: covariances are within their chance.
+    grey = spikes[..., 5].flatten() - 0.5
+    for lag in (1, 2, 3, 4, n):
+        assert (grey[:-lag] * grey[lag:]).mean().abs() < 4 * 0.25 / len(grey) ** 0.5
+    beside = ((spikes[..., 5] - 0.5) * (spikes[..., 4] - 0.4)).mean()
+    assert beside.abs() < 4 * 0.25 / (n * steps) ** 0.5
