@@ -8,7 +8,7 @@ import torch
 
 from comparison import registry
 from comparison.interface import Choice, Rule
-from comparison.rules.brp import compared
+from comparison.rules.brp import by_floats, by_words
 from comparison.tests.made import BATCH, N_CLASSES, N_INPUTS, small
 
 RULES = registry.found()[0]
@@ -97,7 +97,8 @@ def test_step_sizes_fall_to_the_stated_share():
     assert choice.rate(20, 20) == pytest.approx(0.004)
 
 
-def test_a_pixel_spikes_as_often_as_it_is_bright():
+@pytest.mark.parametrize("compared", [by_floats, by_words])
+def test_a_pixel_spikes_as_often_as_it_is_bright(compared):
     steps, n = 400, 250
     x = torch.linspace(0, 1, 11).repeat(n, 1)
     spikes = compared(x, steps, torch.Generator().manual_seed(0))
