@@ -31,8 +31,8 @@ VARIANTS = N_DISTORTED * ROBUSTNESS_IMAGES  # distorted images of a run
 # Milliseconds of a training step and of an answer, 100 images each.
 TIMES: dict[str, tuple[float, float]] = {
     "shifting": (13, 10), "exact": (13, 10),
-    "brp": (34, 22), "bp": (33, 22), "fa": (34, 22), "dfa": (29, 22), "sdfa": (31, 22),
-    "shallow": (25, 22),
+    "brp": (20, 14), "bp": (22, 14), "fa": (22, 14), "dfa": (20, 14), "sdfa": (20, 14),
+    "shallow": (16, 14),
     "stl": (14, 6), "sl": (15, 6), "tl": (12, 6),
     "hp": (19, 10), "gp": (5, 3), "lp": (10, 8),
     "smooth": (9, 6), "smooth_ordinary": (9, 6),
