@@ -404,16 +404,20 @@ def readout(network: Network, draw: Draw, steps: int, batch: int) -> Float[Tenso
 def activity(
     network: Network, x: Float[Tensor, "time batch *shape"]
 ) -> list[Float[Tensor, "time batch *out"]]:
-    """What every layer passes on at every step.
+    """What every layer passes on at every step; all steps are held at once.
+
+    Unlike the readout it does not tell of weights that are no numbers: their units are silent.
 
     Args:
         network: as in `readout`.
-        x: its input.
+        x: its input, of one step or more.
 
     Raises:
-        ValueError: the samples have another shape than the network takes.
+        ValueError: there is no step, or the samples have another shape than the network takes.
     """
     network.check(tuple(x.shape[2:]))
+    if not len(x):
+        raise ValueError("a presentation has at least one step")
     layers = [_layer(block, network.neuron, x.shape[1]) for block in network.blocks]
     x = x.to(layers[0].last.dtype)
     with own_precision(x):

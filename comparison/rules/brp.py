@@ -40,25 +40,28 @@ STEPS = 20
 
 
 Brightness = Float[Tensor, "batch pixels"]
+"""Of images, in [0, 1]."""
+
 Spikes = Float[Tensor, "time batch pixels"]
+"""0 or 1."""
 
 
 def by_floats(x: Brightness, steps: int, generator: torch.Generator) -> Spikes:
-    """Spikes where brightness in [0, 1] exceeds new random numbers in [0, 1) at every step."""
+    """Spikes where brightness exceeds new random numbers in [0, 1) at every step."""
     draws = torch.rand(steps, *x.shape, generator=generator, device=x.device)
     return torch.gt(x, draws, out=draws)
 
 
 def by_words(x: Brightness, steps: int, generator: torch.Generator) -> Spikes:
-    """`by_floats` with 16 random bits a pixel, which a CPU draws in half of the time.
+    """`by_floats` with 16 random bits a pixel, which a CPU draws in a fourth of the time.
 
-    Black never spikes, and white is silent once in 65,536 times.
+    Brightness is rounded to 1/65,536: black never spikes, and white is silent once in 65,536 times.
     """
     n = steps * x.numel()
     drawn = torch.empty(-(-n // 4), dtype=torch.int64)
     drawn.random_(-(2**63), None, generator=generator)
     numbers = drawn.view(torch.int16)[:n].view(steps, *x.shape)
-    levels = (2**16 * x - 2**15).round().clamp(max=2**15 - 1).short()
+    levels = (2**16 * x - 2**15).round().clamp(-(2**15), 2**15 - 1).short()
     return torch.lt(numbers, levels, out=x.new_empty(numbers.shape))
 
 

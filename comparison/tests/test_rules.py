@@ -112,3 +112,17 @@ def test_a_pixel_spikes_as_often_as_it_is_bright(compared):
         assert (grey[:-lag] * grey[lag:]).mean().abs() < 4 * 0.25 / len(grey) ** 0.5
     beside = ((spikes[..., 5] - 0.5) * (spikes[..., 4] - 0.4)).mean()
     assert beside.abs() < 4 * 0.25 / (n * steps) ** 0.5
+
+
+@pytest.mark.parametrize("compared", [by_floats, by_words])
+@pytest.mark.parametrize("shape", [(1, 3), (3, 5), (0, 784)])
+def test_thresholds_are_new_for_each_call_pixel_and_step(compared, shape):
+    x, generator = torch.full(shape, 0.5), torch.Generator().manual_seed(3)
+    first, second = (compared(x, 30, generator) for _ in range(2))
+    assert first.shape == (30, *shape)
+    assert torch.equal(first, compared(x, 30, torch.Generator().manual_seed(3)))
+    if x.numel():
+        others = [second, compared(x, 30, torch.Generator().manual_seed(4)), first.roll(15, 0)]
+        assert not any(torch.equal(first, other) for other in others)
+        # 30 throws of a coin or more are not all alike in any pixel.
+        assert ((first.sum(0) > 2) & (first.sum(0) < 28)).all()
