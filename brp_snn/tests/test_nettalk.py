@@ -6,7 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
+from brp_snn import layerwise
+from brp_snn.models import NetworkBuilder
 from brp_snn.nettalk import code_scores
 
 CODES = torch.tensor([[1.0, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 1]])
@@ -85,3 +88,16 @@ def test_what_counts_as_right(output, word, exact, nearest):
 def test_a_word_that_is_not_in_the_code_is_never_right():
     target = torch.tensor([[0.0, 0, 0, 1]])
     assert code_scores(target, target, CODES)["accuracy_nearest"] == 0
+
+
+def test_random_units_hardly_spike_on_letters():
+    """One input of 27 is on for each of seven letters: too little for weights as torch draws them.
+
+    A network whose hidden layer does not learn has next to nothing to read out, therefore.
+    """
+    torch.manual_seed(0)
+    network = NetworkBuilder("FC_500_FC_26", (189,), "shallow")
+    letters = torch.randint(27, (500, 7), generator=torch.Generator().manual_seed(1))
+    shown = functional.one_hot(letters, 27).flatten(1).float().expand(20, -1, -1)
+    hidden, _ = layerwise.activity(network, shown)
+    assert 0 < (hidden.amax((0, 1)) > 0).float().mean() < 0.1
