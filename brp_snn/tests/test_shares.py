@@ -33,7 +33,7 @@ LISNN = (
     *("--device", "cpu", "--threads", 1),
 )
 STOPPED = (
-    *("--quick", "--dataset", "FashionMNIST", "--topology", "FC_20_FC_10", "--dropout", 0.2),
+    *("--quick", "--dataset", "MNIST", "--topology", "FC_20_FC_10", "--dropout", 0.2),
     *("--spike-window", 5, "--epochs", 40, "--device", "cpu", "--threads", 1),
 )
 
