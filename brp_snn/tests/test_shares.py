@@ -34,7 +34,7 @@ LISNN = (
 )
 STOPPED = (
     *("--quick", "--dataset", "MNIST", "--topology", "FC_20_FC_10", "--dropout", 0.2),
-    *("--spike-window", 5, "--epochs", 40, "--device", "cpu", "--threads", 1),
+    *("--spike-window", 5, "--init", "he", "--epochs", 40, "--device", "cpu", "--threads", 1),
 )
 
 
@@ -160,6 +160,8 @@ def test_a_killed_process_ends_all_and_one_or_two_go_on(scripts, on_two_processe
         done = scripts.call(main, *STOPPED, "--out", tmp_path / folder)
         assert done.returncode == 0, done.stderr
     expected = scripts.rows(tmp_path / "undisturbed")
+    # The loss moves, so that a lost step would show.
+    assert abs(expected[0]["train_loss"] - expected[-1]["train_loss"]) > 0.01
     for folder, processes in (("one", 1), ("two", 2)):
         assert scripts.result(tmp_path / folder)["processes"] == processes
         rows = scripts.rows(tmp_path / folder)
