@@ -8,12 +8,13 @@ FILE is where the engine looks for what was asked for.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,35 @@ from shared.options import script
 from shared.run import REPOSITORY, read_result
 
 
-def wait_for(folder: Path) -> None:
-    """Wait until nobody writes to a run's folder.
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Be the only job of a run's folder, which nobody writes to at the start.
 
-    The script of an engine that was killed can be still at work. To wait for it loses nothing: it
-    does what is wanted here.
+    A cluster can hold a job twice: one that was submitted before its engine was killed, too. And
+    the script of a job that was killed can be still at work. To wait for either loses nothing: it
+    does what is wanted here. The job's lock is its own, beside the folder: one that is waited for
+    lasts until the result is kept, and no job tries the script's lock while another starts it.
     """
-    if not folder.exists():
-        return
-    lock = filelock.FileLock(folder / ".lock")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.parent / f".{folder.name}.lock", folder):
+        if folder.exists():
+            with _locked(folder / ".lock", folder):
+                pass
+        yield
+
+
+@contextlib.contextmanager
+def _locked(path: Path, folder: Path) -> Iterator[None]:
+    lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         print(f"waiting for the run that is writing to {folder}", file=sys.stderr, flush=True)
         lock.acquire()
-    lock.release()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def call(words: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -57,7 +72,6 @@ def call(words: Sequence[str], folder: Path) -> dict[str, Any]:
     Raises:
         UserError: it failed; what was wrong it has said itself.
     """
-    wait_for(REPOSITORY / folder)
     code = call_and_wait([sys.executable, *words, "--out", str(folder)])
     if code:
         raise UserError(f"{shlex.join(words)} ended with exit code {code}")
@@ -66,15 +80,14 @@ def call(words: Sequence[str], folder: Path) -> dict[str, Any]:
 
 def run(job: Job, threads: int) -> None:
     """Do a job that is missing, or the rest of it, and keep its result."""
-    # A cluster can hold a job twice: one that was submitted before the engine was killed, too.
-    wait_for(REPOSITORY / job.folder)
-    if job.is_done:
-        return
-    row = job.row
-    words = [f"{job.paper}/{row.script}", *row.options]
-    result = call([*words, "--seed", str(job.seed), "--threads", str(threads)], job.folder)
-    job.check(result, job.folder / "result.json")
-    keep(REPOSITORY / job.folder, REPOSITORY / job.kept.parent)
+    with alone(REPOSITORY / job.folder):
+        if job.is_done:
+            return
+        row = job.row
+        words = [f"{job.paper}/{row.script}", *row.options]
+        result = call([*words, "--seed", str(job.seed), "--threads", str(threads)], job.folder)
+        job.check(result, job.folder / "result.json")
+        keep(REPOSITORY / job.folder, REPOSITORY / job.kept.parent)
 
 
 def keep(run_folder: Path, kept: Path) -> None:
@@ -106,11 +119,12 @@ def again(job: Job) -> None:
     """Do a job anew whose result is kept already, by the command in it."""
     stored = read_result(REPOSITORY / job.kept)
     folder = REPOSITORY / job.anew
-    # One that was killed goes on; one that has ended was another day's.
-    afresh = ["--no-resume"] if (folder / "result.json").exists() else []
-    result = call([*words_of(stored, job), *afresh], job.anew)
-    path = REPOSITORY / job.kept_anew
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    with alone(folder):
+        # One that was killed goes on; one that has ended was another day's.
+        afresh = ["--no-resume"] if (folder / "result.json").exists() else []
+        result = call([*words_of(stored, job), *afresh], job.anew)
+        path = REPOSITORY / job.kept_anew
+        path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def words_of(stored: Mapping[str, Any], job: Job) -> list[str]:

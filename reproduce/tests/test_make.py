@@ -233,6 +233,22 @@ def test_a_job_whose_result_is_kept_does_nothing(copy):
     assert output.read_bytes() == (copy.kept("toy", 0) / "result.json").read_bytes()
 
 
+def test_one_job_held_many_times_is_done_once_and_none_fails(copy):
+    output = "results/toys/toy/seed0/result.json"
+    words = ("-m", "reproduce.job", "run", "toys", "toy", "0", "--threads", "1", "--output", output)
+    held = [
+        subprocess.Popen(
+            [sys.executable, *words], cwd=copy.folder, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(copy.folder), **copy.environment},
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=300)[1] for process in held]
+    assert [process.returncode for process in held] == [0] * 6, said
+    assert copy.epochs("toy") == ["0 1", "0 2"]
+    assert (copy.folder / output).exists()
+
+
 def test_claims_figures_and_what_fails(copy):
     said = copy.make("claim:toy_learns")
     assert re.search(r"^claim:toy_learns (holds|undecided)", said, re.M)
