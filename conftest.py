@@ -251,6 +251,21 @@ class Scripts:
         assert "Traceback" not in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1 or done.stderr.startswith("usage:")
 
+    def has_ended(self, done: subprocess.CompletedProcess[str], name: str, place: str) -> bool:
+        """Whether a run ended well; one whose data are nowhere must have been refused.
+
+        Args:
+            done: the run.
+            name: of the data set, as the refusal says it.
+            place: of its files, below the data folder; only where it is missing may the run fail.
+        """
+        root = Path(os.environ.get("SNN_DATA") or ROOT / "datasets")
+        if done.returncode and not (root / place).exists():
+            self.assert_refused(done, f"{name} was not found")
+            return False
+        assert done.returncode == 0, done.stderr
+        return True
+
     def assert_same(self, one: Any, other: Any) -> None:
         """Equal to the bit, through dicts and lists of tensors or arrays."""
         assert type(one) is type(other)

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import runpy
 import subprocess
 import sys
@@ -52,12 +51,6 @@ def scripts(scripts_of):
 
     made.run = run
     return made
-
-
-@pytest.fixture(scope="session")
-def has_fashion_mnist(scripts) -> bool:
-    root = Path(os.environ.get("SNN_DATA") or scripts.folder.parent / "datasets")
-    return (root / "FashionMNIST" / "raw").is_dir()
 
 
 @pytest.fixture
