@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from comparison import registry
-from comparison.measures import DISTORTIONS, SHARES, WEIGHT_NOISE
+from comparison.measures import ALONE, DISTORTIONS, SHARES, WEIGHT_NOISE
 from comparison.tables import Kind, rules_of, spread
 from shared.figures import (
     Curve,
@@ -40,9 +40,14 @@ LEVELS = {kind: levels for kind, (_, levels) in DISTORTIONS.items()} | {
 
 
 def levels_of(row: pd.Series, kind: str) -> pd.Series:
-    """Accuracy in percent of one run against the strength of a distortion."""
-    found = {0.0: row["test_accuracy_undistorted"]}
-    found |= {level: row[f"test_accuracy_{kind}_{level}"] for level in LEVELS[kind]}
+    """Accuracy in percent of one run against the strength of a distortion.
+
+    Where an answer depends on its batch, each image is answered alone, as those of the others are.
+    """
+    alone = f"test_accuracy_undistorted{ALONE}"
+    ending = ALONE if pd.notna(row.get(alone)) else ""
+    found = {0.0: row[f"test_accuracy_undistorted{ending}"]}
+    found |= {level: row[f"test_accuracy_{kind}_{level}{ending}"] for level in LEVELS[kind]}
     return 100 * pd.Series(found, dtype=float)
 
 

@@ -17,6 +17,9 @@ from comparison.interface import Learner, Rule
 SHARES = (0.25, 0.5, 0.75)
 """Of the trial, after which early decisions are taken."""
 
+ALONE = "_alone"
+"""Ends the names of what was measured with each image answered alone."""
+
 NOISE_SEED = 0x0DD5
 ANGLE_IMAGES = 100
 
@@ -165,21 +168,26 @@ def robustness(learner: Learner, part: Part, batch_size: int) -> dict[str, float
     return found
 
 
-def by_image(learner: Learner, part: Part, few: Part, batch_size: int) -> dict[str, float]:
-    """Accuracy and robustness where each image is answered alone; nothing where it always is.
+def by_image(learner: Learner, part: Part, few: Part | None, batch_size: int) -> dict[str, float]:
+    """Accuracy, operations and robustness where each image is answered alone.
 
     Args:
         learner: the network.
         part: the images.
-        few: those that are distorted.
+        few: those that are distorted; None: none is.
         batch_size: images at a time.
+
+    Returns:
+        Nothing where images always are.
     """
     if (context := learner.alone()) is None:
         return {}
     with context:
-        found = {"test_accuracy_last": accuracy(learner, part, batch_size)}
-        found |= robustness(learner, few, batch_size)
-    return {f"{name}_alone": value for name, value in found.items()}
+        whole = seen(learner, part, batch_size)
+        found = {"test_accuracy_last": whole.accuracy, **whole.operations.metrics()}
+        if few is not None:
+            found |= robustness(learner, few, batch_size)
+    return {name + ALONE: value for name, value in found.items()}
 
 
 def early(rule: Rule, learner: Learner, part: Part, batch_size: int) -> dict[str, float]:

@@ -39,6 +39,8 @@ TIMES: dict[str, tuple[float, float]] = {
     "snntorch": (29, 16), "relu": (2, 2),
 }  # fmt: skip
 UNTIMED = (30, 20)
+MANY_SEEDS = {"gp": 5, "relu": 5, "smooth": 5}
+"""Of rules whose steps are short; the others have those that all rows have."""
 
 
 def minutes(name: str, learned: float, shown: float) -> float:
@@ -60,24 +62,27 @@ def rows_of(rule: str, dataset: DataName) -> Iterator[dict[str, Any]]:
     data = short(dataset)
     base = f"cmp_{data}_{rule}"
     asked = ["--rule", rule, *(["--dataset", dataset] if dataset != "mnist" else [])]
+    seeds = {"seeds": list(range(MANY_SEEDS[rule]))} if rule in MANY_SEEDS else {}
     tests = LOOKS * TESTED + 4 * TESTED + VARIANTS
     whole = minutes(rule, EPOCHS[100] * IMAGES, tests)
-    yield row(base, asked, dataset, EPOCHS[100], whole)
+    yield row(base, asked, dataset, EPOCHS[100], whole, **seeds)
     for percent in (10, 1):
         few = EPOCHS[percent] * IMAGES * percent // 100
         options = [*asked, "--labels", str(percent)]
-        time = minutes(rule, few, tests)
-        yield row(f"{base}_{percent}-percent", options, dataset, EPOCHS[percent], time)
+        time = minutes(rule, few, 2 * TESTED)
+        yield row(f"{base}_{percent}-percent", options, dataset, EPOCHS[percent], time, **seeds)
     if dataset == "mnist":
         time = minutes(rule, EPOCHS[100] * IMAGES, TASKS * TASKS * TESTED)
-        yield row(f"{base}_permuted", [*asked, "--permuted"], dataset, EPOCHS[100], time)
+        yield row(f"{base}_permuted", [*asked, "--permuted"], dataset, EPOCHS[100], time, **seeds)
     found = search_name(rule, data)
-    shown = search.TRIALS * search.TESTED
-    time = minutes(rule, search.TRIALS * search.EPOCHS * search.IMAGES, shown)
+    learned = search.TRIALS * search.EPOCHS * search.IMAGES
+    learned += search.FINALISTS * search.LONG_EPOCHS * search.LONG_IMAGES
+    time = minutes(rule, learned, (search.TRIALS + search.FINALISTS) * TESTED)
     more = {"script": "search.py", "seeds": [0]}
     yield row(found, asked, dataset, search.EPOCHS, time) | more
     options = [*asked, "--edition", "tuned"]
-    yield row(f"{base}_tuned", options, dataset, EPOCHS[100], whole, after=[found])
+    more = {"after": [found], **seeds}
+    yield row(f"{base}_tuned", options, dataset, EPOCHS[100], whole, **more)
 
 
 def written(entry: dict[str, Any]) -> str:

@@ -108,7 +108,9 @@ class Hybrid(TorchLearner[FullyConnected]):
     def _traffic(
         self, place: int, events: Float[np.ndarray, "batch pre"], steps: int, repeats: int
     ) -> list[Traffic]:
-        """What passes a layer's weights, and what its trace takes: it is read and grows each step.
+        """What passes a layer's weights, and what its trace takes.
+
+        It is read and grows at each step; within `alone` it is read only.
 
         Args:
             place: of the layer.
@@ -120,8 +122,10 @@ class Hybrid(TorchLearner[FullyConnected]):
         n_post, links = layer.fc.out_features, links_of(layer.fc.weight)
         found = [Traffic(events, links, n_post, steps, binary)]
         if layer.rule != "gp":
-            through, everyone = repeats * events, np.full_like(links, n_post)
-            n = steps * repeats
+            # A trace that stays the same is a second weight: constant input passes it once, too.
+            again = 1 if self.frozen else repeats
+            through, everyone = again * events, np.full_like(links, n_post)
+            n = steps * again
             found.append(Traffic(through, links_of(layer.hebb.T), n_post, n, binary))
             if not self.frozen:
                 found.append(Traffic(through, everyone, n_post, n, binary=False))

@@ -32,8 +32,6 @@ from shifting_learning.network import Network, reward_error
 from shifting_learning.SL_Layer import SNNLayer
 
 SPREAD = 8.0  # initial timings are uniform in [0, spread / inputs)
-LR_ETP = 1e-4
-SMOOTHING = 0.1
 
 
 class Shifting(Learner):
@@ -73,9 +71,7 @@ class Shifting(Learner):
 
     def _error(self, z_out: Tensor, labels: Labels) -> Tensor:
         classes = torch.from_numpy(labels).to(z_out.device)
-        if self.plan.choice.knob == 0:
-            return reward_error(z_out, classes, "published")
-        return reward_error(z_out, classes, "first_spike", self.plan.choice.knob, SMOOTHING)
+        return reward_error(z_out, classes, "published")
 
     def step(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float:
         """See `Learner.step`."""
@@ -84,7 +80,7 @@ class Shifting(Learner):
         spoken = decided[decided < SILENT / 2]
         self.longest = max(self.longest, *spoken.log().tolist(), 0.0)
         delta = self._error(z_out, labels)
-        self.network.learn(delta, self.lr, LR_ETP)
+        self.network.learn(delta, self.lr, self.plan.choice.knob)
         return float(delta.square().sum(1).mean())
 
     def answer(
@@ -148,8 +144,8 @@ class Shifting(Learner):
         self.longest = state["longest"]
 
 
-CHOICE = Choice(lr=1e-4, decay=1e-2, knob=0.0)
-KNOB = Knob("sharpness of the first-spike reward, with 10 % label smoothing; 0: the paper's", 3, 60)
+CHOICE = Choice(lr=1e-4, decay=1e-2, knob=1e-4)
+KNOB = Knob("step size of the passing times", 1e-6, 1e-2)
 PROTOCOL = Protocol(
     input="a spike of each pixel at time 1 - x, x its brightness",
     loss="softmax(z) - softmax(target codes); the class that spikes first",

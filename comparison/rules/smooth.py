@@ -169,8 +169,10 @@ LOCALITY = Locality(
 
 
 def _rule(title: str, is_ordinary: bool, decision: str) -> Rule:
+    """One training, of which the rules are two ways to decide."""
     protocol = Protocol(
-        input="one spike at 0.02 of each pixel from 128 on; the trial's length is 2",
+        input="one spike at 0.02 of each pixel from 128 on, in training 2 % of the pixels turned "
+        "over, as published; the trial's length is 2",
         loss=f"{LOSS}; {decision}",
         optimizer="AdaBelief 4e-3, falling by 1 / e in 100 epochs",
         chosen="batch 100 in place of 1000; one hidden layer of 400 in place of two of 100",
@@ -181,5 +183,7 @@ def _rule(title: str, is_ordinary: bool, decision: str) -> Rule:
 
 RULES = {
     "smooth": _rule("pseudospikes", False, "the first spike, pseudospikes included"),
-    "smooth_ordinary": _rule("ordinary spikes", True, "the first spike within the trial"),
+    "smooth_ordinary": _rule(
+        "ordinary spikes", True, "the same training; the first spike within the trial"
+    ),
 }

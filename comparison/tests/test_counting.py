@@ -107,3 +107,19 @@ def test_a_trace_is_read_and_grows_at_every_step():
     assert read.events.sum() == grown.events.sum() == 30  # three pixels, ten steps
     assert not read.binary
     assert grown.links.tolist() == [10] * N_INPUTS
+
+
+def test_a_trace_that_stays_the_same_is_read_once_by_input_that_stays_the_same():
+    image = np.zeros((1, N_INPUTS), np.uint8)
+    image[0, [3, 8, 40]] = 200
+    learner = small("hp")
+    for _ in range(2):
+        learner.step(IMAGES, np.arange(BATCH) % N_CLASSES)
+    context = learner.alone()
+    assert context is not None
+    with context:
+        answer = learner.answer(image, 0)
+    weights, read, behind, read_behind = answer.traffic
+    assert weights.events.sum() == read.events.sum() == 3
+    np.testing.assert_array_equal(behind.events, answer.hidden)
+    np.testing.assert_array_equal(read_behind.events, answer.hidden)

@@ -102,6 +102,12 @@ def test_alone_an_answer_depends_on_its_image_only(name, adapts):
     np.testing.assert_array_equal(learner.answer(images, 0).scores, before.scores)
     found = by_image(learner, part, part, BATCH)
     assert ("test_accuracy_gaussian_0.3_alone" in found) == adapts
+    short = by_image(learner, part, None, BATCH)
+    assert short == {name: value for name, value in found.items() if name in short}
+    assert bool(short) == adapts
+    if adapts:  # a trace that does not grow costs less
+        whole = seen(learner, part, BATCH).operations.metrics()
+        assert short["energy_uj_alone"] < whole["energy_uj"]
 
 
 def test_few_labels_are_of_all_classes_alike():

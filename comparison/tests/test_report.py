@@ -31,8 +31,8 @@ def results(tmp_path_factory):
     return folder
 
 
-def _put(folder, rule, seed, accuracy, *, labels=100, permuted=False, search=False):
-    name = f"cmp_mnist_{rule}_{labels}_{permuted}_{search}"
+def _put(folder, rule, seed, accuracy, *, labels=100, permuted=False, search=False, tuned=None):
+    name = f"cmp_mnist_{rule}_{labels}_{permuted}_{search}_{tuned is not None}"
     place = folder / "comparison" / name / f"seed{seed}"
     place.mkdir(parents=True)
     metrics = {"test_accuracy_last": accuracy, "energy_uj": 0.5 + seed, "epochs_to_goal": None}
@@ -42,10 +42,12 @@ def _put(folder, rule, seed, accuracy, *, labels=100, permuted=False, search=Fal
     metrics |= {f"test_accuracy_{level}": accuracy - 0.1 for level in levels}
     options = {"rule": rule, "edition": "paper", "labels": labels, "permuted": permuted}
     options |= {"images": None, "quick": False}
+    names = ("lr", "decay", "scale", "knob")
+    if tuned is not None:
+        options |= {"edition": "tuned", **dict.fromkeys(names, tuned)}
     if permuted:
         metrics = {"test_accuracy_of_tasks": 0.6, "forgetting": 0.2}
     if search:
-        names = ("lr", "decay", "scale", "knob")
         metrics = {f"best_{name}": 0.25 for name in names}
         metrics |= {"validation_accuracy_paper": 0.8, "validation_accuracy_best": 0.85}
         options = {"rule": rule}
@@ -83,7 +85,7 @@ def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
     report.write(runs, page, figures, costs)
     text = page.read_text()
     assert "| BRP | 3 | 90.10 ± 0.25 |" in text
-    assert "| BRP | 3 | 90.10 ± 0.25 | – | 50.00 |" in text  # few labels: two seeds, no interval
+    assert "| BRP | 3 | 90.10 ± 0.25 | – | – | 50.00 | – |" in text  # two seeds: no interval
     assert "## Five shuffled tasks in a row" in text
     assert "| BRP | 2 | 60.00 | – | 20.00 |" in text
     assert "| BRP | 20.0 | 7 | 200 |" in text  # 10,000 steps of 20 ms
@@ -114,6 +116,21 @@ def test_a_page_of_other_results_is_told(results, tmp_path, monkeypatch):
     page.write_text("other\n")
     with pytest.raises(UserError, match="run `nox -s report`"):
         report.main()
+
+
+def test_tuned_runs_of_another_search_are_refused(tmp_path):
+    _put(tmp_path, "brp", 0, 0.0, search=True)
+    _put(tmp_path, "brp", 0, 0.9, tuned=0.25)
+    runs = tables.stored(tmp_path / "comparison")
+    report.check_tuned(runs)
+    report.check_tuned(tables.load([]))
+    with pytest.raises(
+        UserError, match=r"seed0 was not trained with what the stored search of brp"
+    ):
+        report.check_tuned(runs[~runs["is_search"].astype(bool)])
+    _put(tmp_path, "brp", 1, 0.9, tuned=0.5)
+    with pytest.raises(UserError, match=r"seed1 was not trained .*delete it and train again"):
+        report.check_tuned(tables.stored(tmp_path / "comparison"))
 
 
 def test_the_pages_say_what_the_committed_results_hold(monkeypatch):

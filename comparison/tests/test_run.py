@@ -46,13 +46,34 @@ def test_a_killed_run_goes_on(scripts, done, tmp_path):
     )
 
 
-def test_shuffled_tasks_are_tested_after_each(scripts, tmp_path):
-    ended = scripts.call(run.main, *QUICK, "--permuted", "--epochs", "5", "--out", tmp_path)
+@pytest.mark.parametrize(("rule", "endings"), [("relu", [""]), ("lp", ["", "_alone"])])
+def test_shuffled_tasks_are_tested_after_each(scripts, tmp_path, rule, endings):
+    words = ("--rule", rule, *QUICK[2:], "--permuted", "--epochs", "5", "--out", tmp_path)
+    ended = scripts.call(run.main, *words)
     assert ended.returncode == 0, ended.stderr
     metrics = scripts.result(tmp_path)["metrics"]
-    tasks = [metrics[f"test_accuracy_task_{number}"] for number in range(1, 6)]
-    assert metrics["test_accuracy_of_tasks"] == pytest.approx(sum(tasks) / 5)
-    assert -1 <= metrics["forgetting"] <= 1
+    for ending in endings:
+        tasks = [metrics[f"test_accuracy_task_{number}{ending}"] for number in range(1, 6)]
+        assert metrics[f"test_accuracy_of_tasks{ending}"] == pytest.approx(sum(tasks) / 5)
+        assert -1 <= metrics[f"forgetting{ending}"] <= 1
+    assert len(metrics) == 8 * len(endings)
+
+
+def test_few_labels_are_learned_without_looks(scripts, tmp_path):
+    words = ("--rule", "lp", *QUICK[2:], "--labels", "10", "--batch-size", "25", "--epochs", "50")
+    ended = scripts.call(run.main, *words, "--out", tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    looks = [row["epoch"] for row in scripts.rows(tmp_path) if "validation_accuracy" in row]
+    assert looks == [50]
+    metrics = scripts.result(tmp_path)["metrics"]
+    assert 0 <= metrics["train_accuracy_last"] <= 1
+    assert {"test_accuracy_last", "test_accuracy_last_alone", "energy_uj_alone"} <= metrics.keys()
+    assert not any("gaussian" in name or "after" in name for name in metrics)
+
+
+def test_few_labels_get_as_many_steps_however_few_they_are():
+    steps = {percent: epochs * percent for percent, epochs in run.EPOCHS.items()}
+    assert steps[10] == steps[1] == steps[100] / 2
 
 
 @pytest.mark.parametrize(
@@ -101,23 +122,32 @@ def test_a_search_keeps_its_trials_and_names_the_best(scripts, tmp_path, monkeyp
     assert ended.returncode == 0, ended.stderr
     rows, metrics = scripts.rows(out), scripts.result(out)["metrics"]
     paper = registry.rule_of("relu").choice
+    assert [row["is_long"] for row in rows] == [0, 0, 0, 1, 1]
     assert (rows[0]["lr"], rows[0]["scale"]) == (paper.lr, 1.0)
-    best = max(rows, key=lambda row: row["validation_accuracy"])
-    assert (metrics["best_lr"], metrics["best_trial"]) == (best["lr"], best["epoch"])
+    assert [row["trial"] for row in rows[:4]] == [1, 2, 3, 1]
+    assert rows[4]["trial"] == max(rows[1:3], key=lambda row: row["validation_accuracy"])["trial"]
+    best = max(rows[3:], key=lambda row: row["validation_accuracy"])
+    assert (metrics["best_lr"], metrics["best_trial"]) == (best["lr"], best["trial"])
+    assert metrics["validation_accuracy_paper"] == rows[3]["validation_accuracy"]
     monkeypatch.setattr(tuned, "FOLDERS", (tmp_path,))
     found = tuned.tuned_choice("relu", "digits")
     assert found == Choice(best["lr"], best["decay"], best["scale"], best["knob"])
     asked = run.EXPERIMENT.parse([*searched, "--edition", "tuned"])
     assert asked.choice == found
     assert run.EXPERIMENT.name(asked, "digits") == "cmp_digits_relu_tuned_quick"
+    other = registry.rule_of("relu").knob._replace(high=0.9)
+    monkeypatch.setattr(tuned.registry, "rule_of", lambda name: SimpleNamespace(knob=other))
+    with pytest.raises(UserError, match=r"knobs from 0.02 to 0.7, but relu now has 0.02 to 0.9"):
+        tuned.tuned_choice("relu", "digits")
 
 
-def test_a_search_goes_on_behind_its_last_trial(scripts, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stopped_at", [2, 4])
+def test_a_search_goes_on_behind_its_last_trial(scripts, tmp_path, monkeypatch, stopped_at):
     words = ("--rule", "relu", "--dataset", "digits", "--quick", "--out", tmp_path)
     tried = []
 
-    def score(settings, rule, choice, data, device):
-        if len(tried) == 2:
+    def score(settings, choice, data, device, *, is_long):
+        if len(tried) == stopped_at:
             tried.append("stopped")
             raise KeyboardInterrupt
         tried.append(choice)
@@ -127,9 +157,11 @@ def test_a_search_goes_on_behind_its_last_trial(scripts, tmp_path, monkeypatch):
     main = lambda: search.EXPERIMENT.main(search.search)  # noqa: E731
     assert scripts.call(main, *words).returncode == 130
     assert scripts.call(main, *words).returncode == 0
-    assert len(tried) == 4  # two, the one that was stopped, and it again
+    assert len(tried) == 6  # three short trials, two long ones, and the one that was stopped
     lrs = [row["lr"] for row in scripts.rows(tmp_path)]
     assert lrs == [choice.lr for choice in tried if choice != "stopped"]
+    # The paper's and, of the others, the one of the larger step size, which scored best.
+    assert lrs[3:] == [lrs[0], max(lrs[1:3])]
 
 
 def test_a_search_without_a_step_is_refused(scripts, tmp_path):
@@ -139,12 +171,37 @@ def test_a_search_without_a_step_is_refused(scripts, tmp_path):
     assert "--images 50: a step takes 100 images" in ended.stderr
 
 
+def test_more_finalists_than_trials_are_refused(scripts, tmp_path):
+    words = ("--rule", "relu", "--trials", "3", "--out", tmp_path)
+    ended = scripts.call(lambda: search.EXPERIMENT.main(search.search), *words)
+    assert ended.returncode == 2
+    assert "--finalists 4 are more than --trials 3" in ended.stderr
+
+
+@pytest.mark.parametrize(("images", "epochs"), [(1000, 4), (500, 1), (700, 5)])
+def test_the_step_size_falls_over_a_trial_as_over_a_full_training(images, epochs):
+    """From its first value nearly to its last, in equal stairs as far as there are steps."""
+    rates, current = [], []
+    choice = Choice(lr=1.0, decay=0.01)
+    learner = SimpleNamespace(
+        begin=lambda epoch, of: current.append(choice.rate(epoch, of)),
+        step=lambda *_: rates.append(current[-1]),
+    )
+    part = Part(np.zeros((images, 1), np.uint8), np.zeros(images, np.int64))
+    search.learn(learner, part, 100, 0, epochs)
+    n = epochs * images // 100
+    assert rates == [choice.rate(step * 20 // n, 20) for step in range(n)]
+    if n >= 20:
+        full = np.mean([choice.rate(epoch, 20) for epoch in range(20)])
+        assert np.mean(rates) == pytest.approx(full, rel=0.05)
+
+
 def test_choices_are_within_their_ranges():
     rule = registry.rule_of("brp")
-    choices = search.drawn(rule, 20, seed=0)
+    choices = search.drawn(rule, search.Settings())
     assert choices[0] == rule.choice
     assert len(choices) == 20
-    assert choices == search.drawn(rule, 20, seed=0)
+    assert choices == search.drawn(rule, search.Settings())
     for choice in choices[1:]:
         assert rule.choice.lr / 20 <= choice.lr <= rule.choice.lr * 20
         assert 0.01 <= choice.decay <= 1
@@ -156,10 +213,11 @@ def test_a_trial_that_runs_away_counts_as_nothing(monkeypatch):
     def run_away(*_):
         raise UserError("the loss became nan")
 
-    monkeypatch.setattr(run, "train_epoch", run_away)
-    monkeypatch.setattr(run, "build", lambda *_: SimpleNamespace(begin=lambda *_: None))
-    data = SimpleNamespace(train=SimpleNamespace(first=lambda n: None))
-    assert search.score(search.Settings(rule="relu"), None, Choice(1.0), data, None) == 0.0
+    learner = SimpleNamespace(begin=lambda *_: None, step=run_away)
+    monkeypatch.setattr(run, "build", lambda *_: learner)
+    data = SimpleNamespace(train=Part(np.zeros((200, 1), np.uint8), np.zeros(200, np.int64)))
+    settings = search.Settings(rule="relu")
+    assert search.score(settings, Choice(1.0), data, None, is_long=False) == 0.0
 
 
 # ------------------------------------------------------------------------------------ all rules
