@@ -292,7 +292,7 @@ def learn_tasks(
                 row |= on_task(learner, data.test.shuffled(order), size, number)
         run.log(epoch, row)
         run.save(epoch, learner.state())
-    found = {}
+    found: dict[str, float | None] = {}
     for ending in ("", ALONE):
         names = [f"test_accuracy_task_{number}{ending}" for number in range(1, TASKS + 1)]
         rows = [[row[name] for name in names] for row in run.metrics() if names[0] in row]
