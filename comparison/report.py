@@ -23,7 +23,7 @@ from comparison import registry
 from comparison.figures import SETS, draw_all
 from comparison.interface import Choice
 from comparison.measures import ALONE, BITS
-from comparison.run import GOALS
+from comparison.run import GOALS, MANY_SEEDS
 from comparison.tables import (
     Column,
     Kind,
@@ -220,7 +220,8 @@ def missing(runs: pd.DataFrame) -> str:
     for kind in WANTED:
         own = kind.of(runs)
         seeds = {name: len(own[own["rule"] == name]) if len(own) else 0 for name in names}
-        short = [f"{name} ({SEEDS - n})" for name, n in seeds.items() if n < SEEDS]
+        wanted = {name: MANY_SEEDS.get(name, SEEDS) for name in names}
+        short = [f"{name} ({wanted[name] - n})" for name, n in seeds.items() if n < wanted[name]]
         if short:
             what = "all rules" if not any(seeds.values()) else ", ".join(short)
             lines.append(f"- {words_of(kind)}: {what}")
@@ -229,7 +230,9 @@ def missing(runs: pd.DataFrame) -> str:
         lines.append(f"- not looked for: rules of {', '.join(left_out)}")
     if not lines:
         return ""
-    return "\n".join([f"Missing of {SEEDS} seeds each, in brackets how many:\n", *lines, ""])
+    many = ", ".join(f"{n} of {registry.rule_of(name).title}" for name, n in MANY_SEEDS.items())
+    head = f"Missing of {SEEDS} seeds each ({many}), in brackets how many:\n"
+    return "\n".join([head, *lines, ""])
 
 
 def words_of(kind: Kind) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from comparison import registry, search
 from comparison.data import DataName
 from comparison.measures import N_DISTORTED
-from comparison.run import EPOCHS, LOOKS, ROBUSTNESS_IMAGES, TASKS, short
+from comparison.run import EPOCHS, LOOKS, MANY_SEEDS, ROBUSTNESS_IMAGES, TASKS, short
 from comparison.tuned import search_name
 from shared.errors import UserError
 from shared.options import script
@@ -39,8 +39,6 @@ TIMES: dict[str, tuple[float, float]] = {
     "snntorch": (29, 16), "relu": (2, 2),
 }  # fmt: skip
 UNTIMED = (30, 20)
-MANY_SEEDS = {"gp": 5, "relu": 5, "smooth": 5}
-"""Of rules whose steps are short; the others have those that all rows have."""
 
 
 def minutes(name: str, learned: float, shown: float) -> float:

@@ -51,6 +51,9 @@ a rule that is slow would otherwise be compared by its steps, not by its labels.
 LOOKS = 20
 """Checkpoints and, with all labels, looks at the validation part, evenly over the epochs."""
 
+MANY_SEEDS = {"gp": 5, "relu": 5, "smooth": 5, "smooth_ordinary": 5}
+"""Seeds of rules whose steps are short; the others have three."""
+
 TASKS = 5
 ROBUSTNESS_IMAGES = 2000
 GOALS = {"mnist": 0.95, "mnist5k": 0.95, "digits": 0.95, "fashion_mnist": 0.85}

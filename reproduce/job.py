@@ -119,9 +119,10 @@ def again(job: Job) -> None:
     """Do a job anew whose result is kept already, by the command in it."""
     stored = read_result(REPOSITORY / job.kept)
     folder = REPOSITORY / job.anew
+    # One that was killed goes on; one that has ended was another day's, but for one that is waited
+    # for.
+    afresh = ["--no-resume"] if (folder / "result.json").exists() else []
     with alone(folder):
-        # One that was killed goes on; one that has ended was another day's.
-        afresh = ["--no-resume"] if (folder / "result.json").exists() else []
         result = call([*words_of(stored, job), *afresh], job.anew)
         path = REPOSITORY / job.kept_anew
         path.write_text(json.dumps(result, indent=1) + "\n")
