@@ -251,6 +251,10 @@ class Scripts:
         assert "Traceback" not in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1 or done.stderr.startswith("usage:")
 
+    def has_data(self, place: str) -> bool:
+        """Whether a file or folder is there below the data folder that scripts look into."""
+        return (Path(os.environ.get("SNN_DATA") or ROOT / "datasets") / place).exists()
+
     def has_ended(self, done: subprocess.CompletedProcess[str], name: str, place: str) -> bool:
         """Whether a run ended well; one whose data are nowhere must have been refused.
 
@@ -259,8 +263,7 @@ class Scripts:
             name: of the data set, as the refusal says it.
             place: of its files, below the data folder; only where it is missing may the run fail.
         """
-        root = Path(os.environ.get("SNN_DATA") or ROOT / "datasets")
-        if done.returncode and not (root / place).exists():
+        if done.returncode and not self.has_data(place):
             self.assert_refused(done, f"{name} was not found")
             return False
         assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import psutil
 import pytest
 
@@ -246,6 +247,29 @@ def test_one_job_held_many_times_is_done_once_and_none_fails(copy):
     said = [process.communicate(timeout=300)[1] for process in held]
     assert [process.returncode for process in held] == [0] * 6, said
     assert copy.epochs("toy") == ["0 1", "0 2"]
+    assert (copy.folder / output).exists()
+
+
+def test_what_is_computed_again_is_not_trained_twice_for_two_who_wait(copy):
+    copy.make("toy", "--seeds", "0")
+    folder = copy.folder / "runs/again/toys/toy"
+    folder.mkdir(parents=True)
+    output = "runs/again/toys/toy/seed0.json"
+    words = ("-m", "reproduce.job", "again", "toys", "toy", "0", "--output", output)
+    with filelock.FileLock(folder / ".seed0.lock"):
+        held = [
+            subprocess.Popen(
+                [sys.executable, *words], cwd=copy.folder, stderr=subprocess.PIPE, text=True,
+                env={**os.environ, "PYTHONPATH": str(copy.folder), **copy.environment},
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+        for process in held:
+            assert process.stderr is not None
+            assert "waiting for the run that is writing to" in process.stderr.readline()
+    said = [process.communicate(timeout=300)[1] for process in held]
+    assert [process.returncode for process in held] == [0, 0], said
+    assert copy.epochs("toy") == ["0 1", "0 2"] * 2
     assert (copy.folder / output).exists()
 
 
