@@ -46,7 +46,7 @@ def claims_table(decisions: Sequence[Decision]) -> str:
         reason = f" ({decision.reason})" if decision.reason else ""
         cells = (
             claim.says,
-            claim.where,
+            f"[{claim.where}]({claim.link})" if claim.link else claim.where,
             claim.published or "a comparison",
             measured(decision),
             " and ".join(map(str, decision.seeds)),

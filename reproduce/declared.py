@@ -101,6 +101,7 @@ class Claim(_Declared):
         name: for commands.
         says: the sentence.
         where: who says so, and where.
+        link: where that can be read, such as a DOI's address.
         kind: what is compared, see above.
         left: the metric that the sentence is about.
         right: another metric, or a number: a published one.
@@ -114,6 +115,7 @@ class Claim(_Declared):
     name: Name
     says: str
     where: str
+    link: Annotated[str, Field(pattern=r"^(https://\S+)?$")] = ""
     kind: Literal["above", "level"]
     left: Quantity
     right: Quantity | float

@@ -48,6 +48,8 @@ HEADLINES = {
     "success_rate": "runs that succeed",
     "test_count_error_last": "mean absolute error of the count",
     "test_squared_error_last": "mean squared error",
+    "test_accuracy_of_spike_counts": "ridge regression on the spike counts alone",
+    "test_count_error_of_spike_counts": "its mean absolute error of the count",
     "validation_accuracy_best": "validation, best of the choices",
     "validation_accuracy_paper": "the paper's own",
 }

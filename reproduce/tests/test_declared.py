@@ -25,6 +25,7 @@ minutes = 2.5
 name = "c"
 says = "A learns."
 where = "abstract"
+link = "https://doi.org/10.1/a"
 kind = "above"
 left = { row = "a", metric = "test_accuracy_last" }
 right = 0.1
@@ -71,6 +72,7 @@ def test_a_file_is_read(tmp_path):
         ('row = "a"', 'row = "b"', "claim c needs a row b"),
         ('kind = "above"', 'kind = "over"', "claim.0.kind"),
         ('kind = "above"', 'kind = "level"', "level needs a margin"),
+        ("https://doi.org/10.1/a", "doi.org/10.1/a", "claim.0.link"),
         ("[[claim]]", "[[claim]", "cannot be read"),
         ('published = "above chance"', "seeds = 1", "one seed decides nothing"),
         ("right = 0.1", "right = 0.1\nis_single = true", "c is of one run, but a has more"),
@@ -145,7 +147,8 @@ def made(seeds: list[int]) -> pd.DataFrame:
 def test_page_and_list_say_what_is_there(tmp_path):
     declared = (read(written(tmp_path, GOOD)),)
     text = page(declared, made([0, 1, 2]))
-    assert "| A learns. | abstract | above chance | +80.10 (+79.85 to +80.35) points | 3 |" in text
+    source = "[abstract](https://doi.org/10.1/a)"
+    assert f"| A learns. | {source} | above chance | +80.10 (+79.85 to +80.35) points | 3 |" in text
     assert "**holds**" in text
     assert "done, 3 seeds" in listing(declared, made([0, 1, 2]))
     figure = re.search(r"figure:f +(.*)", listing(declared, made([0])))

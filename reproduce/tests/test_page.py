@@ -151,7 +151,9 @@ def test_links_lead_somewhere(tree):
     assert len(set(anchors)) == len(anchors)
     links = [e.get("href", "") for e in tree.iter("a")]
     assert any(link.startswith("#row-") for link in links)
-    for link in links:
+    elsewhere = {link for link in links if urlsplit(link).netloc}
+    assert elsewhere == {claim.link for r in read_all() for claim in r.claim if claim.link}
+    for link in set(links) - elsewhere:
         path, fragment = urlsplit(link).path, unquote(urlsplit(link).fragment)
         if not path:
             assert fragment in anchors
@@ -188,6 +190,7 @@ minutes = 10
 name = "a"
 says = "<b>A</b> & more"
 where = "figure \\"1\\""
+link = "https://doi.org/10.1/a?b=1&c=2"
 kind = "above"
 left = { row = "m_a", metric = "test_accuracy_last" }
 right = { row = "m_b", metric = "test_accuracy_last" }
@@ -234,7 +237,9 @@ def made_tree(made: Path) -> Element:
 def test_words_are_text_and_never_markup(made):
     (claim,) = items(made_tree(made), "claims")
     assert words_of(of_class(claim, "says")[0]) == "<b>A</b> & more"
-    assert words_of(of_class(claim, "where")[0]) == 'figure "1"'
+    where = of_class(claim, "where")[0]
+    assert words_of(where) == 'figure "1"'
+    assert [link.get("href") for link in where.iter("a")] == ["https://doi.org/10.1/a?b=1&c=2"]
 
 
 def test_declared_rows_come_first_and_say_what_is_missing(made):
