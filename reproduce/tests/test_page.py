@@ -60,6 +60,12 @@ def commands_of(row: Element, kind: str) -> list[str]:
     return "".join(next(block.iter("pre")).itertext()).splitlines()
 
 
+def linked(element: Element) -> str:
+    """The words of an element, as Markdown where they are a link."""
+    links = list(element.iter("a"))
+    return f"[{words_of(links[0])}]({links[0].get('href')})" if links else words_of(element)
+
+
 def items(tree: Element, section: str) -> list[Element]:
     (found,) = (e for e in tree.iter("section") if e.get("id") == section)
     return of_class(found, "item")
@@ -72,7 +78,7 @@ def test_every_claim_is_there_with_the_numbers_of_the_markdown_page(tree):
         (badge,), reasons = of_class(verdict, "badge"), of_class(verdict, "reason")
         reason = f" ({words_of(reasons[0])})" if reasons else ""
         classes = ("says", "where", "published", "ours", "seeds")
-        cells = [words_of(of_class(item, name)[0]) for name in classes]
+        cells = [linked(of_class(item, name)[0]) for name in classes]
         shown.append([*cells, f"**{words_of(badge)}**{reason}"])
     assert len(shown) > 25
     assert shown == table_of(REPOSITORY / "docs" / "claims.md")
