@@ -155,6 +155,8 @@ class Source(NamedTuple):
         nettalk: file of NETtalk, None for the one below the data root.
         scaling: of the features of spoken digits, see `tidigits`.
         limit: samples of each part that are wanted, None for all.
+        signed: whether the targets of the regression lie in [-1, 1], as published, or in [0, 1],
+            where sigmoids and shares of spikes lie.
     """
 
     root: Path | None
@@ -164,6 +166,7 @@ class Source(NamedTuple):
     nettalk: Path | None = None
     scaling: Scaling = "l1"
     limit: int | None = None
+    signed: bool = False
 
 
 def _images(name: str, mirrored: bool = False) -> Callable[[Source], Data]:
@@ -184,7 +187,7 @@ def _synthetic(task: str) -> Callable[[Source], Data]:
     def load(source: Source) -> Data:
         made = generate(task)
         inputs, targets, *tested = (on_device(part, source.device) for part in made)
-        if task == "regression":  # rates of spikes, and sigmoids, lie in [0, 1]
+        if task == "regression" and not source.signed:
             targets, tested[1] = ((1 + values) / 2 for values in (targets, tested[1]))
         n_train = round(0.9 * len(inputs))
         return Data(

@@ -40,6 +40,16 @@ def test_synthetic_classes_are_the_published_draw():
     np.testing.assert_array_equal(made.test_targets, np.eye(10)[labels[25_000:]])
 
 
+def test_targets_of_the_regression_lie_where_the_outputs_can():
+    published = torch.from_numpy(generate("regression").test_targets)
+    as_shares, signed = (
+        load("regression_synth", Source(None, CPU, signed=signed)).test.targets
+        for signed in (False, True)
+    )
+    torch.testing.assert_close(signed, published)
+    torch.testing.assert_close(as_shares, (1 + published) / 2)
+
+
 def test_synthetic_regression_is_the_papers():
     made = generate("regression")
     assert (made.train_inputs.shape, made.test_targets.shape) == ((5000, 256), (1000, 10))

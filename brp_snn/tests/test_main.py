@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from brp_snn import compare
+from brp_snn import main as main_module
 from brp_snn.data import (
     EVALUATION_SEED,
     Data,
@@ -108,7 +109,14 @@ def test_a_label_outside_the_classes_is_one_sentence(label, monkeypatch):
         load("MNIST", Source(None, torch.device("cpu")))
 
 
-@pytest.mark.parametrize("rate", [(), ("--rate",)])
+@pytest.mark.parametrize("act", ["sigmoid", "tanh", "none"])
+def test_a_rate_network_of_signed_outputs_has_signed_targets(act):
+    settings = EXPERIMENT.parse(["--dataset", "regression_synth", "--rate", "--output-act", act])
+    lowest = main_module.load(settings, torch.device("cpu")).train.targets.min()
+    assert (lowest < -0.9) == (act != "sigmoid")
+
+
+@pytest.mark.parametrize("rate", [(), ("--rate",), ("--rate", "--output-act", "tanh")])
 def test_quick_run_of_a_regression(scripts, tmp_path, rate):
     done = scripts.call(main, "--dataset", "regression_synth", "--quick", *rate, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
