@@ -304,7 +304,7 @@ def load(settings: Settings, device: torch.device) -> Data:
         nettalk=settings.nettalk,
         scaling=settings.scaling,
         limit=QUICK_SAMPLES if settings.quick else None,
-        signed=settings.rate and settings.output_act != "sigmoid",
+        signed=settings.rate and settings.output_act in ("tanh", "none"),
     )
     found = data_sets.load(settings.dataset, source)
     return found if settings.validation else without_validation(found)

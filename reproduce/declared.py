@@ -115,7 +115,7 @@ class Claim(_Declared):
     name: Name
     says: str
     where: str
-    link: Annotated[str, Field(pattern=r"^(https://\S+)?$")] = ""
+    link: Annotated[str, Field(pattern=r"^(https://[^\s()|]+)?$")] = ""
     kind: Literal["above", "level"]
     left: Quantity
     right: Quantity | float

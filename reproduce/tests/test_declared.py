@@ -73,6 +73,7 @@ def test_a_file_is_read(tmp_path):
         ('kind = "above"', 'kind = "over"', "claim.0.kind"),
         ('kind = "above"', 'kind = "level"', "level needs a margin"),
         ("https://doi.org/10.1/a", "doi.org/10.1/a", "claim.0.link"),
+        ("https://doi.org/10.1/a", "https://doi.org/10.1/a|b", "claim.0.link"),
         ("[[claim]]", "[[claim]", "cannot be read"),
         ('published = "above chance"', "seeds = 1", "one seed decides nothing"),
         ("right = 0.1", "right = 0.1\nis_single = true", "c is of one run, but a has more"),
