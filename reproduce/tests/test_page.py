@@ -297,7 +297,7 @@ def test_a_paper_without_deviations_has_no_link_to_them(made):
 def test_pictures_are_no_wider_than_needed_and_white_where_transparent(made):
     run = made / "results" / "m_a" / "seed0"
     wide = picture(run / "curves.png", "wide")
-    assert (wide.width, wide.height) == (1000, 20)
+    assert (wide.width, wide.height) == (900, 18)
     assert picture(run / "a.png", "small").width == 20
     data = base64.b64decode(wide.uri.split(",")[1])
     with Image.open(io.BytesIO(data)) as image:
