@@ -25,7 +25,7 @@ from shared.report import Summary, summaries
 from shared.run import REPOSITORY
 
 WIDTH = 900  # pixels: a column of text at nearly two pixels a point
-QUALITY = 68
+QUALITY = 72
 SESSION = "nox -s reproduce --"  # makes a row, a claim or a figure
 
 
