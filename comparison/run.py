@@ -51,7 +51,7 @@ a rule that is slow would otherwise be compared by its steps, not by its labels.
 LOOKS = 20
 """Checkpoints and, with all labels, looks at the validation part, evenly over the epochs."""
 
-MANY_SEEDS = {"gp": 5, "relu": 5, "smooth": 5, "smooth_ordinary": 5}
+MANY_SEEDS = {"shifting": 5, "exact": 5, "gp": 5, "relu": 5, "smooth": 5, "smooth_ordinary": 5}
 """Seeds of rules whose steps are short; the others have three."""
 
 TASKS = 5
