@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from shared.errors import UserError
 from shared.run import Run
 from shared.tensors import Samples
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(os.environ.get("GOLDEN") or Path(__file__).parent / "golden")
 MNIST, FASHION_MNIST, CIFAR10 = (
     main.PROGRAM for main in (main_mnist, main_fashion_mnist, main_cifar10)
 )
