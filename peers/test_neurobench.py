@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from comparison.counting import Operations
-from comparison.rules.brp import STEPS, Brp
+from comparison.rules.brp import STEPS, Brp, by_words
 from comparison.tests.made import BATCH, small
 
 DRAW = 3
@@ -61,8 +61,7 @@ def test_neurobench_counts_the_same(pruned):
     ours = counted.metrics()
 
     x = torch.from_numpy(images).float() / 255
-    draws = torch.rand(STEPS, *x.shape, generator=torch.Generator().manual_seed(DRAW))
-    shown = (x > draws).float().movedim(0, 1)
+    shown = by_words(x, STEPS, torch.Generator().manual_seed(DRAW)).movedim(0, 1)
     loader = DataLoader(TensorDataset(shown, torch.zeros(BATCH)), batch_size=5)
     model = TorchModel(Plain(learner))
     harness = Benchmark(model, loader, [], [], [[], [SynapticOperations]])
