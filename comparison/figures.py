@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from comparison import registry
-from comparison.measures import ALONE, DISTORTIONS, SHARES, WEIGHT_NOISE
+from comparison.measures import DISTORTIONS, SHARES, WEIGHT_NOISE
 from comparison.tables import Kind, rules_of, spread
 from shared.figures import (
     Curve,
@@ -40,14 +41,9 @@ LEVELS = {kind: levels for kind, (_, levels) in DISTORTIONS.items()} | {
 
 
 def levels_of(row: pd.Series, kind: str) -> pd.Series:
-    """Accuracy in percent of one run against the strength of a distortion.
-
-    Where an answer depends on its batch, each image is answered alone, as those of the others are.
-    """
-    alone = f"test_accuracy_undistorted{ALONE}"
-    ending = ALONE if pd.notna(row.get(alone)) else ""
-    found = {0.0: row[f"test_accuracy_undistorted{ending}"]}
-    found |= {level: row[f"test_accuracy_{kind}_{level}{ending}"] for level in LEVELS[kind]}
+    """Accuracy in percent of one run against the strength of a distortion."""
+    found = {0.0: row["test_accuracy_undistorted"]}
+    found |= {level: row[f"test_accuracy_{kind}_{level}"] for level in LEVELS[kind]}
     return 100 * pd.Series(found, dtype=float)
 
 
@@ -107,14 +103,26 @@ def draw_angles(runs: pd.DataFrame, title: str) -> Figure | None:
     return draw_curves(curves, "angle to the gradient (°)", title) if curves else None
 
 
-def draw_against(
-    runs: pd.DataFrame, cost: Mapping[str, tuple[float, float | None]], label: str, title: str
-) -> Figure:
+class Cost(NamedTuple):
+    """What a rule takes.
+
+    Attributes:
+        value: the mean, or the median.
+        low: where its interval begins.
+        high: where it ends.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def draw_against(runs: pd.DataFrame, cost: Mapping[str, Cost], label: str, title: str) -> Figure:
     """Test accuracy against a cost, a point per rule with its intervals.
 
     Args:
         runs: of one kind.
-        cost: of each rule, with the half width of its interval, if it has one.
+        cost: of each rule.
         label: of the cost, with its unit; its axis is logarithmic.
         title: of the figure.
     """
@@ -122,12 +130,12 @@ def draw_against(
     names = [name for name in rules_of(runs) if name in cost]
     titles = [registry.rule_of(name).title for name in names]
     for name, title_of, (style, _) in zip(names, titles, styles_of(titles), strict=True):
-        x, x_half = cost[name]
+        x, low, high = cost[name]
         own = 100 * runs[runs["rule"] == name]["test_accuracy_last"].astype(float)
         y, y_half = spread(own.tolist())
         axes.errorbar(
-            x, y, yerr=y_half, xerr=x_half, fmt=style.marker, color=style.color, label=title_of,
-            capsize=2, markersize=6,
+            x, y, yerr=y_half, xerr=[[x - low], [high - x]], fmt=style.marker,
+            color=style.color, label=title_of, capsize=2, markersize=6,
         )  # fmt: skip
     axes.set(xscale="log", xlabel=label, ylabel="test accuracy (%)", title=title)
     axes.title.set_fontsize(10)
@@ -136,16 +144,17 @@ def draw_against(
     return figure
 
 
-def energies(runs: pd.DataFrame) -> dict[str, tuple[float, float | None]]:
+def energies(runs: pd.DataFrame) -> dict[str, Cost]:
     """Energy of an answer in microjoule, by rule."""
-    return {
-        name: spread(runs[runs["rule"] == name]["energy_uj"].astype(float).tolist())
-        for name in rules_of(runs)
-    }
+    found = {}
+    for name in rules_of(runs):
+        mean, half = spread(runs[runs["rule"] == name]["energy_uj"].astype(float).tolist())
+        found[name] = Cost(mean, mean - (half or 0.0), mean + (half or 0.0))
+    return found
 
 
 def draw_all(
-    runs: pd.DataFrame, kind: Kind, seconds: Mapping[str, float], folder: Path, name: str
+    runs: pd.DataFrame, kind: Kind, seconds: Mapping[str, Cost], folder: Path, name: str
 ) -> dict[str, str]:
     """Draw what the runs of a kind show.
 
@@ -173,9 +182,8 @@ def draw_all(
         "angles": draw_angles(own, title),
     }
     if seconds:
-        times = {rule: (value, None) for rule, value in seconds.items()}
         made["accuracy against training cost"] = draw_against(
-            own, times, "time of training on one core (s)", title
+            own, seconds, "time of training on one core (s)", title
         )
     found = {}
     for words, figure in made.items():

@@ -168,7 +168,7 @@ class Learner(ABC):
     def answer(
         self, images: UInt8[np.ndarray, "batch pixels"], draw: int, share: float = 1.0
     ) -> Answer:
-        """Show a batch; nothing of the network changes.
+        """Show a batch; each answer depends on its image alone, and nothing of the network changes.
 
         Args:
             images: of the batch.
@@ -177,11 +177,11 @@ class Learner(ABC):
                 spike and there is none, all scores are equal.
         """
 
-    def alone(self) -> AbstractContextManager[object] | None:
-        """A context in which an answer depends on its image alone.
+    def adapting(self) -> AbstractContextManager[object] | None:
+        """A context in which the network adapts to each batch that it is shown, as its paper tests.
 
         Returns:
-            None where it always does; else what is measured is measured within it, too.
+            None where it never does; else what is measured is measured within it, too.
         """
         return None
 

@@ -17,8 +17,8 @@ from comparison.interface import Learner, Rule
 SHARES = (0.25, 0.5, 0.75)
 """Of the trial, after which early decisions are taken."""
 
-ALONE = "_alone"
-"""Ends the names of what was measured with each image answered alone."""
+IN_BATCH = "_in_batch"
+"""Ends the names of what was measured of a network that adapts to the batch it is shown."""
 
 NOISE_SEED = 0x0DD5
 ANGLE_IMAGES = 100
@@ -168,8 +168,8 @@ def robustness(learner: Learner, part: Part, batch_size: int) -> dict[str, float
     return found
 
 
-def by_image(learner: Learner, part: Part, few: Part | None, batch_size: int) -> dict[str, float]:
-    """Accuracy, operations and robustness where each image is answered alone.
+def in_batch(learner: Learner, part: Part, few: Part | None, batch_size: int) -> dict[str, float]:
+    """Accuracy, operations and robustness where the network adapts to each batch.
 
     Args:
         learner: the network.
@@ -178,16 +178,16 @@ def by_image(learner: Learner, part: Part, few: Part | None, batch_size: int) ->
         batch_size: images at a time.
 
     Returns:
-        Nothing where images always are.
+        Nothing where it never does.
     """
-    if (context := learner.alone()) is None:
+    if (context := learner.adapting()) is None:
         return {}
     with context:
         whole = seen(learner, part, batch_size)
         found = {"test_accuracy_last": whole.accuracy, **whole.operations.metrics()}
         if few is not None:
             found |= robustness(learner, few, batch_size)
-    return {name + ALONE: value for name, value in found.items()}
+    return {name + IN_BATCH: value for name, value in found.items()}
 
 
 def early(rule: Rule, learner: Learner, part: Part, batch_size: int) -> dict[str, float]:

@@ -44,11 +44,16 @@ def rule_of(name: str) -> Rule:
     Raises:
         UserError: there is none, or its framework is missing.
     """
-    there, left_out = found()
-    if name in there:
+    if name in (there := found()[0]):
         return there[name]
+    raise unknown(name)
+
+
+def unknown(name: str) -> UserError:
+    """What is wrong with a rule that is not there."""
+    there, left_out = found()
     near = difflib.get_close_matches(name, there, 1)
     words = f"; did you mean {near[0]}?" if near else f": choose from {', '.join(there)}"
     missing = [f"comparison/rules/{module}.py ({why})" for module, why in left_out.items()]
     also = f"; left out: {', '.join(missing)}" if missing else ""
-    raise UserError(f"--rule {name} is not there{words}{also}")
+    return UserError(f"--rule {name} is not there{words}{also}")

@@ -16,13 +16,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
 from comparison import registry
-from comparison.figures import SETS, draw_all
+from comparison.figures import SETS, Cost, draw_all
 from comparison.interface import Choice
-from comparison.measures import ALONE, BITS
+from comparison.measures import BITS, IN_BATCH
 from comparison.run import GOALS, MANY_SEEDS
 from comparison.tables import (
     Column,
@@ -77,8 +78,8 @@ ROBUST = (
 ROBUST_WORDS = (
     "Robustness on the first 2,000 test images, and early decisions on all, accuracy in percent:\n"
 )
-HOW = (("in batches", ""), ("alone", ALONE))
-BY_IMAGE = tuple(
+HOW = (("alone", ""), ("in its batch", IN_BATCH))
+IN_BATCH_COLUMNS = tuple(
     Column(f"{words}, {how}", metric + ending, factor, form)
     for words, metric, factor, form in (
         ("all (%)", "test_accuracy_last", 100, ".2f"),
@@ -89,7 +90,7 @@ BY_IMAGE = tuple(
     )
     for how, ending in HOW
 )
-BY_IMAGE_TASKS = tuple(
+IN_BATCH_TASKS = tuple(
     Column(f"{words}, {how}", metric + ending)
     for words, metric in (
         ("mean of five tasks (%)", "test_accuracy_of_tasks"),
@@ -97,10 +98,11 @@ BY_IMAGE_TASKS = tuple(
     )
     for how, ending in HOW
 )
-BY_IMAGE_WORDS = """## Rules that adapt to what they are tested on
+IN_BATCH_WORDS = """## Rules that adapt to what they are tested on
 
 As published a trace moves with the batch of 100 test images that is shown, so that an answer
-depends on the other images, too; no other rule's does. Alone: with traces as training left them.
+depends on the other images, too; no other rule's does. Everywhere else on this page traces stay as
+training left them, so that each image is answered alone.
 """
 SUMMARY = [
     Column("energy (µJ)", "energy_uj", 1),
@@ -130,8 +132,8 @@ def write(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None = No
         costs: bench.json of the training steps, if it is there.
     """
     seconds = {
-        rule: ms / 1e3 * STEPS_OF_AN_EPOCH * EPOCHS
-        for rule, (ms, _) in measured_costs(costs).items()
+        rule: Cost(*(ms / 1e3 * STEPS_OF_AN_EPOCH * EPOCHS for ms in step[:3]))
+        for rule, step in measured_costs(costs).items()
     }
     for kind in kinds_of(runs):
         draw_all(runs, kind, seconds, figures, name_of(kind))
@@ -152,9 +154,18 @@ def text(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None) -> s
             parts += [FEW_WORDS, table({**whole, **few}, runs), ""]
         parts += [ROBUST_WORDS]
         parts += [table({kind: ROBUST}, runs), "", pictures(kind, page, figures)]
-    parts += [alone(runs), continual(runs), step_costs(measured_costs(costs), runs), chosen(runs)]
+    parts += [
+        adapting(runs),
+        continual(runs),
+        step_costs(measured_costs(costs), runs),
+        chosen(runs),
+    ]
     names = list(registry.found()[0])
-    parts += ["## What a synapse must be told\n", words_of_rules(names, "locality"), ""]
+    parts += [
+        "## What a synapse of the hidden layer must be told\n",
+        words_of_rules(names, "locality"),
+        "",
+    ]
     parts += ["## What is the rule's own in the protocol\n", words_of_rules(names, "protocol")]
     return "\n".join(part for part in parts if part is not None).rstrip() + "\n"
 
@@ -242,20 +253,20 @@ def words_of(kind: Kind) -> str:
     return f"{SETS[kind.dataset]}, {kind.edition} settings{few}{tasks}"
 
 
-def alone(runs: pd.DataFrame) -> str:
-    """Rules whose answers depend on the batch, with each image answered alone."""
+def adapting(runs: pd.DataFrame) -> str:
+    """Rules that adapt to a batch of test images, beside the same networks without that."""
     parts = []
     for kind in kinds_of(runs):
         title = f"{SETS.get(kind.dataset, kind.dataset)}, {EDITIONS[kind.edition]}"
         for of, columns, words in (
-            (kind, BY_IMAGE, title),
-            (kind._replace(permuted=True), BY_IMAGE_TASKS, f"{title}, five shuffled tasks"),
+            (kind, IN_BATCH_COLUMNS, title),
+            (kind._replace(permuted=True), IN_BATCH_TASKS, f"{title}, five shuffled tasks"),
         ):
             own = of.of(runs)
             if (metric := columns[1].metric) in own and own[metric].notna().any():
                 kept = own[own[metric].notna()]
                 parts += [f"{words}:\n", table({of: columns}, kept), ""]
-    return "\n".join([BY_IMAGE_WORDS, *parts]) if parts else ""
+    return "\n".join([IN_BATCH_WORDS, *parts]) if parts else ""
 
 
 def continual(runs: pd.DataFrame) -> str:
@@ -271,8 +282,24 @@ def continual(runs: pd.DataFrame) -> str:
     return "\n".join([head, *parts]) if parts else ""
 
 
-def measured_costs(path: Path | None) -> dict[str, tuple[float, float]]:
-    """Milliseconds and megabytes of a training step by rule.
+class StepCost(NamedTuple):
+    """What a training step takes.
+
+    Attributes:
+        ms: time, the median over turns.
+        least: time of the fastest turn, in ms.
+        most: time of the slowest turn, in ms.
+        mb: memory at its peak, beyond what is there between steps.
+    """
+
+    ms: float
+    least: float
+    most: float
+    mb: float
+
+
+def measured_costs(path: Path | None) -> dict[str, StepCost]:
+    """Cost of a training step by rule.
 
     Raises:
         UserError: they were measured with several threads, where the runs have one.
@@ -286,12 +313,18 @@ def measured_costs(path: Path | None) -> dict[str, tuple[float, float]]:
             "those of one, as `nox -s bench -- comparison` measures them"
         )
     cases = content["cases"]
-    return {name: (1e3 * case["wall_median"], case["memory_mb"]) for name, case in cases.items()}
+    return {
+        name: StepCost(
+            *(1e3 * case[f"wall_{which}"] for which in ("median", "least", "most")),
+            mb=case["memory_mb"],
+        )
+        for name, case in cases.items()
+    }
 
 
-def seconds_to_goal(name: str, dataset: str, runs: pd.DataFrame, ms: float) -> str:
-    """Epochs to the goal at the paper's settings times the time of their steps; a dash if none."""
-    own = Kind(dataset).of(runs)
+def seconds_to_goal(name: str, kind: Kind, runs: pd.DataFrame, ms: float) -> str:
+    """Epochs to the goal times the time of their steps; a dash if none."""
+    own = kind.of(runs)
     own = own[own["rule"] == name] if len(own) else own
     return cell(own, Column("", "epochs_to_goal", STEPS_OF_AN_EPOCH * ms / 1e3, ".0f"))
 
@@ -322,25 +355,35 @@ def check_tuned(runs: pd.DataFrame) -> None:
             )
 
 
-def step_costs(costs: Mapping[str, tuple[float, float]], runs: pd.DataFrame) -> str:
-    """Time and memory of a training step, and the time to a goal at the papers' settings."""
+STEP_WORDS = """## A training step of 100 images, on one core, all in one run
+
+In brackets the fastest and the slowest turn. Memory is what a step needs at its peak beyond
+network, gradients and optimizer, which stay between steps.
+"""
+
+
+def step_costs(costs: Mapping[str, StepCost], runs: pd.DataFrame) -> str:
+    """Time and memory of a training step, and the time to a goal."""
     if not costs:
         return ""
+    kinds = [Kind(dataset, edition) for dataset in SETS for edition in EDITIONS]
     rows = [
         (
             registry.rule_of(name).title,
-            f"{ms:.1f}",
-            f"{mb:.0f}",
-            f"{ms / 1e3 * STEPS_OF_AN_EPOCH * EPOCHS:.0f}",
-            *(seconds_to_goal(name, dataset, runs, ms) for dataset in SETS),
+            f"{step.ms:.1f} ({step.least:.1f} to {step.most:.1f})",
+            f"{step.mb:.0f}",
+            f"{step.ms / 1e3 * STEPS_OF_AN_EPOCH * EPOCHS:.0f}",
+            *(seconds_to_goal(name, kind, runs, step.ms) for kind in kinds),
         )
-        for name, (ms, mb) in costs.items()
+        for name, step in costs.items()
         if name in registry.found()[0]
     ]
-    goals = [f"to {100 * GOALS[name]:.0f} % on {title} (s)" for name, title in SETS.items()]
-    head = ("Rule", "a step (ms)", "its peak memory (MB)", "10,000 steps (s)", *goals)
-    title = "## A training step of 100 images, on one core, all in one run\n"
-    return "\n".join([title, markdown(head, rows), ""])
+    goals = [
+        f"to {100 * GOALS[kind.dataset]:.0f} % on {SETS[kind.dataset]}, {kind.edition} (s)"
+        for kind in kinds
+    ]
+    head = ("Rule", "a step (ms)", "its memory (MB)", "10,000 steps (s)", *goals)
+    return "\n".join([STEP_WORDS, markdown(head, rows), ""])
 
 
 def chosen(runs: pd.DataFrame) -> str:

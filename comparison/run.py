@@ -26,13 +26,13 @@ from comparison import registry
 from comparison.data import Data, DataName, Part, labeled, load, pixel_orders
 from comparison.interface import Choice, Labels, Learner, Plan, Rule
 from comparison.measures import (
-    ALONE,
     ANGLE_IMAGES,
+    IN_BATCH,
     accuracy,
     activity,
-    by_image,
     early,
     forgetting,
+    in_batch,
     robustness,
     seen,
 )
@@ -263,7 +263,7 @@ def learn_one(
     if settings.labels < 100:
         # Whether it has learned at least those that it was told.
         told = accuracy(learner, data.train, size)
-        return {**found, "train_accuracy_last": told, **by_image(learner, data.test, None, size)}
+        return {**found, "train_accuracy_last": told, **in_batch(learner, data.test, None, size)}
     goal = GOALS[data.name]
     reached = (row["epoch"] for row in rows if row.get("validation_accuracy", 0.0) >= goal)
     few = data.test.first(ROBUSTNESS_IMAGES)
@@ -272,7 +272,7 @@ def learn_one(
         "epochs_to_goal": next(reached, None),
         **early(rule, learner, data.test, size),
         **robustness(learner, few, size),
-        **by_image(learner, data.test, few, size),
+        **in_batch(learner, data.test, few, size),
     }
 
 
@@ -296,7 +296,7 @@ def learn_tasks(
         run.log(epoch, row)
         run.save(epoch, learner.state())
     found: dict[str, float | None] = {}
-    for ending in ("", ALONE):
+    for ending in ("", IN_BATCH):
         names = [f"test_accuracy_task_{number}{ending}" for number in range(1, TASKS + 1)]
         rows = [[row[name] for name in names] for row in run.metrics() if names[0] in row]
         if rows:
@@ -311,12 +311,12 @@ def learn_tasks(
 
 
 def on_task(learner: Learner, test: Part, batch_size: int, number: int) -> dict[str, float]:
-    """Accuracy on a task; where an answer depends on its batch, of each image alone, too."""
+    """Accuracy on a task; of a network that adapts to a batch, then, too."""
     name = f"test_accuracy_task_{number}"
     found = {name: accuracy(learner, test, batch_size)}
-    if (context := learner.alone()) is not None:
+    if (context := learner.adapting()) is not None:
         with context:
-            found[name + ALONE] = accuracy(learner, test, batch_size)
+            found[name + IN_BATCH] = accuracy(learner, test, batch_size)
     return found
 
 

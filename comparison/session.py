@@ -144,9 +144,14 @@ def fitting(speed: Speed, data: Data, seconds: float) -> Size:
 
 def chosen_size(options: Options, names: Sequence[str]) -> Size:
     """What fits into the time, by the speed of every rule on this machine."""
-    asked = [run.EXPERIMENT.parse(words_of(options, name)) for name in names]
-    data = run.load_data(asked[0], run.EXPERIMENT.device(asked[0]))
-    speeds = [speed_of(name, data, of) for name, of in zip(names, asked, strict=True)]
+    speeds: list[Speed] = []
+    for name in names:
+        with leaving_out(f"the speed of {name}"):
+            asked = run.EXPERIMENT.parse(words_of(options, name))
+            data = run.EXPERIMENT.load(asked, run.EXPERIMENT.device(asked))
+            speeds.append(speed_of(name, data, asked))
+    if not speeds:
+        raise UserError("no rule could be run: the reasons stand above")
     return fitting(Speed(*map(sum, zip(*speeds, strict=True))), data, 60 * options.minutes)
 
 
@@ -194,16 +199,42 @@ def do(words: Sequence[str]) -> Path | None:
     Returns:
         Its folder; None where it could not be had.
     """
-    with command(words):
-        try:
-            settings = run.EXPERIMENT.parse(words)
-            data = run.EXPERIMENT.load(settings, None)
-            loaded = dataclasses.replace(run.EXPERIMENT, load=lambda *_: data)
-            loaded.run(settings, run.train)
-        except UserError as error:
-            print(f"left out: {' '.join(words)}: {error}", file=sys.stderr, flush=True)
-            return None
-    return loaded.folder(settings, data.name)
+    with command(words), leaving_out(" ".join(words)):
+        settings = run.EXPERIMENT.parse(words)
+        data = run.EXPERIMENT.load(settings, None)
+        loaded = dataclasses.replace(run.EXPERIMENT, load=lambda *_: data)
+        loaded.run(settings, run.train)
+        return loaded.folder(settings, data.name)
+    return None
+
+
+@contextmanager
+def leaving_out(what: str) -> Iterator[None]:
+    """Name what cannot be had, by wrong input or for want of a package, and go on."""
+    try:
+        yield
+    except (UserError, ModuleNotFoundError) as error:
+        print(f"left out: {what}: {error}", file=sys.stderr, flush=True)
+
+
+def names_of(asked: Sequence[str]) -> list[str]:
+    """The rules that are asked for and there; those whose module is left out are named.
+
+    Raises:
+        UserError: a rule has no module.
+    """
+    there, left_out = registry.found()
+    for module, why in left_out.items():
+        print(f"left out: the rules of comparison/rules/{module}.py: {why}", file=sys.stderr)
+    kept = []
+    for name in asked or there:
+        if name in there:
+            kept.append(name)
+        elif not left_out:
+            raise registry.unknown(name)
+        else:  # its module may be one that could not be imported
+            print(f"left out: {registry.unknown(name)}", file=sys.stderr, flush=True)
+    return kept
 
 
 def main() -> None:
@@ -213,10 +244,7 @@ def main() -> None:
         UserError: no rule could be run.
     """
     options = parse(Options, __doc__)
-    there, left_out = registry.found()
-    for module, why in left_out.items():
-        print(f"left out: the rules of comparison/rules/{module}.py: {why}", file=sys.stderr)
-    names = [name for name in options.rules or there if registry.rule_of(name)]
+    names = names_of(options.rules)
     out = options.out or RUNS / "comparison"
     size = Size(1, 2, None) if options.quick else kept_size(options, names, out)
     extra = [] if options.quick else size.words

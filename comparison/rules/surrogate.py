@@ -103,7 +103,8 @@ RULES = {
             chosen="settings of the library's tutorial on fully connected networks; 400 hidden "
             "neurons in place of 1000",
         ),
-        locality=Locality("spikes", "potential", "output's, through all layers",
-                          "the next layer's", "the trial, backwards"),
+        locality=Locality("brightness of a pixel, as a current", "potential",
+                          "output's, through all layers", "the next layer's",
+                          "the trial, backwards"),
     )
 }  # fmt: skip

@@ -6,8 +6,9 @@ import torch
 
 from comparison import registry
 from comparison.counting import Operations, links_of
-from comparison.interface import Choice, Traffic
+from comparison.interface import Choice, Learner, Traffic
 from comparison.rules.brp import STEPS, Brp, by_words
+from comparison.rules.hybrid import Hybrid
 from comparison.tests.made import BATCH, N_CLASSES, N_INPUTS, small
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (BATCH, N_INPUTS)).astype(np.uint8)
@@ -90,36 +91,71 @@ def test_nothing_passes_more_often_than_it_could(name):
             assert found["Effective_MACs"] + found["Effective_ACs"] <= found["Dense"]
 
 
-def test_a_trace_is_read_and_grows_at_every_step():
-    """HP against GP on an image of three bright pixels: what the trace adds, by hand."""
+def three_bright_pixels() -> np.ndarray:
     image = np.zeros((1, N_INPUTS), np.uint8)
     image[0, [3, 8, 40]] = 200
-    by_rule = {}
-    for name in ("hp", "gp"):
-        learner = small(name)
-        for _ in range(2):  # the trace is 0 until something was shown
-            learner.step(IMAGES, np.arange(BATCH) % N_CLASSES)
-        by_rule[name] = learner.answer(image, 0).traffic
-    weights = by_rule["gp"][0]
-    assert weights.events.sum() == 3
-    assert weights.links.tolist() == [10] * N_INPUTS
-    _, read, grown, *_ = by_rule["hp"]
-    assert read.events.sum() == grown.events.sum() == 30  # three pixels, ten steps
-    assert not read.binary
-    assert grown.links.tolist() == [10] * N_INPUTS
+    return image
 
 
-def test_a_trace_that_stays_the_same_is_read_once_by_input_that_stays_the_same():
-    image = np.zeros((1, N_INPUTS), np.uint8)
-    image[0, [3, 8, 40]] = 200
-    learner = small("hp")
+def trained(name: str) -> Learner:
+    """Whose trace, if it has one, is not 0."""
+    learner = small(name)
     for _ in range(2):
         learner.step(IMAGES, np.arange(BATCH) % N_CLASSES)
-    context = learner.alone()
+    return learner
+
+
+def test_a_trace_that_stays_the_same_is_part_of_the_weights():
+    """HP takes what GP takes on three bright pixels: 3 * 10 products, and hidden spikes * 3."""
+    for name in ("hp", "gp"):
+        learner = trained(name)
+        answer = learner.answer(three_bright_pixels(), 0)
+        first, second = answer.traffic
+        assert first.events.sum() == 3
+        assert not first.binary
+        assert second.binary
+        assert first.links.tolist() == [10] * N_INPUTS
+        assert second.links.tolist() == [N_CLASSES] * 10
+        np.testing.assert_array_equal(second.events, answer.hidden)
+
+
+def test_a_synapse_of_weight_or_trace_is_one_synapse():
+    learner = trained("hp")
+    assert isinstance(learner, Hybrid)
+    layer = learner.layers[0]
+    with torch.no_grad():
+        layer.fc.weight[:4, 3] = 0
+        trace = layer.hebb.clone()
+        trace[3] = torch.tensor([0.0] * 2 + [0.1] * 8)
+        layer.hebb = trace
+    assert learner.answer(three_bright_pixels(), 0).traffic[0].links[3] == 8
+
+
+def test_a_trace_that_moves_is_read_and_grows_beside_the_weights():
+    """By input that stays the same once, and by every hidden spike."""
+    learner = trained("hp")
+    context = learner.adapting()
     assert context is not None
     with context:
-        answer = learner.answer(image, 0)
-    weights, read, behind, read_behind = answer.traffic
-    assert weights.events.sum() == read.events.sum() == 3
-    np.testing.assert_array_equal(behind.events, answer.hidden)
-    np.testing.assert_array_equal(read_behind.events, answer.hidden)
+        answer = learner.answer(three_bright_pixels(), 0)
+    first, second = answer.traffic[:3], answer.traffic[3:]
+    assert [part.events.sum() for part in first] == [3, 3, 3]
+    assert [part.binary for part in first] == [False, False, False]
+    assert [part.binary for part in second] == [True, True, False]
+    for part in second:
+        np.testing.assert_array_equal(part.events, answer.hidden)
+    assert first[2].links.tolist() == [10] * N_INPUTS
+    assert second[2].links.tolist() == [N_CLASSES] * 10
+
+
+def test_what_a_trace_grows_by_can_be_had_without_it():
+    """Constant input meets what a trace has grown by as a product with a neuron's sum over time."""
+    random = np.random.default_rng(1)
+    x, beta, kept = random.random(N_INPUTS), random.random(N_INPUTS), 0.95
+    start = random.standard_normal((N_INPUTS, 10))
+    trace, current, summed = start, x @ start, np.zeros(10)
+    for _ in range(STEPS):
+        growth = random.standard_normal(10)
+        trace = kept * trace + np.outer(x * beta, growth)
+        current, summed = kept * current, kept * summed + growth
+        np.testing.assert_allclose(x @ trace, current + (x @ (x * beta)) * summed, rtol=1e-9)

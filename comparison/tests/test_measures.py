@@ -5,10 +5,10 @@ import pytest
 
 from comparison.data import Part, labeled, pixel_orders
 from comparison.measures import (
-    by_image,
     forgetting,
     gaussian,
     holding,
+    in_batch,
     noisy_weights,
     occluded,
     quantized,
@@ -86,28 +86,32 @@ def test_a_pass_counts_the_last_batch_too():
 
 
 @pytest.mark.parametrize(("name", "adapts"), [("hp", True), ("lp", True), ("gp", False)])
-def test_alone_an_answer_depends_on_its_image_only(name, adapts):
+def test_an_answer_depends_on_its_image_only_but_where_a_network_adapts(name, adapts):
     learner = small(name)
     images = np.random.default_rng(0).integers(0, 256, (BATCH, N_INPUTS)).astype(np.uint8)
     part = Part(images, np.arange(BATCH) % N_CLASSES)
     for _ in range(2):
         learner.step(part.images, part.labels)
-    before = learner.answer(images, 0)
-    context = learner.alone()
+
+    def scores(shown):
+        return learner.answer(shown, 0).scores
+
+    before = scores(images)
+    np.testing.assert_allclose(before[:3], scores(images[:3]), rtol=1e-5, atol=1e-6)
+    context = learner.adapting()
     assert (context is not None) == adapts
     if context is not None:
         with context:
-            whole, first = learner.answer(images, 0).scores, learner.answer(images[:3], 0).scores
-        np.testing.assert_allclose(whole[:3], first, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(learner.answer(images, 0).scores, before.scores)
-    found = by_image(learner, part, part, BATCH)
-    assert ("test_accuracy_gaussian_0.3_alone" in found) == adapts
-    short = by_image(learner, part, None, BATCH)
+            assert not np.allclose(scores(images)[:3], scores(images[:3]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(scores(images), before)
+    found = in_batch(learner, part, part, BATCH)
+    assert ("test_accuracy_gaussian_0.3_in_batch" in found) == adapts
+    short = in_batch(learner, part, None, BATCH)
     assert short == {name: value for name, value in found.items() if name in short}
     assert bool(short) == adapts
-    if adapts:  # a trace that does not grow costs less
+    if adapts:  # a trace that grows costs more
         whole = seen(learner, part, BATCH).operations.metrics()
-        assert short["energy_uj_alone"] < whole["energy_uj"]
+        assert short["energy_uj_in_batch"] > whole["energy_uj"]
 
 
 def test_few_labels_are_of_all_classes_alike():

@@ -79,16 +79,15 @@ def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
     runs = tables.stored(results / "comparison")
     page, figures = tmp_path / "docs" / "comparison.md", tmp_path / "figures"
     costs = tmp_path / "bench.json"
-    costs.write_text(
-        json.dumps({"threads": 1, "cases": {"brp": {"wall_median": 0.02, "memory_mb": 7.0}}})
-    )
+    walls = {"wall_median": 0.02, "wall_least": 0.018, "wall_most": 0.025}
+    costs.write_text(json.dumps({"threads": 1, "cases": {"brp": {**walls, "memory_mb": 7.0}}}))
     report.write(runs, page, figures, costs)
     text = page.read_text()
     assert "| BRP | 3 | 90.10 ± 0.25 |" in text
     assert "| BRP | 3 | 90.10 ± 0.25 | – | – | 50.00 | – |" in text  # two seeds: no interval
     assert "## Five shuffled tasks in a row" in text
     assert "| BRP | 2 | 60.00 | – | 20.00 |" in text
-    assert "| BRP | 20.0 | 7 | 200 |" in text  # 10,000 steps of 20 ms
+    assert "| BRP | 20.0 (18.0 to 25.0) | 7 | 200 |" in text  # 10,000 steps of 20 ms
     assert "half the width of the surrogate derivative" in text
     assert "- MNIST, paper settings: bp (3)" in text
     assert "- Fashion-MNIST, tuned settings: all rules" in text

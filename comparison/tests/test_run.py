@@ -46,7 +46,7 @@ def test_a_killed_run_goes_on(scripts, done, tmp_path):
     )
 
 
-@pytest.mark.parametrize(("rule", "endings"), [("relu", [""]), ("lp", ["", "_alone"])])
+@pytest.mark.parametrize(("rule", "endings"), [("relu", [""]), ("lp", ["", "_in_batch"])])
 def test_shuffled_tasks_are_tested_after_each(scripts, tmp_path, rule, endings):
     words = ("--rule", rule, *QUICK[2:], "--permuted", "--epochs", "5", "--out", tmp_path)
     ended = scripts.call(run.main, *words)
@@ -67,7 +67,11 @@ def test_few_labels_are_learned_without_looks(scripts, tmp_path):
     assert looks == [50]
     metrics = scripts.result(tmp_path)["metrics"]
     assert 0 <= metrics["train_accuracy_last"] <= 1
-    assert {"test_accuracy_last", "test_accuracy_last_alone", "energy_uj_alone"} <= metrics.keys()
+    assert {
+        "test_accuracy_last",
+        "test_accuracy_last_in_batch",
+        "energy_uj_in_batch",
+    } <= metrics.keys()
     assert not any("gaussian" in name or "after" in name for name in metrics)
 
 
@@ -256,6 +260,31 @@ def test_a_rule_without_its_data_is_left_out_by_name(scripts, tmp_path, monkeypa
     assert ended.returncode == 0, ended.stderr
     assert "left out: --rule lp" in ended.stderr
     assert "| ReLU | 1 |" in (tmp_path / "page" / "comparison.md").read_text()
+
+
+def test_rules_whose_speed_cannot_be_had_are_left_out(tmp_path, monkeypatch, capsys):
+    real, options = session.speed_of, session.Options(dataset="digits", minutes=1e6)
+
+    def without(name, data, settings):
+        if name == "lp":
+            raise ModuleNotFoundError("No module named 'x'")
+        return real(name, data, settings)
+
+    monkeypatch.setattr(session, "speed_of", without)
+    assert session.chosen_size(options, ["lp", "relu"]) == Size(3, 20, None)
+    assert "left out: the speed of lp: No module named 'x'" in capsys.readouterr().err
+    with pytest.raises(UserError, match="no rule could be run"):
+        session.chosen_size(options, ["lp"])
+
+
+def test_rules_that_are_asked_for_and_left_out_are_named(monkeypatch, capsys):
+    there = {"relu": registry.rule_of("relu")}
+    with pytest.raises(UserError, match="did you mean relu"):
+        session.names_of(["rely"])
+    monkeypatch.setattr(registry, "found", lambda: (there, {"smooth": "jax is not installed"}))
+    assert session.names_of(["smooth", "relu"]) == ["relu"]
+    assert session.names_of([]) == ["relu"]
+    assert "--rule smooth is not there" in capsys.readouterr().err
 
 
 def test_a_rule_without_its_framework_is_named(monkeypatch):
