@@ -132,8 +132,8 @@ def write(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None = No
         costs: bench.json of the training steps, if it is there.
     """
     seconds = {
-        rule: Cost(*(ms / 1e3 * STEPS_OF_AN_EPOCH * EPOCHS for ms in step[:3]))
-        for rule, step in measured_costs(costs).items()
+        rule: Cost(*(ms / 1e3 * STEPS_OF_AN_EPOCH * EPOCHS for ms in (of.ms, of.least, of.most)))
+        for rule, of in measured_costs(costs).items()
     }
     for kind in kinds_of(runs):
         draw_all(runs, kind, seconds, figures, name_of(kind))
@@ -315,8 +315,10 @@ def measured_costs(path: Path | None) -> dict[str, StepCost]:
     cases = content["cases"]
     return {
         name: StepCost(
-            *(1e3 * case[f"wall_{which}"] for which in ("median", "least", "most")),
-            mb=case["memory_mb"],
+            1e3 * case["wall_median"],
+            1e3 * case["wall_least"],
+            1e3 * case["wall_most"],
+            case["memory_mb"],
         )
         for name, case in cases.items()
     }
