@@ -108,13 +108,20 @@ class Cost(NamedTuple):
 
     Attributes:
         value: the mean, or the median.
-        low: where its interval begins.
+        low: where its interval begins; the value where there is none.
         high: where it ends.
     """
 
     value: float
     low: float
     high: float
+
+    @property
+    def bars(self) -> list[list[float]] | None:
+        """Both parts of the error bar, as matplotlib takes them."""
+        if self.low == self.high:
+            return None
+        return [[self.value - self.low], [self.high - self.value]]
 
 
 def draw_against(runs: pd.DataFrame, cost: Mapping[str, Cost], label: str, title: str) -> Figure:
@@ -130,11 +137,10 @@ def draw_against(runs: pd.DataFrame, cost: Mapping[str, Cost], label: str, title
     names = [name for name in rules_of(runs) if name in cost]
     titles = [registry.rule_of(name).title for name in names]
     for name, title_of, (style, _) in zip(names, titles, styles_of(titles), strict=True):
-        x, low, high = cost[name]
         own = 100 * runs[runs["rule"] == name]["test_accuracy_last"].astype(float)
         y, y_half = spread(own.tolist())
         axes.errorbar(
-            x, y, yerr=y_half, xerr=[[x - low], [high - x]], fmt=style.marker,
+            cost[name].value, y, yerr=y_half, xerr=cost[name].bars, fmt=style.marker,
             color=style.color, label=title_of, capsize=2, markersize=6,
         )  # fmt: skip
     axes.set(xscale="log", xlabel=label, ylabel="test accuracy (%)", title=title)
@@ -183,7 +189,7 @@ def draw_all(
     }
     if seconds:
         made["accuracy against training cost"] = draw_against(
-            own, seconds, "time of training on one core (s)", title
+            own, seconds, "time of training on one core (s), fastest to slowest turn", title
         )
     found = {}
     for words, figure in made.items():

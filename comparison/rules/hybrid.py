@@ -38,11 +38,14 @@ class Hybrid(TorchLearner[FullyConnected]):
         self.plan, self.rule = plan, rule
         torch.manual_seed(plan.seed)
         sizes = (plan.n_inputs, plan.hidden, plan.n_classes)
-        neuron = dataclasses.replace(SETTINGS.neuron, lens=plan.choice.knob)
+        # LP's hidden layer learns by its trace alone, which no surrogate derivative touches.
+        lens, spread = SETTINGS.neuron.lens, SETTINGS.local_spread
+        lens, spread = (lens, plan.choice.knob) if rule == "lp" else (plan.choice.knob, spread)
+        neuron = dataclasses.replace(SETTINGS.neuron, lens=lens)
         network = FullyConnected(
             sizes, neuron, SETTINGS.hebbian, SETTINGS.tau_w, SETTINGS.steps, rule
         )
-        network.draw_local(SETTINGS.local_spread)  # of nothing under "gp"
+        network.draw_local(spread)  # of nothing under "gp"
         self.network = network.to(plan.device)
         self.layers = [x for x in self.network.layers if isinstance(x, PlasticLayer)]
         self.weight = [layer.fc.weight for layer in self.layers]
@@ -89,7 +92,7 @@ class Hybrid(TorchLearner[FullyConnected]):
             self.network.steps = whole
         sent = [(x != 0).float(), found.spike_counts[0]]
         pixels, spikes = (events.numpy(force=True) for events in sent)
-        traffic = [*self._traffic(0, pixels, 1), *self._traffic(1, spikes, steps)]
+        traffic = [*self._traffic(0, pixels, 1, steps), *self._traffic(1, spikes, steps, 1)]
         return Answer(found.output.numpy(force=True), spikes, tuple(traffic))
 
     @contextmanager
@@ -105,35 +108,32 @@ class Hybrid(TorchLearner[FullyConnected]):
         return None if self.rule == "gp" else self._adapting()
 
     def _traffic(
-        self, place: int, events: Float[np.ndarray, "batch pre"], steps: int
+        self, place: int, events: Float[np.ndarray, "batch pre"], steps: int, repeats: int
     ) -> list[Traffic]:
         """What passes a layer's weights, and what its trace takes.
 
-        A trace that stays the same and the weights are one matrix. One that moves is read and grows
-        wherever an event passes: by input x that stays the same it is read once and grows once, for
-        what it has grown by x is x times a neuron's own sum over time.
+        A trace that stays the same and the weights are one matrix. One that moves with the batch is
+        another at each step: it is read and grows then, also by input that stays the same.
 
         Args:
             place: of the layer.
             events: through its weights.
             steps: that these are of; 1 where the input stays the same.
+            repeats: how often a trace that moves meets each of these events.
         """
         layer, binary = self.layers[place], place > 0
         weight, n_post = layer.fc.weight, layer.fc.out_features
-
-        def passed(links: Float[np.ndarray, " pre"], is_binary: bool) -> Traffic:
-            return Traffic(events, links, n_post, steps, is_binary)
-
         if layer.rule == "gp":
-            return [passed(links_of(weight), binary)]
+            return [Traffic(events, links_of(weight), n_post, steps, binary)]
         trace = layer.hebb.T
         if not self.adapts:
-            return [passed(links_of((weight != 0) | (trace != 0)), binary)]
-        everyone = np.full(len(trace.T), float(n_post))
+            joint = links_of((weight != 0) | (trace != 0))
+            return [Traffic(events, joint, n_post, steps, binary)]
+        everyone, n = np.full(trace.shape[1], float(n_post)), steps * repeats
         return [
-            passed(links_of(weight), binary),
-            passed(links_of(trace), binary),
-            passed(everyone, False),
+            Traffic(events, links_of(weight), n_post, steps, binary),
+            Traffic(repeats * events, links_of(trace), n_post, n, binary),
+            Traffic(repeats * events, everyone, n_post, n, binary=False),
         ]
 
     def state(self) -> dict[str, Any]:
@@ -171,7 +171,8 @@ RULES = {
         Locality(CURRENT, "potential", BY_GRADIENT, "the next layer's", "the trial, backwards"),
     ),
     "lp": ComparedRule(
-        "LP", partial(Hybrid, rule="lp"), CHOICE, KNOB, PROTOCOL,
+        "LP", partial(Hybrid, rule="lp"), Choice(SETTINGS.lr, knob=SETTINGS.local_spread),
+        Knob("spread of the initial alpha, beta and eta", 1e-3, 1e-1), PROTOCOL,
         Locality(CURRENT, "potential", "none", "none", "the trace: across trials"),
     ),
 }  # fmt: skip

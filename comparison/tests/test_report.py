@@ -28,10 +28,15 @@ def results(tmp_path_factory):
         _put(folder, "brp", seed, 0.5, labels=1)
         _put(folder, "brp", seed, 0.0, permuted=True)
     _put(folder, "brp", 0, 0.0, search=True)
+    for permuted in (False, True):
+        _put(folder, "hp", 0, 0.8, permuted=permuted, adapted=0.85)
     return folder
 
 
-def _put(folder, rule, seed, accuracy, *, labels=100, permuted=False, search=False, tuned=None):
+def _put(
+    folder, rule, seed, accuracy, *, labels=100, permuted=False, search=False, tuned=None,
+    adapted=None,
+):  # fmt: skip
     name = f"cmp_mnist_{rule}_{labels}_{permuted}_{search}_{tuned is not None}"
     place = folder / "comparison" / name / f"seed{seed}"
     place.mkdir(parents=True)
@@ -51,6 +56,12 @@ def _put(folder, rule, seed, accuracy, *, labels=100, permuted=False, search=Fal
         metrics = {f"best_{name}": 0.25 for name in names}
         metrics |= {"validation_accuracy_paper": 0.8, "validation_accuracy_best": 0.85}
         options = {"rule": rule}
+    if adapted is not None:
+        names = ("accuracy_last", "accuracy_undistorted", "accuracy_of_tasks")
+        metrics |= dict.fromkeys((f"test_{name}_in_batch" for name in names), adapted)
+        levels = ("gaussian_0.3", "occlusion_0.4")
+        metrics |= {f"test_accuracy_{level}_in_batch": adapted for level in levels}
+        metrics |= {"energy_uj_in_batch": 5.0, "forgetting_in_batch": 0.1}
     result = {"experiment": name, "dataset": "mnist", "seed": seed, "epochs": 20}
     result |= {"metrics": metrics, "options": options}
     (place / "result.json").write_text(json.dumps(result))
@@ -89,6 +100,11 @@ def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
     assert "| BRP | 2 | 60.00 | – | 20.00 |" in text
     assert "| BRP | 20.0 (18.0 to 25.0) | 7 | 200 |" in text  # 10,000 steps of 20 ms
     assert "half the width of the surrogate derivative" in text
+    assert (
+        "| HP | 1 | 80.00 | 85.00 | 70.00 | 85.00 | 70.00 | 85.00 | 70.00 | 85.00 | 0.500 | 5.000 |"
+        in text
+    )
+    assert "| HP | 1 | 60.00 | 85.00 | 20.00 | 10.00 |" in text  # of five tasks
     assert "- MNIST, paper settings: bp (3)" in text
     assert "- Fashion-MNIST, tuned settings: all rules" in text
     assert "- MNIST, paper settings, 1 % of the labels: brp (1)" in text

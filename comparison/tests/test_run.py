@@ -262,19 +262,20 @@ def test_a_rule_without_its_data_is_left_out_by_name(scripts, tmp_path, monkeypa
     assert "| ReLU | 1 |" in (tmp_path / "page" / "comparison.md").read_text()
 
 
-def test_rules_whose_speed_cannot_be_had_are_left_out(tmp_path, monkeypatch, capsys):
-    real, options = session.speed_of, session.Options(dataset="digits", minutes=1e6)
+def test_rules_that_cannot_be_built_are_left_out(monkeypatch, capsys):
+    real, options = run.build, session.Options(dataset="digits", minutes=1e6)
 
-    def without(name, data, settings):
-        if name == "lp":
+    def without(settings, *others):
+        if settings.rule == "lp":
             raise ModuleNotFoundError("No module named 'x'")
-        return real(name, data, settings)
+        return real(settings, *others)
 
-    monkeypatch.setattr(session, "speed_of", without)
-    assert session.chosen_size(options, ["lp", "relu"]) == Size(3, 20, None)
-    assert "left out: the speed of lp: No module named 'x'" in capsys.readouterr().err
+    monkeypatch.setattr(run, "build", without)
+    assert session.buildable(options, ["lp", "relu"]) == ["relu"]
+    assert "left out: lp: No module named 'x'" in capsys.readouterr().err
+    assert session.chosen_size(options, ["relu"]) == Size(3, 20, None)
     with pytest.raises(UserError, match="no rule could be run"):
-        session.chosen_size(options, ["lp"])
+        session.buildable(options, ["lp"])
 
 
 def test_rules_that_are_asked_for_and_left_out_are_named(monkeypatch, capsys):
