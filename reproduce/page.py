@@ -25,6 +25,7 @@ from shared.report import Summary, summaries
 from shared.run import REPOSITORY
 
 WIDTH = 900  # pixels: a column of text at nearly two pixels a point
+WIDTH_BESIDE = 600  # of the pictures behind a run's first: all in full width made a page too large
 QUALITY = 72
 SESSION = "nox -s reproduce --"  # makes a row, a claim or a figure
 
@@ -179,16 +180,17 @@ def anchor_of(words: str) -> str:
     return re.sub(r"[^\w. -]", "", words.lower()).replace(" ", "-")
 
 
-def picture(path: Path, title: str) -> Picture:
-    """A figure's file, no wider than WIDTH, as WebP.
+def picture(path: Path, title: str, width: int = WIDTH) -> Picture:
+    """A figure's file, no wider than so many pixels, as WebP.
 
     Args:
         path: of an image; what is transparent becomes white.
         title: what it shows.
+        width: in pixels, at most.
     """
     with Image.open(path) as file:
         drawn = Image.alpha_composite(Image.new("RGBA", file.size, "white"), file.convert("RGBA"))
-    drawn.thumbnail((WIDTH, 4 * WIDTH), Image.Resampling.LANCZOS)
+    drawn.thumbnail((width, 4 * width), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     drawn.convert("RGB").save(buffer, "WEBP", quality=QUALITY, method=6)
     uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -299,9 +301,9 @@ def _pictures(summary: Summary | None) -> tuple[Picture, ...]:
     found = []
     for run in summary.runs.sort_values("seed").to_dict("records"):
         paths = sorted(run["folder"].glob("*.png"), key=lambda p: (p.name != run["figure"], p.name))
-        for path in paths:
+        for i, path in enumerate(paths):
             title = f"{summary.experiment}, {path.stem.replace('_', ' ')}, seed {run['seed']}"
-            found.append(picture(path, title))
+            found.append(picture(path, title, WIDTH_BESIDE if i else WIDTH))
     return tuple(found)
 
 

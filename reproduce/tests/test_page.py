@@ -3,6 +3,7 @@ import io
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from xml.etree.ElementTree import Element
@@ -284,6 +285,13 @@ def test_a_runs_first_figure_comes_first(made):
     row = items(made_tree(made), "rows")[0]
     titles = [image.get("alt") for image in row.iter("img")]
     assert titles == ["m_a, curves, seed 0", "m_a, a, seed 0"]
+
+
+def test_pictures_behind_the_first_are_smaller(made):
+    run = made / "results" / "m_a" / "seed0"
+    shutil.copy(run / "curves.png", run / "a.png")
+    widths = [image.get("width") for image in items(made_tree(made), "rows")[0].iter("img")]
+    assert widths == ["900", "600"]
 
 
 def test_a_paper_without_deviations_has_no_link_to_them(made):
