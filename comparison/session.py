@@ -152,12 +152,13 @@ def chosen_size(options: Options, names: Sequence[str]) -> Size:
 
 def buildable(options: Options, names: Sequence[str]) -> list[str]:
     """Rules whose data and network can be had; the others are named."""
-    kept = []
+    kept: list[str] = []
+    data: Data | None = None  # the same for all
     for name in names:
         with leaving_out(name):
             asked = run.EXPERIMENT.parse(words_of(options, name))
             device = run.EXPERIMENT.device(asked)
-            data = run.EXPERIMENT.load(asked, device)
+            data = data or run.EXPERIMENT.load(asked, device)
             run.build(asked, registry.rule_of(name), data, device)
             kept.append(name)
     if not kept:
