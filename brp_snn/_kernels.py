@@ -24,7 +24,7 @@ from shared.device import share_threads
 def _integrate(current, before, pooled, threshold, decay, ph, pw):  # type: ignore[no-untyped-def]
     n_steps, n_rows, height, width = current.shape
     scale = current.dtype.type(1.0 / (ph * pw))
-    zero = current.dtype.type(0)
+    zero, one = current.dtype.type(0), current.dtype.type(1)
     for m in prange(n_rows):
         for t in range(n_steps):
             for h in range(height):
@@ -35,6 +35,11 @@ def _integrate(current, before, pooled, threshold, decay, ph, pw):  # type: igno
                     row[w] += decay * left
             for h in range(pooled.shape[2]):
                 out = pooled[t, m, h]
+                if ph == 1 and pw == 1:  # a loop of its own, which becomes vector code
+                    row = current[t, m, h]
+                    for w in range(width):
+                        out[w] = one if row[w] > threshold else zero
+                    continue
                 for w in range(pooled.shape[3]):
                     n_spikes = 0
                     for i in range(ph):
