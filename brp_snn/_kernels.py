@@ -20,12 +20,44 @@ from brp_snn.models import Neuron
 from shared.device import share_threads
 
 
+@njit(cache=True)
+def pool_rows(potential, threshold, pooled, ph, pw, counts):  # type: ignore[no-untyped-def]
+    """Average spikes of a map, in loops that become vector code.
+
+    Args:
+        potential: [height, width], membrane potentials.
+        threshold: of a spike.
+        pooled: [height // ph, width // pw], takes the averages.
+        ph: height of the pooled windows.
+        pw: their width.
+        counts: [width], room for the spikes of the windows' columns.
+    """
+    zero, one = potential.dtype.type(0), potential.dtype.type(1)
+    scale = potential.dtype.type(1.0 / (ph * pw))
+    for h in range(pooled.shape[0]):
+        out, row = pooled[h], potential[h * ph]
+        columns = out if ph == 1 and pw == 1 else counts
+        for w in range(len(columns)):
+            columns[w] = one if row[w] > threshold else zero
+        if ph == 1 and pw == 1:
+            continue
+        for i in range(1, ph):
+            row = potential[h * ph + i]
+            for w in range(len(counts)):
+                counts[w] += one if row[w] > threshold else zero
+        for w in range(len(out)):
+            n_spikes = zero
+            for j in range(pw):
+                n_spikes += counts[w * pw + j]
+            out[w] = n_spikes * scale
+
+
 @njit(parallel=True, cache=True)
 def _integrate(current, before, pooled, threshold, decay, ph, pw):  # type: ignore[no-untyped-def]
     n_steps, n_rows, height, width = current.shape
-    scale = current.dtype.type(1.0 / (ph * pw))
-    zero, one = current.dtype.type(0), current.dtype.type(1)
+    zero = current.dtype.type(0)
     for m in prange(n_rows):
+        counts = np.empty(width, current.dtype)
         for t in range(n_steps):
             for h in range(height):
                 row = current[t, m, h]
@@ -33,20 +65,7 @@ def _integrate(current, before, pooled, threshold, decay, ph, pw):  # type: igno
                 for w in range(width):
                     left = zero if last[w] > threshold else last[w]
                     row[w] += decay * left
-            for h in range(pooled.shape[2]):
-                out = pooled[t, m, h]
-                if ph == 1 and pw == 1:  # a loop of its own, which becomes vector code
-                    row = current[t, m, h]
-                    for w in range(width):
-                        out[w] = one if row[w] > threshold else zero
-                    continue
-                for w in range(pooled.shape[3]):
-                    n_spikes = 0
-                    for i in range(ph):
-                        for j in range(pw):
-                            if current[t, m, h * ph + i, w * pw + j] > threshold:
-                                n_spikes += 1
-                    out[w] = n_spikes * scale
+            pool_rows(current[t, m], threshold, pooled[t, m], ph, pw, counts)
 
 
 @njit(parallel=True, cache=True)

@@ -13,7 +13,7 @@ from numba import njit, prange
 from torch import Tensor
 from torch.nn import functional
 
-from brp_snn._kernels import by_numba, scalars, views
+from brp_snn._kernels import by_numba, pool_rows, scalars, views
 from brp_snn.models import Neuron
 
 # A map is laid out flat with a border as wide as half the kernel: a tap of the kernel is then one
@@ -27,20 +27,57 @@ def _correlate(padded, taps, out, stride):  # type: ignore[no-untyped-def]
     size = out.shape[0]
     out[:] = 0
     for i in range(taps.shape[0]):
-        for j in range(taps.shape[1]):
-            tap = taps[i, j]
-            shifted = padded[i * stride + j : i * stride + j + size]
+        row = padded[i * stride :]
+        j = 0
+        while j + 5 <= taps.shape[1]:  # five taps a pass: `out` is read and written once
+            a, b, c = taps[i, j], taps[i, j + 1], taps[i, j + 2]
+            d, e = taps[i, j + 3], taps[i, j + 4]
+            shifted = row[j : j + size + 4]
+            for p in range(size):
+                total = out[p] + a * shifted[p]
+                total += b * shifted[p + 1]
+                total += c * shifted[p + 2]
+                total += d * shifted[p + 3]
+                out[p] = total + e * shifted[p + 4]
+            j += 5
+        while j < taps.shape[1]:
+            tap, shifted = taps[i, j], row[j : j + size]
             for p in range(size):
                 out[p] += tap * shifted[p]
+            j += 1
 
 
 # Only sums may be reordered, which lets several of them run side by side.
 @njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _dot(a, b):  # type: ignore[no-untyped-def]
-    total = a.dtype.type(0)
-    for p in range(a.shape[0]):
-        total += a[p] * b[p]
-    return total
+def _add_dots(inner, padded, taps, stride):  # type: ignore[no-untyped-def]
+    """taps[i, j] += sum over p of inner[p] * padded[p + i * stride + j]."""
+    size = inner.shape[0]
+    zero = inner.dtype.type(0)
+    for i in range(taps.shape[0]):
+        row = padded[i * stride :]
+        j = 0
+        while j + 5 <= taps.shape[1]:
+            a = b = c = d = e = zero
+            shifted = row[j : j + size + 4]
+            for p in range(size):
+                own = inner[p]
+                a += own * shifted[p]
+                b += own * shifted[p + 1]
+                c += own * shifted[p + 2]
+                d += own * shifted[p + 3]
+                e += own * shifted[p + 4]
+            taps[i, j] += a
+            taps[i, j + 1] += b
+            taps[i, j + 2] += c
+            taps[i, j + 3] += d
+            taps[i, j + 4] += e
+            j += 5
+        while j < taps.shape[1]:
+            shifted, total = row[j : j + size], zero
+            for p in range(size):
+                total += inner[p] * shifted[p]
+            taps[i, j] += total
+            j += 1
 
 
 @njit(cache=True)
@@ -57,11 +94,11 @@ def _integrate(current, lateral, pooled, threshold, decay, ph, pw):  # type: ign
     channels, kernel, _ = lateral.shape
     reach = kernel // 2
     stride = width + 2 * reach
-    scale = current.dtype.type(1.0 / (ph * pw))
     zero = current.dtype.type(0)
     for m in prange(n_rows):
         padded = _zeros(current, (height + 2 * reach) * stride + kernel)
         sideways = _zeros(current, height * stride)
+        counts = np.empty(width, current.dtype)
         for t in range(n_steps):
             if t > 0:
                 _spikes_into(current[t - 1, m], padded, stride, reach, threshold)
@@ -71,14 +108,7 @@ def _integrate(current, lateral, pooled, threshold, decay, ph, pw):  # type: ign
                     for w in range(width):
                         left = zero if last[w] > threshold else last[w]
                         row[w] += decay * left + sideways[h * stride + w]
-            for h in range(pooled.shape[2]):
-                for w in range(pooled.shape[3]):
-                    n_spikes = 0
-                    for i in range(ph):
-                        for j in range(pw):
-                            if current[t, m, h * ph + i, w * pw + j] > threshold:
-                                n_spikes += 1
-                    pooled[t, m, h, w] = n_spikes * scale
+            pool_rows(current[t, m], threshold, pooled[t, m], ph, pw, counts)
 
 
 @njit(cache=True)
@@ -105,30 +135,31 @@ def _chain(  # type: ignore[no-untyped-def]
         spikes = _zeros(potential, (height + 2 * reach) * stride + kernel)
         later = _zeros(potential, (height + 2 * reach) * stride + kernel)
         sideways = _zeros(potential, size)
+        to_spikes = np.empty(width, potential.dtype)
         back = lateral[m % channels, ::-1, ::-1]
         for t in range(n_steps - 1, -1, -1):
             if t < n_steps - 1:
                 _correlate(later, back, sideways, stride)
             for h in range(height):
+                to_spikes[:] = zero
+                if h < high * ph:
+                    row = signal[t, m, h // ph]
+                    for j in range(pw):
+                        for w in range(wide):
+                            to_spikes[w * pw + j] = row[w] * scale
+                v, beside = potential[t, m, h], sideways[h * stride : h * stride + width]
+                own = later[center + h * stride : center + h * stride + width]
                 for w in range(width):
-                    v = potential[t, m, h, w]
-                    inside = h < high * ph and w < wide * pw
-                    g = signal[t, m, h // ph, w // pw] * scale if inside else zero
-                    g += sideways[h * stride + w]
-                    carried = decay * later[center + h * stride + w]
-                    kept = zero if v > threshold else carried
-                    near = abs(v - threshold) < lens
-                    found = kept + (g - v * carried if near else zero)
-                    later[center + h * stride + w] = found
-                    potential[t, m, h, w] = found
+                    g = to_spikes[w] + beside[w]
+                    carried = decay * own[w]
+                    kept = zero if v[w] > threshold else carried
+                    near = abs(v[w] - threshold) < lens
+                    own[w] = kept + (g - v[w] * carried if near else zero)
+                    v[w] = own[w]
             if t > 0:
                 _spikes_into(potential[t - 1, m], spikes, stride, reach, threshold)
                 # The border of `later` is 0: what lies beside the map does not count.
-                own = later[center : center + size]
-                for i in range(kernel):
-                    for j in range(kernel):
-                        start = i * stride + j
-                        to_lateral[m, i, j] += _dot(own, spikes[start : start + size])
+                _add_dots(later[center : center + size], spikes, to_lateral[m], stride)
 
 
 def integrate(
