@@ -64,7 +64,7 @@ def gradients_of(output, network):
 @pytest.mark.parametrize("lateral", [True, False])
 @pytest.mark.parametrize(
     ("shape", "kernel", "steps", "batch"),
-    [((1, 8, 8), 5, 7, 3), ((2, 9, 11), 3, 4, 2), ((1, 4, 6), 7, 1, 1)],
+    [((1, 8, 8), 5, 7, 3), ((2, 9, 11), 3, 4, 2), ((1, 8, 10), 7, 5, 2), ((1, 4, 6), 7, 1, 1)],
 )
 def test_outputs_and_gradients_equal_the_plain_formulation(
     shape, kernel, steps, batch, lateral, by_torch, monkeypatch
