@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from numba import njit, prange
 from torch import Tensor
 
@@ -86,7 +86,7 @@ class _Usual(NamedTuple):
     of_others: Tensor
 
 
-def _usually(x: Float[Tensor, "time batch *inputs"]) -> _Usual:
+def _usually(x: Real[Tensor, "time batch *inputs"]) -> _Usual:
     steps, batch = x.shape[:2]
     counts = (torch.zeros(n + 1, dtype=torch.int64) for n in (batch, steps * batch))
     found = _Usual(x.new_empty(x.shape[1:]), *counts)
@@ -94,20 +94,25 @@ def _usually(x: Float[Tensor, "time batch *inputs"]) -> _Usual:
     return found
 
 
-def changes(x: Float[Tensor, "time batch inputs"]) -> Changes | None:
-    """Input as changes; None where they are so many that the whole product is faster."""
+def changes(x: Real[Tensor, "time batch inputs"], dtype: torch.dtype) -> Changes | None:
+    """Input as changes; None where they are so many that the whole product is faster.
+
+    Args:
+        x: the input, floats or int8.
+        dtype: of the entries' values.
+    """
     usual, *counts = _usually(x)
     first, second = (count.cumsum(0) for count in counts)
     if int(first[-1]) + int(second[-1]) > MOST * x.numel():
         return None
-    of_usual = _entries(usual[None], torch.zeros_like(usual), first)
-    return Changes(of_usual, _entries(x, usual, second))
+    of_usual = _entries(usual[None], torch.zeros_like(usual), first, dtype)
+    return Changes(of_usual, _entries(x, usual, second, dtype))
 
 
-def _entries(x: Tensor, base: Tensor, starts: Tensor) -> Entries:
+def _entries(x: Tensor, base: Tensor, starts: Tensor, dtype: torch.dtype) -> Entries:
     """Entries of x [time, batch, inputs] less the base [batch, inputs], all steps' rows."""
     n = int(starts[-1])
-    found = Entries(starts, torch.empty(n, dtype=torch.int32), x.new_empty(n))
+    found = Entries(starts, torch.empty(n, dtype=torch.int32), torch.empty(n, dtype=dtype))
     _list(*views(x, base, *found))
     return found
 
@@ -346,17 +351,25 @@ def _vote(x, found, counts, of_others):  # type: ignore[no-untyped-def]
 @njit(parallel=True, cache=True)
 def _list(x, base, starts, at, value):  # type: ignore[no-untyped-def]
     n_steps, n_samples, n_inputs = x.shape
-    for i in prange(n_steps * n_samples):
-        row, less = x[i // n_samples, i % n_samples], base[i % n_samples]
-        found = np.empty(n_inputs + 1, np.int32)
-        n = 0
-        for k in range(n_inputs):
-            found[n] = k  # without a branch, which the processor could not foresee
-            n += row[k] != less[k]
-        first = starts[i]
-        for k in range(n):
-            at[first + k] = found[k]
-            value[first + k] = row[found[k]] - less[found[k]]
+    for m in prange(n_samples):
+        less = base[m]
+        differs = np.zeros(n_inputs, np.bool_)
+        for t in range(n_steps):
+            row = x[t, m]
+            for k in range(n_inputs):
+                differs[k] |= row[k] != less[k]
+        columns = np.nonzero(differs)[0].astype(np.int32)  # few of a digit's pixels change at all
+        found = np.empty(len(columns) + 1, np.int32)
+        for t in range(n_steps):
+            row = x[t, m]
+            n = 0
+            for k in columns:
+                found[n] = k  # without a branch, which the processor could not foresee
+                n += row[k] != less[k]
+            first = starts[t * n_samples + m]
+            for k in range(n):
+                at[first + k] = found[k]
+                value[first + k] = row[found[k]] - less[found[k]]
 
 
 @njit(cache=True)

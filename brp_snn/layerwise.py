@@ -25,15 +25,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from brp_snn import _kernels, _sparse
 from brp_snn.function import LOCAL
 from brp_snn.models import Block, FC_block, Network, Neuron, own_precision, told_by
 
-Draw = Callable[[int, int], Float[Tensor, "time batch *shape"]]
-"""The input of steps `start` to `stop`, drawn once each and in order."""
+Draw = Callable[[int, int], Real[Tensor, "time batch *shape"]]
+"""The input of steps `start` to `stop`, drawn once each and in order: floats, or spikes as int8,
+which a layer that lists them reads in less time."""
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss of a readout [batch, classes] and targets [batch, classes]."""
@@ -99,15 +100,20 @@ class _Layer:
 
     def run(self, x: Tensor, keep: bool) -> Tensor:
         """Outputs [time, batch, *out] for inputs [time, batch, ...]."""
+        x = self._taken(x)
         potential, out, changes = self._integrated(x)
         self.last = potential[-1].clone()
         if keep:
             # The output layer's eligibility takes the input itself.
             is_told = changes is not None and not self.block.is_output
-            shown = x.new_empty(*x.shape[:2], 0) if is_told else x
+            shown = x.new_empty(*x.shape[:2], 0) if is_told else x.to(self.last.dtype)
             self.kept.append(_Piece(shown, potential, changes))
         out = out.view(len(x), self.batch, *self.block.out_shape)
         return out if self.mask is None else out.mul_(self.mask)
+
+    def _taken(self, x: Tensor) -> Tensor:
+        """The input in a type that the layer takes."""
+        return x.to(self.last.dtype)
 
     def _integrated(self, x: Tensor) -> tuple[Tensor, Tensor, _sparse.Changes | None]:
         """Potentials, pooled spikes and changes of the input."""
@@ -175,11 +181,15 @@ class _Connected(_Layer):
     def _rows(self) -> tuple[int, int, int]:
         return self.batch, 1, self.block.layer.units
 
+    def _taken(self, x: Tensor) -> Tensor:
+        return x if self.product and x.dtype == torch.int8 else super()._taken(x)
+
     def _currents(self, x: Tensor) -> tuple[Tensor, _sparse.Changes | None]:
         block, flat = self.block, x.flatten(2).contiguous()
-        changes = _sparse.changes(flat) if self.product else None
+        changes = _sparse.changes(flat, block.weight.dtype) if self.product else None
         if self.product is None or changes is None:
-            found = torch.addmm(block.bias, flat.flatten(0, 1), block.weight.T)
+            rows = flat.flatten(0, 1).to(block.weight.dtype)
+            found = torch.addmm(block.bias, rows, block.weight.T)
         else:
             found = self.product.currents(changes, block.bias, len(x))
         return found.view(len(x), *self.rows), changes
@@ -419,8 +429,7 @@ def activity(
     if not len(x):
         raise ValueError("a presentation has at least one step")
     layers = [_layer(block, network.neuron, x.shape[1]) for block in network.blocks]
-    x = x.to(layers[0].last.dtype)
-    with own_precision(x):
+    with own_precision(layers[0].last):
         return [x := layer.run(x, keep=False) for layer in layers]
 
 
@@ -435,7 +444,7 @@ def _stream(
     total = layers[0].last.new_zeros(layers[0].batch, network.n_classes)
     for start in range(0, steps, PIECE):
         before_piece()
-        x = draw(start, min(start + PIECE, steps)).to(total.dtype)
+        x = draw(start, min(start + PIECE, steps))
         network.check(tuple(x.shape[2:]))
         for layer in layers:
             x = layer.run(x, keep and (layer.learns or layer.block.is_output))
@@ -507,7 +516,7 @@ def _streamed(
 def _stored(
     network: Network, layers: list[_Layer], draw: Draw, steps: int, targets: Tensor, loss: Loss
 ) -> Outcome:
-    x = draw(0, steps).to(layers[0].last.dtype)
+    x = draw(0, steps)
     network.check(tuple(x.shape[2:]))
     first = next((i for i, layer in enumerate(layers) if layer.learns), len(layers))
     for i, layer in enumerate(layers):

@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real, UInt8
 from torch import Tensor, nn
 
 from comparison.interface import Learner, Plan
@@ -29,9 +29,9 @@ def after(share: float, steps: int) -> int:
     return max(1, round(share * steps))
 
 
-def as_counts(spikes: Float[Tensor, "time batch n"]) -> Float[np.ndarray, "batch n"]:
+def as_counts(spikes: Real[Tensor, "time batch n"]) -> Float[np.ndarray, "batch n"]:
     """Spikes of each neuron in a trial."""
-    return spikes.sum(0).numpy(force=True)
+    return spikes.sum(0, dtype=torch.float32).numpy(force=True)
 
 
 @torch.no_grad()

@@ -210,7 +210,11 @@ def test_changes_are_the_input(steps, batch, inputs, seed):
     x = torch.bernoulli(levels.clamp(0, 1).expand(steps, batch, inputs), generator=draw) * 0.25
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_sparse, "MOST", 2.0)
-        found = _sparse.changes(x)
+        found = _sparse.changes(x, x.dtype)
+        as_integers = _sparse.changes((4 * x).to(torch.int8), x.dtype)
+    for entries, others in zip(found, as_integers, strict=True):
+        assert torch.equal(entries.at, others.at)
+        assert torch.equal(4 * entries.value, others.value)
     usual, others = (
         (matrix_of(entries, inputs), matrix_of(entries.turned(inputs), len(entries.starts) - 1))
         for entries in found
@@ -219,6 +223,24 @@ def test_changes_are_the_input(steps, batch, inputs, seed):
     assert torch.equal(others[0], others[1].T)
     assert torch.equal(usual[0] + others[0].view_as(x), x)
     assert sum(len(entries.at) for entries in found) <= int((x != 0).sum())
+
+
+@pytest.mark.parametrize("most", [0.0, 2.0])
+@pytest.mark.parametrize("mode", ["BP", "BRP", "DFA"])
+@pytest.mark.parametrize("topology", ["FC_7_FC_3", "FC_8_FC_6_FC_3", "CONV_3_3_1_1_FC_6_FC_3"])
+def test_spikes_may_be_integers(topology, mode, most, monkeypatch):
+    monkeypatch.setattr(_sparse, "MOST", most)
+    monkeypatch.setattr(_sparse, "LEAST_UNITS", 4)
+    network = lively(NetworkBuilder, topology, mode)
+    spikes, targets = presentation(network, 25, 3)
+    found = []
+    for shown in (spikes, spikes.to(torch.int8)):
+        output = by_layers(network, shown, targets, MSE).output
+        found.append([output, *gradients_of(network).values()])
+        found[-1] += layerwise.activity(network, shown)
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+    assert found[0][0].max() > 0
 
 
 def matrix_of(entries, columns):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Real, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,8 +42,8 @@ STEPS = 20
 Brightness = Float[Tensor, "batch pixels"]
 """Of images, in [0, 1]."""
 
-Spikes = Float[Tensor, "time batch pixels"]
-"""0 or 1."""
+Spikes = Real[Tensor, "time batch pixels"]
+"""0 or 1; int8 where they are listed, see `layerwise.Draw`."""
 
 
 def by_floats(x: Brightness, steps: int, generator: torch.Generator) -> Spikes:
@@ -62,7 +62,7 @@ def by_words(x: Brightness, steps: int, generator: torch.Generator) -> Spikes:
     drawn.random_(-(2**63), None, generator=generator)
     numbers = drawn.view(torch.int16)[:n].view(steps, *x.shape)
     levels = (2**16 * x - 2**15).round().clamp(-(2**15), 2**15 - 1).short()
-    return torch.lt(numbers, levels, out=x.new_empty(numbers.shape))
+    return torch.lt(numbers, levels, out=torch.empty(numbers.shape, dtype=torch.int8))
 
 
 class Brp(TorchLearner[Network]):
@@ -123,7 +123,7 @@ class Brp(TorchLearner[Network]):
         if self.mode in ("BP", "shallow"):
             return None
         generator = torch.Generator(self.plan.device).manual_seed(0)
-        spikes = self._spikes(images, generator, STEPS)
+        spikes = self._spikes(images, generator, STEPS).float()
         return angles(self.network, spikes, self._targets(labels), functional.mse_loss)[0]
 
     def state(self) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def test_step_sizes_fall_to_the_stated_share():
 def test_a_pixel_spikes_as_often_as_it_is_bright(compared):
     steps, n = 400, 250
     x = torch.linspace(0, 1, 11).repeat(n, 1)
-    spikes = compared(x, steps, torch.Generator().manual_seed(0))
+    spikes = compared(x, steps, torch.Generator().manual_seed(0)).float()
     assert set(spikes.unique().tolist()) == {0.0, 1.0}
     assert spikes[..., 0].sum() == 0
     rate, spread = spikes.mean((0, 1)), (x[0] * (1 - x[0]) / (n * steps)).sqrt()
