@@ -363,9 +363,9 @@ def _list(x, base, starts, at, value):  # type: ignore[no-untyped-def]
         for t in range(n_steps):
             row = x[t, m]
             n = 0
-            for k in columns:
-                found[n] = k  # without a branch, which the processor could not foresee
-                n += row[k] != less[k]
+            for column in columns:
+                found[n] = column  # without a branch, which the processor could not foresee
+                n += row[column] != less[column]
             first = starts[t * n_samples + m]
             for k in range(n):
                 at[first + k] = found[k]
