@@ -68,7 +68,7 @@ def load(name: DataName, root: Path | None) -> Data:
 
 
 def labeled(part: Part, percent: int, seed: int) -> Part:
-    """A share of a part with as many images of each class, in its order; chosen by seed."""
+    """A share of a part with the same shares of classes, in its order; chosen by seed."""
     if percent == 100:
         return part
     n = max(len(np.unique(part.labels)), len(part.labels) * percent // 100)

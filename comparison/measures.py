@@ -1,6 +1,7 @@
 """What is measured of a trained network; nothing of it changes.
 
-Distorted images, noise on weights and random draws of the input are the same for every rule.
+Distorted images are the same for every rule, and so is the noise on weights of one shape and order;
+who draws its input at random begins at the same seed.
 """
 
 from collections.abc import Callable, Iterator, Mapping

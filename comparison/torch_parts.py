@@ -25,7 +25,7 @@ def intensities(
 
 
 def after(share: float, steps: int) -> int:
-    """Steps of a share of a trial; at least one."""
+    """Steps of a share of a trial, to the nearest step; at least one."""
     return max(1, round(share * steps))
 
 
