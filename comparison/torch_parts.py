@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Real, UInt8
+from jaxtyping import Float, Int, Real, UInt8
 from torch import Tensor, nn
 
 from comparison.interface import Learner, Plan
@@ -16,12 +16,70 @@ from shared.tensors import global_generators
 NAMES = ("hidden", "output")
 """Of the weights of the two layers."""
 
+Brightness = Float[Tensor, "batch *pixels"]
+"""Of images, in [0, 1]."""
+
+Spikes = Real[Tensor, "time batch *pixels"]
+"""0 or 1; int8 on the CPU, see `brp_snn.layerwise.Draw`."""
+
 
 def intensities(
     images: UInt8[np.ndarray, "batch pixels"], device: torch.device
 ) -> Float[Tensor, "batch pixels"]:
     """Brightness in [0, 1], float32."""
     return torch.from_numpy(images).to(device).float() / 255
+
+
+def drawn_spikes(x: Brightness, steps: int, generator: torch.Generator | None) -> Spikes:
+    """Spikes where brightness exceeds new random numbers in [0, 1) at every step.
+
+    Args:
+        x: the images.
+        steps: time steps.
+        generator: of the numbers; None for torch's own.
+    """
+    return (by_words if x.device.type == "cpu" else by_floats)(x, steps, generator)
+
+
+def by_floats(x: Brightness, steps: int, generator: torch.Generator | None) -> Spikes:
+    """`drawn_spikes` on any device."""
+    draws = torch.rand(steps, *x.shape, generator=generator, device=x.device)
+    return torch.gt(x, draws, out=draws)
+
+
+def by_words(x: Brightness, steps: int, generator: torch.Generator | None) -> Spikes:
+    """`by_floats` with 16 random bits a pixel, which a CPU draws in a fourth of the time.
+
+    Brightness is rounded to 1/65,536: black never spikes, and white is silent once in 65,536 times.
+    """
+    numbers = _words((steps, *x.shape), generator)
+    levels = (2**16 * x - 2**15).round().clamp(-(2**15), 2**15 - 1).short()
+    return torch.lt(numbers, levels, out=torch.empty(numbers.shape, dtype=torch.int8))
+
+
+def _words(shape: tuple[int, ...], generator: torch.Generator | None) -> Int[Tensor, "*shape"]:
+    """Random int16 on the CPU."""
+    n = math.prod(shape)
+    drawn = torch.empty(-(-n // 4), dtype=torch.int64)
+    drawn.random_(-(2**63), None, generator=generator)
+    return drawn.view(torch.int16)[:n].view(shape)
+
+
+class Dropout(nn.Dropout):
+    """Torch's dropout; on the CPU by 16 random bits an entry, in a ninth of the time.
+
+    There the dropped share is rounded to 1/65,536, and what is left scaled by that.
+    """
+
+    def forward(self, input: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """A new mask in training; the input in evaluation."""
+        dropped = round(2**16 * self.p)
+        if not self.training or input.device.type != "cpu" or not 0 < dropped < 2**16:
+            return super().forward(input)
+        numbers = _words(tuple(input.shape), None)
+        kept = torch.empty(input.shape, dtype=input.dtype)
+        torch.ge(numbers, dropped - 2**15, out=kept)
+        return input * kept.mul_(2**16 / (2**16 - dropped))
 
 
 def after(share: float, steps: int) -> int:

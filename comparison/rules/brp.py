@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Real, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,9 +27,11 @@ from comparison.interface import (
     Traffic,
 )
 from comparison.torch_parts import (
+    Spikes,
     TorchLearner,
     after,
     as_counts,
+    drawn_spikes,
     finite_loss,
     intensities,
     scaled,
@@ -37,32 +39,6 @@ from comparison.torch_parts import (
 from shared.tensors import drawn_generator
 
 STEPS = 20
-
-
-Brightness = Float[Tensor, "batch pixels"]
-"""Of images, in [0, 1]."""
-
-Spikes = Real[Tensor, "time batch pixels"]
-"""0 or 1; int8 where they are listed, see `layerwise.Draw`."""
-
-
-def by_floats(x: Brightness, steps: int, generator: torch.Generator) -> Spikes:
-    """Spikes where brightness exceeds new random numbers in [0, 1) at every step."""
-    draws = torch.rand(steps, *x.shape, generator=generator, device=x.device)
-    return torch.gt(x, draws, out=draws)
-
-
-def by_words(x: Brightness, steps: int, generator: torch.Generator) -> Spikes:
-    """`by_floats` with 16 random bits a pixel, which a CPU draws in a fourth of the time.
-
-    Brightness is rounded to 1/65,536: black never spikes, and white is silent once in 65,536 times.
-    """
-    n = steps * x.numel()
-    drawn = torch.empty(-(-n // 4), dtype=torch.int64)
-    drawn.random_(-(2**63), None, generator=generator)
-    numbers = drawn.view(torch.int16)[:n].view(steps, *x.shape)
-    levels = (2**16 * x - 2**15).round().clamp(-(2**15), 2**15 - 1).short()
-    return torch.lt(numbers, levels, out=torch.empty(numbers.shape, dtype=torch.int8))
 
 
 class Brp(TorchLearner[Network]):
@@ -82,9 +58,7 @@ class Brp(TorchLearner[Network]):
     def _spikes(
         self, images: UInt8[np.ndarray, "batch pixels"], generator: torch.Generator, steps: int
     ) -> Spikes:
-        device = self.plan.device
-        compared = by_words if device.type == "cpu" else by_floats
-        return compared(intensities(images, device), steps, generator)
+        return drawn_spikes(intensities(images, self.plan.device), steps, generator)
 
     def _targets(self, labels: Labels) -> Float[Tensor, "batch classes"]:
         classes = torch.from_numpy(labels).to(self.plan.device)

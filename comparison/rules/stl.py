@@ -4,7 +4,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from comparison.counting import links_of
 from comparison.interface import (
@@ -19,15 +20,16 @@ from comparison.interface import (
     Traffic,
 )
 from comparison.torch_parts import (
+    Dropout,
     TorchLearner,
     after,
     as_counts,
+    drawn_spikes,
     finite_loss,
     intensities,
     scaled,
 )
 from shared.errors import UserError
-from stl_snn.data import spikes
 from stl_snn.func import LIF, Linear
 from stl_snn.param import MNIST, Learning
 from stl_snn.spiking_model import SpikingNetwork
@@ -47,6 +49,8 @@ class Stl(TorchLearner[SpikingNetwork]):
         side = round(plan.n_inputs**0.5)
         self.shape = (1, side, side)
         self.network = SpikingNetwork(setting, self.shape, plan.n_classes).to(plan.device)
+        for name in ("drop1", "drop2"):
+            setattr(self.network, name, Dropout(setting.dropout))
         self.weight = [layer.weight for layer in self.network.synapses().values()]
         scaled(self.weight, plan.choice.scale)
         self.optimizer = torch.optim.Adam(
@@ -59,8 +63,7 @@ class Stl(TorchLearner[SpikingNetwork]):
     def step(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float:
         """See `Learner.step`."""
         self.network.train()
-        pixels = intensities(images, self.plan.device).view(-1, *self.shape)
-        votes = self.network(spikes(pixels, PAPER.steps, None))
+        votes = self.network(self._spikes(images, None))
         loss = squared_error(votes, torch.from_numpy(labels).to(votes.device))
         self.optimizer.zero_grad(set_to_none=True)
         try:
@@ -70,6 +73,12 @@ class Stl(TorchLearner[SpikingNetwork]):
         self.optimizer.step()
         return finite_loss(loss.detach())
 
+    def _spikes(
+        self, images: UInt8[np.ndarray, "batch pixels"], generator: torch.Generator | None
+    ) -> Float[Tensor, "batch time channels height width"]:
+        pixels = intensities(images, self.plan.device).view(-1, *self.shape)
+        return drawn_spikes(pixels, PAPER.steps, generator).transpose(0, 1).contiguous().to(pixels)
+
     @torch.no_grad()
     def answer(
         self, images: UInt8[np.ndarray, "batch pixels"], draw: int, share: float = 1.0
@@ -77,9 +86,8 @@ class Stl(TorchLearner[SpikingNetwork]):
         """See `Learner.answer`."""
         self.network.eval()
         generator = torch.Generator(self.plan.device).manual_seed(draw)
-        pixels = intensities(images, self.plan.device).view(-1, *self.shape)
         steps = after(share, PAPER.steps)
-        activity = spikes(pixels, PAPER.steps, generator)[:, :steps]
+        activity = self._spikes(images, generator)[:, :steps]
         traffic, counts = [], []
         for layer in self.network.children():
             if isinstance(layer, Linear):

@@ -7,9 +7,10 @@ import torch
 from comparison import registry
 from comparison.counting import Operations, links_of
 from comparison.interface import Choice, Learner, Traffic
-from comparison.rules.brp import STEPS, Brp, by_words
+from comparison.rules.brp import STEPS, Brp
 from comparison.rules.hybrid import Hybrid
 from comparison.tests.made import BATCH, N_CLASSES, N_INPUTS, small
+from comparison.torch_parts import by_words
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (BATCH, N_INPUTS)).astype(np.uint8)
 
@@ -55,7 +56,7 @@ def test_spikes_of_a_network_are_those_of_a_plain_loop():
     counted.add(learner.answer(IMAGES, draw=3).traffic)
     generator = torch.Generator().manual_seed(3)
     x = torch.from_numpy(IMAGES).float() / 255
-    shown = by_words(x, STEPS, generator)
+    shown = by_words(x, STEPS, generator).float()
     blocks, additions = learner.network.blocks, 0
     states = [(torch.zeros(BATCH, block.layer.units),) * 2 for block in blocks]
     for step in shown:

@@ -8,8 +8,8 @@ import torch
 
 from comparison import registry
 from comparison.interface import Choice, Rule
-from comparison.rules.brp import by_floats, by_words
 from comparison.tests.made import BATCH, N_CLASSES, N_INPUTS, small
+from comparison.torch_parts import Dropout, by_floats, by_words
 
 RULES = registry.found()[0]
 IMAGES = np.random.default_rng(1).integers(0, 256, (BATCH, N_INPUTS)).astype(np.uint8)
@@ -126,3 +126,26 @@ def test_thresholds_are_new_for_each_call_pixel_and_step(compared, shape):
         assert not any(torch.equal(first, other) for other in others)
         # 30 throws of a coin or more are not all alike in any pixel.
         assert ((first.sum(0) > 2) & (first.sum(0) < 28)).all()
+
+
+@pytest.mark.parametrize("p", [0.5, 0.2, 0.95])
+def test_dropout_is_that_of_torch(p):
+    torch.manual_seed(0)
+    layer, x = Dropout(p), torch.ones(300, 401, requires_grad=True)
+    first, second = layer(x), layer(x)
+    assert not torch.equal(first, second)
+    for out in (first, second):
+        kept = out != 0
+        assert (kept.float().mean() - (1 - p)).abs() < 4 * (p * (1 - p) / x.numel()) ** 0.5
+        assert out[kept].detach().numpy() == pytest.approx(1 / (1 - p), rel=1e-3)
+        beside = (kept.float()[:, 1:] + p - 1) * (kept.float()[:, :-1] + p - 1)
+        assert beside.mean().abs() < 4 * p * (1 - p) / x.numel() ** 0.5
+    first.sum().backward()
+    assert torch.equal(x.grad, first.detach())
+    assert layer.eval()(x) is x
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_dropout_of_nothing_and_of_all(p):
+    x = torch.rand(3, 5)
+    assert torch.equal(Dropout(p)(x), (1 - p) * x)
