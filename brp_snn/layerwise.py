@@ -412,7 +412,7 @@ def readout(network: Network, draw: Draw, steps: int, batch: int) -> Float[Tenso
 
 @torch.no_grad()
 def activity(
-    network: Network, x: Float[Tensor, "time batch *shape"]
+    network: Network, x: Real[Tensor, "time batch *shape"]
 ) -> list[Float[Tensor, "time batch *out"]]:
     """What every layer passes on at every step; all steps are held at once.
 
@@ -420,7 +420,7 @@ def activity(
 
     Args:
         network: as in `readout`.
-        x: its input, of one step or more.
+        x: its input, of one step or more: floats, or spikes as int8.
 
     Raises:
         ValueError: there is no step, or the samples have another shape than the network takes.

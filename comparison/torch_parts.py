@@ -48,12 +48,12 @@ def by_floats(x: Brightness, steps: int, generator: torch.Generator | None) -> S
 
 
 def by_words(x: Brightness, steps: int, generator: torch.Generator | None) -> Spikes:
-    """`by_floats` with 16 random bits a pixel, which a CPU draws in a fourth of the time.
+    """`by_floats` with 16 random bits a pixel, which a CPU draws in less time.
 
     Brightness is rounded to 1/65,536: black never spikes, and white is silent once in 65,536 times.
     """
     numbers = _words((steps, *x.shape), generator)
-    levels = (2**16 * x - 2**15).round().clamp(-(2**15), 2**15 - 1).short()
+    levels = (2**16 * x.float() - 2**15).round().clamp(-(2**15), 2**15 - 1).short()
     return torch.lt(numbers, levels, out=torch.empty(numbers.shape, dtype=torch.int8))
 
 
@@ -66,7 +66,7 @@ def _words(shape: tuple[int, ...], generator: torch.Generator | None) -> Int[Ten
 
 
 class Dropout(nn.Dropout):
-    """Torch's dropout; on the CPU by 16 random bits an entry, in a ninth of the time.
+    """Torch's dropout; on the CPU by 16 random bits an entry, which takes less time.
 
     There the dropped share is rounded to 1/65,536, and what is left scaled by that.
     """

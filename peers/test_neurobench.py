@@ -10,8 +10,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from comparison.counting import Operations
-from comparison.rules.brp import STEPS, Brp, by_words
+from comparison.rules.brp import STEPS, Brp
 from comparison.tests.made import BATCH, small
+from comparison.torch_parts import by_words
 
 DRAW = 3
 
@@ -61,7 +62,7 @@ def test_neurobench_counts_the_same(pruned):
     ours = counted.metrics()
 
     x = torch.from_numpy(images).float() / 255
-    shown = by_words(x, STEPS, torch.Generator().manual_seed(DRAW)).movedim(0, 1)
+    shown = by_words(x, STEPS, torch.Generator().manual_seed(DRAW)).float().movedim(0, 1)
     loader = DataLoader(TensorDataset(shown, torch.zeros(BATCH)), batch_size=5)
     model = TorchModel(Plain(learner))
     harness = Benchmark(model, loader, [], [], [[], [SynapticOperations]])

@@ -154,8 +154,8 @@ PROTOCOL = Protocol(
     loss="squared error of the outputs' last potentials; the largest",
     optimizer="Adam 1e-3, and 5e-4 for alpha, beta and eta, constant",
     chosen="400 hidden neurons in place of 512; the constants of the paper's simple example, which "
-    "is of Fashion-MNIST, on MNIST, too, where its own programs have others (threshold 0.4, decay "
-    "of the trace 0.99, 5 steps); in the test traces stay as training left them, "
+    "is of Fashion-MNIST, on both sets (its program of fault tolerance has a threshold of 0.4, a "
+    "decay of the trace of 0.99 and 5 steps); in the test traces stay as training left them, "
     "where the published test lets them move with its batch of 100 images (a table of its own)",
 )
 CHOICE = Choice(SETTINGS.lr, knob=SETTINGS.neuron.lens)
