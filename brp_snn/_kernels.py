@@ -86,22 +86,34 @@ def _teach(potential, signal, after, gradient, threshold, lens, decay):  # type:
                         gradient[t, m, h, w] = later[w]
 
 
+@njit(cache=True)
+def spread_row(signal, h, ph, pw, out):  # type: ignore[no-untyped-def]
+    """The spikes' gradient in a row of a map from that of its pooled averages.
+
+    Args:
+        signal: [height // ph, width // pw], gradient of the averages.
+        h: the row.
+        ph: height of the pooled windows.
+        pw: their width.
+        out: [width], takes the gradient; 0 beside the last whole window.
+    """
+    out[:] = 0
+    if h < signal.shape[0] * ph:
+        row, scale = signal[h // ph], signal.dtype.type(1.0 / (ph * pw))
+        for j in range(pw):
+            for w in range(len(row)):
+                out[w * pw + j] = row[w] * scale
+
+
 @njit(parallel=True, cache=True)
 def _chain(potential, signal, threshold, lens, decay, ph, pw):  # type: ignore[no-untyped-def]
     n_steps, n_rows, height, width = potential.shape
-    _, _, high, wide = signal.shape
     zero = potential.dtype.type(0)
-    scale = potential.dtype.type(1.0 / (ph * pw))
     for m in prange(n_rows):
         g, none = np.empty(width, potential.dtype), np.zeros(width, potential.dtype)
         for t in range(n_steps - 1, -1, -1):
             for h in range(height):
-                g[:] = zero
-                if h < high * ph:
-                    row = signal[t, m, h // ph]
-                    for j in range(pw):
-                        for w in range(wide):
-                            g[w * pw + j] = row[w] * scale
+                spread_row(signal[t, m], h, ph, pw, g)
                 v, later = potential[t, m, h], potential[t + 1, m, h] if t < n_steps - 1 else none
                 for w in range(width):
                     carried = decay * later[w]

@@ -13,7 +13,7 @@ from numba import njit, prange
 from torch import Tensor
 from torch.nn import functional
 
-from brp_snn._kernels import by_numba, pool_rows, scalars, views
+from brp_snn._kernels import by_numba, pool_rows, scalars, spread_row, views
 from brp_snn.models import Neuron
 
 # A map is laid out flat with a border as wide as half the kernel: a tap of the kernel is then one
@@ -123,14 +123,12 @@ def _chain(  # type: ignore[no-untyped-def]
     potential, signal, lateral, to_lateral, threshold, lens, decay, ph, pw
 ):
     n_steps, n_rows, height, width = potential.shape
-    _, _, high, wide = signal.shape
     channels, kernel, _ = lateral.shape
     reach = kernel // 2
     stride = width + 2 * reach
     size = height * stride
     center = reach * stride + reach
     zero = potential.dtype.type(0)
-    scale = potential.dtype.type(1.0 / (ph * pw))
     for m in prange(n_rows):
         spikes = _zeros(potential, (height + 2 * reach) * stride + kernel)
         later = _zeros(potential, (height + 2 * reach) * stride + kernel)
@@ -141,12 +139,7 @@ def _chain(  # type: ignore[no-untyped-def]
             if t < n_steps - 1:
                 _correlate(later, back, sideways, stride)
             for h in range(height):
-                to_spikes[:] = zero
-                if h < high * ph:
-                    row = signal[t, m, h // ph]
-                    for j in range(pw):
-                        for w in range(wide):
-                            to_spikes[w * pw + j] = row[w] * scale
+                spread_row(signal[t, m], h, ph, pw, to_spikes)
                 v, beside = potential[t, m, h], sideways[h * stride : h * stride + width]
                 own = later[center + h * stride : center + h * stride + width]
                 for w in range(width):
