@@ -34,12 +34,13 @@ def pool_rows(potential, threshold, pooled, ph, pw, counts):  # type: ignore[no-
     """
     zero, one = potential.dtype.type(0), potential.dtype.type(1)
     scale = potential.dtype.type(1.0 / (ph * pw))
+    is_alone = ph == 1 and pw == 1  # windows of one unit: their spikes are the averages
     for h in range(pooled.shape[0]):
         out, row = pooled[h], potential[h * ph]
-        columns = out if ph == 1 and pw == 1 else counts
+        columns = out if is_alone else counts
         for w in range(len(columns)):
             columns[w] = one if row[w] > threshold else zero
-        if ph == 1 and pw == 1:
+        if is_alone:
             continue
         for i in range(1, ph):
             row = potential[h * ph + i]
