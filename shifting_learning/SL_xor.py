@@ -7,7 +7,7 @@ The networks of --repeat train as one batch of independent networks. A network h
 all four patterns make the right output neuron spike first.
 
 Published settings: 400 epochs, one batch of the four patterns, eta_s 1e-3, eta_p 1e-2
-(`--preset published`). With them the passing times outrun the timings, and two runs in five fail.
+(`--preset published`). Their timings move too little in so few epochs, and two runs in five fail.
 The authors' older program has eta_s 1e-2, eta_p 1e-4 (`--preset older`) and also a network with two
 hidden layers (`--hidden 8 8`). The tuned preset learns the timings only.
 """
@@ -50,7 +50,7 @@ LEVELS = (0.01, 0.99)  # intensities that stand for 0 and 1
 
 @dataclass(frozen=True)
 class Settings(experiment.Settings):
-    """The options; what a preset fixes stands in `PRESETS`."""
+    """The options; a preset fixes those behind it: `as_published`, `OLDER` or the defaults here."""
 
     hidden: Annotated[tuple[Positive[int], ...], paper((8,))] = (8,)
     """Neurons of each hidden layer; the older program also has 8 8."""
