@@ -207,9 +207,12 @@ def activity(rule: Rule, found: Seen) -> dict[str, float]:
 
 
 def forgetting(table: Float[np.ndarray, "after task"]) -> float:
-    """Mean over tasks but the last of how far accuracy fell below the best that it had been.
+    """Mean over tasks but the last of how far accuracy fell below its best since it was learned.
+
+    Source: Chaudhry et al., Riemannian walk for incremental learning (2018).
 
     Args:
         table: accuracy on each task, a row after each of them was learned.
     """
-    return float(np.mean(table[:-1, :-1].max(0) - table[-1, :-1]))
+    learned = np.where(np.tri(len(table), dtype=bool), table, -np.inf)
+    return float(np.mean(learned[:-1, :-1].max(0) - table[-1, :-1]))
