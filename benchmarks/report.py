@@ -10,14 +10,15 @@ being one of results/bench/: nobody types it. A benchmark joins with an entry of
 import argparse
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from reproduce.words import counted
 from shared.errors import UserError
 from shared.options import script
+from shared.report import shortened
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs" / "performance.md"
@@ -55,11 +56,6 @@ def ratio(case: Mapping[str, Any], side: str, ours: str) -> str:
     times = case["seconds"]
     found = times[side]["wall_median"] / times[ours]["wall_median"]
     return f"{found:.0f}" if found >= 100 else f"{found:.3g}"
-
-
-def shortened(commit: str) -> str:
-    """A commit's first digits, and whether files had changes."""
-    return commit[:7] + (" with changes" if commit.endswith("+") else "")
 
 
 def title(name: str, case: Mapping[str, Any], titles: Mapping[str, str]) -> str:
@@ -186,15 +182,72 @@ TABLES: Mapping[str, Callable[[Cases], str]] = {
 }
 
 
+class Aim(NamedTuple):
+    """A ratio that a benchmark sets itself a bar for.
+
+    Attributes:
+        words: what is divided by what.
+        ratio: its name in bench.json.
+        bar: its bar's name there.
+        is_least: the bar is the least that is wanted, not the most.
+    """
+
+    words: str
+    ratio: str
+    bar: str
+    is_least: bool = True
+
+
+AIMS: Mapping[str, Sequence[Aim]] = {
+    "shifting_learning": [Aim("plain / fused", "speed_ratio", "bar")],
+    "brp_snn": [
+        Aim("plain / layerwise", "speed_ratio", "bar"),
+        Aim("dense / layerwise", "dense_ratio", "dense_bar"),
+        Aim("memory, layerwise / plain", "memory_ratio", "memory_bar", is_least=False),
+    ],
+    "hybrid_plasticity": [
+        Aim("plain / fast", "speed_ratio", "bar"),
+        Aim("torch / fast", "ratio_to_torch", "bar_to_torch"),
+        Aim("memory, fast / fast_gp", "memory_ratio_hp_to_gp", "memory_bar", is_least=False),
+    ],
+    "smooth_gd": [
+        Aim("others / fast", "speed_ratio", "bar"),
+        Aim("memory, others / fast", "memory_ratio", "memory_bar"),
+    ],
+}
+"""Of benchmarks whose cases have one number each; those of STL are by side, see `aimed`."""
+
+
+def aimed(folder: str, case: Mapping[str, Any]) -> Iterator[tuple[str, float, float, bool]]:
+    """Words, ratio, bar and whether it is the least, of all bars of a case."""
+    for aim in AIMS.get(folder, ()):
+        if case.get(aim.bar) is not None:
+            yield aim.words, case[aim.ratio], case[aim.bar], aim.is_least
+    for side, bar in case.get("bars", {}).items():
+        yield f"{side} / fast", case["speed_ratios"][side], bar, True
+
+
+def missed(folder: str, cases: Cases) -> str:
+    """What was aimed at and not reached, in a sentence; empty where all was."""
+    found = [
+        f"{case}, {words}: {ratio:.3g} ({'at least' if is_least else 'at most'} {bar:.3g})"
+        for case, of in cases.items()
+        for words, ratio, bar, is_least in aimed(folder, of)
+        if (ratio < bar if is_least else ratio > bar)
+    ]
+    return f" Aimed at and missed: {'; '.join(found)}." if found else ""
+
+
 def source(folder: str, content: Mapping[str, Any]) -> str:
-    """Where a table's numbers come from."""
+    """Where a table's numbers come from, and which bars of its benchmark they miss."""
     path = f"results/bench/{folder}/bench.json"
     named = " ".join(content["processor"].split())
     threads = counted(content["threads"], "thread")
     torch = content["versions"].get("torch", "none")
     return (
         f"[`{path}`](../{path}): {content['device']}, {named}, {threads}, "
-        f"commit {shortened(content['commit'])}, torch {torch}."
+        f"commit {shortened(content['commit'])}, torch {torch}, load of the machine before "
+        f"{content['load_before']:.1f}.{missed(folder, content['cases'])}"
     )
 
 

@@ -149,6 +149,13 @@ class Summary(NamedTuple):
     runs: pd.DataFrame
 
 
+def shortened(commit: str | None) -> str:
+    """A commit's first digits, and whether files had changes; "none" outside of a repository."""
+    if not commit:
+        return "none"
+    return commit[:7] + (" with changes" if commit.endswith("+") else "")
+
+
 def summaries(results: pd.DataFrame) -> list[Summary]:
     """A summary per experiment, by name."""
     return [
@@ -160,7 +167,7 @@ def summaries(results: pd.DataFrame) -> list[Summary]:
             _stated(runs, "metrics"),
             _stated(runs, "published"),
             _distinct(runs["device"]),
-            _distinct([(commit or "none")[:7] for commit in runs["commit"]]),
+            _distinct([shortened(commit) for commit in runs["commit"]]),
             runs,
         )
         for (experiment, dataset, epochs), runs in results.groupby(KEYS, sort=True)

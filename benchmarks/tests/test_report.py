@@ -17,6 +17,7 @@ MADE = {
     "device": "cpu",
     "processor": "A  processor",
     "threads": 2,
+    "load_before": 1.26,
     "commit": "0123456789+",
     "versions": {"torch": "9.9"},
     "cases": {
@@ -45,7 +46,26 @@ def test_sides_with_times_memory_and_ratios(made):
         "| 32.4 ms (16.2 to 64.8), 20 MB | 30.9 |"
     )
     assert lines[3].endswith("| - | 2 ms (1 to 4) | - |")  # a side that this case has not
-    assert lines[5].endswith("cpu, A processor, 2 threads, commit 0123456 with changes, torch 9.9.")
+    assert lines[5].endswith(
+        "cpu, A processor, 2 threads, commit 0123456 with changes, torch 9.9, load of the machine "
+        "before 1.3."
+    )
+
+
+def test_bars_that_are_missed_are_named():
+    cases = {
+        "fast": {"speed_ratio": 2.0, "bar": 2.0, "memory_ratio": 0.4, "memory_bar": None},
+        "slow": {"speed_ratio": 1.987, "bar": 2.0, "memory_ratio": 0.4, "memory_bar": 1 / 3},
+    }
+    assert report.missed("brp_snn", cases) == (
+        " Aimed at and missed: slow, plain / layerwise: 1.99 (at least 2); "
+        "slow, memory, layerwise / plain: 0.4 (at most 0.333)."
+    )
+    by_side = {"step": {"speed_ratios": {"plain": 3.0, "before": 1.2}, "bars": {"before": 1.3}}}
+    assert report.missed("stl_snn", by_side) == (
+        " Aimed at and missed: step, before / fast: 1.2 (at least 1.3)."
+    )
+    assert report.missed("brp_snn", {"fast": cases["fast"]}) == ""
 
 
 def test_what_stands_between_marks_is_written_anew(made):
