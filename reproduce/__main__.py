@@ -19,7 +19,7 @@ from reproduce.figures import draw_figures
 from reproduce.page import write_page
 from reproduce.prose import ALLOWED, readmes, strays
 from reproduce.states import listing, stored_results
-from reproduce.verdicts import Decision, decide, measured
+from reproduce.verdicts import Decision, bound, decide, measured
 from shared.errors import UserError
 from shared.options import script
 from shared.report import load_results, with_table
@@ -30,12 +30,13 @@ HEAD = """# Claims and verdicts
 Sentences of the papers and of their published programs that numbers can decide. Written by
 `nox -s report` from `*/reproduction.toml` and the `result.json` files; no verdict is typed. *Ours*
 is the difference of the means with its 95 % interval: of the two measured quantities, or of ours
-and the published number. Intervals are over seeds alone, not over test samples. A verdict stands
-at 5 % after Holm's correction over a paper's claims.
+and the number that *Holds if* names. A claim holds where that difference is above its margin or
+within it. Intervals are over seeds alone, not over test samples. A verdict stands at 5 % after
+Holm's correction over a paper's claims; a claim about one run has neither.
 
 """
 BEGIN, END = "<!-- claims: written by `nox -s report` -->", "<!-- end of claims -->"
-COLUMNS = ("Claim", "Says who", "Published", "Ours", "Seeds", "Verdict")
+COLUMNS = ("Claim", "Says who", "Published", "Ours", "Holds if", "Seeds", "Verdict")
 
 
 def claims_table(decisions: Sequence[Decision]) -> str:
@@ -49,6 +50,7 @@ def claims_table(decisions: Sequence[Decision]) -> str:
             f"[{claim.where}]({claim.link})" if claim.link else claim.where,
             claim.published or "a comparison",
             measured(decision),
+            bound(claim),
             " and ".join(map(str, decision.seeds)),
             f"**{decision.verdict}**{reason}",
         )

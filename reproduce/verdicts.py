@@ -291,7 +291,8 @@ def _decision(
     if comparison is None:
         return Decision(claim, Verdict.NOT_RUN, None, seeds, math.nan, "")
     if why_not:
-        return Decision(claim, Verdict.UNDECIDED, comparison, seeds, math.nan, why_not)
+        reason = "; ".join(filter(None, (why_not, size)))
+        return Decision(claim, Verdict.UNDECIDED, comparison, seeds, math.nan, reason)
     if claim.is_single:
         return Decision(claim, _single(claim, comparison), comparison, seeds, math.nan, size)
     if p > LEVEL:
@@ -309,10 +310,32 @@ def measured(decision: Decision) -> str:
     if decision.comparison is None:
         return "-"
     difference, low, high, *_ = decision.comparison
-    metric = decision.claim.left.metric
-    is_share = "accuracy" in metric or "rate" in metric
+    is_share = _is_share(decision.claim.left)
     factor, unit, form = (100, " points", "+.2f") if is_share else (1, "", "+.3g")
     text = f"{factor * difference:{form}}"
     if not math.isnan(low):
         text += f" ({factor * low:{form}} to {factor * high:{form}})"
     return text + unit
+
+
+def _is_share(side: Quantity) -> bool:
+    """Whether a metric is a share, which is told in percent."""
+    return any(word in side.metric for word in ("accuracy", "rate", "forgetting"))
+
+
+def bound(claim: Claim) -> str:
+    """Where a claim holds: what `measured` is to exceed, or to stay within, and of which number."""
+    is_share = _is_share(claim.left)
+    factor = 100 if is_share else 1
+    margin = f"{factor * claim.margin:g}"
+    if is_share:
+        margin += " point" if margin == "1" else " points"
+    if claim.kind == "level":
+        words, against = f"within {margin}", " of "
+    else:
+        words, against = ("above", " ") if not claim.margin else (f"{margin} above", " ")
+    if isinstance(claim.right, float):
+        words += f"{against}{factor * claim.right:g}{' %' if is_share else ''}"
+    elif words == "above":
+        words += " 0"
+    return f"{words}, in one run" if claim.is_single else words

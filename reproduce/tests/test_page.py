@@ -78,7 +78,7 @@ def test_every_claim_is_there_with_the_numbers_of_the_markdown_page(tree):
         (verdict,) = of_class(item, "verdict")
         (badge,), reasons = of_class(verdict, "badge"), of_class(verdict, "reason")
         reason = f" ({words_of(reasons[0])})" if reasons else ""
-        classes = ("says", "where", "published", "ours", "seeds")
+        classes = ("says", "where", "published", "ours", "margin", "seeds")
         cells = [linked(of_class(item, name)[0]) for name in classes]
         shown.append([*cells, f"**{words_of(badge)}**{reason}"])
     assert len(shown) > 25

@@ -6,7 +6,15 @@ import pytest
 from scipy import stats
 
 from reproduce.declared import Claim, Reproduction, Row
-from reproduce.verdicts import LEVEL, Margins, Verdict, compare_counts, compare_values, decide
+from reproduce.verdicts import (
+    LEVEL,
+    Margins,
+    Verdict,
+    bound,
+    compare_counts,
+    compare_values,
+    decide,
+)
 
 A = {"row": "a", "metric": "test_accuracy_last"}
 B = {"row": "b", "metric": "test_accuracy_last"}
@@ -108,6 +116,27 @@ def test_a_smaller_size_is_named():
     results = made_results(a=[0.95, 0.951, 0.949], b=[0.90, 0.902, 0.898])
     (decision,) = decided(results, a="3 epochs of 100", b="3 epochs of 100")
     assert decision.reason == "3 epochs of 100"
+    (too_few,) = decided(results[results["seed"] < 2], a="3 epochs of 100", b="2 epochs of 100")
+    assert too_few.reason == "2 of 3 seeds; 3 epochs of 100; 2 epochs of 100"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "above 0"),
+        ({"margin": 0.01}, "1 point above"),
+        ({"right": 0.99}, "above 99 %"),
+        ({"right": 0.99, "margin": 0.005}, "0.5 points above 99 %"),
+        ({"kind": "level", "margin": 0.003}, "within 0.3 points"),
+        ({"kind": "level", "margin": 0.01, "right": 0.883}, "within 1 point of 88.3 %"),
+        ({"kind": "level", "margin": 1e-3, "right": 0.0, "left": A | {"metric": "loss_last"}},
+         "within 0.001 of 0"),
+        ({"right": 0.5, "is_single": True, "seeds": 1}, "above 50 %, in one run"),
+        ({"left": A | {"metric": "forgetting"}, "right": B | {"metric": "forgetting"}}, "above 0"),
+    ],
+)  # fmt: skip
+def test_where_a_claim_holds_is_said_in_words(changes, words):
+    assert bound(claim(**changes)) == words
 
 
 def test_one_run_is_decided_without_an_interval_where_the_sentence_is_of_one():
