@@ -1,7 +1,7 @@
 """The plain formulation: step by step, a (batch, in, out) tensor for the mean of outer products.
 
-It says the equations of `plastic` one for one, and automatic differentiation does the rest. The
-tests' oracle, and what the benchmark compares with; nothing else uses it.
+It says the equations of `neuron`, `trace` and `layer` one for one, and automatic differentiation
+does the rest. The tests' oracle, and what the benchmark compares with; nothing else uses it.
 """
 
 import math

@@ -257,7 +257,7 @@ def find_spikes(
     rest: NDArray[np.float64],
     e_ts: NDArray[np.floating],
 ) -> tuple[NDArray[np.floating], NDArray[np.float64], NDArray[np.floating]]:
-    """Search every neuron's first admissible prefix; see `kernels.find_spikes`."""
+    """Search every neuron's admissible prefix with the smallest code; see `kernels.find_spikes`."""
     n_nets, _, n_out = e_ts.shape
     per_net = len(start) // n_nets
     n_blocks = -(-n_out // _FORWARD_BLOCK)

@@ -306,7 +306,7 @@ def sort_codes(z: Tensor) -> tuple[Tensor, ...]:
 def find_spikes(
     codes: Tensor, synapse: Tensor, start: Tensor, stop: Tensor, rest: Tensor, e_ts: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Search every neuron's first admissible prefix; see `kernels.find_spikes`."""
+    """Search every neuron's admissible prefix with the smallest code; see `kernels.find_spikes`."""
     n_nets, n_in, n_out = e_ts.shape
     n_trials = len(start)
     # Always summed: whether some trial needs it (a finite `rest`) is known on the device only.
