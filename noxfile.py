@@ -365,6 +365,17 @@ def compare(session: nox.Session) -> None:
     _run(session, "comparison/session.py", *_words(session))
 
 
+COMPARED = (
+    "hybrid_plasticity/compare.py hp_simple",
+    "hybrid_plasticity/compare.py hp_tolerance_fashion_mnist",
+    "smooth_gd/experiments/mnist/silence.py --epoch 10",
+    "stl_snn/compare.py --width 0.125 --epochs 3 --decisions 5",
+    "stl_snn/compare.py -data nmnist --width 0.0625 --epochs 15",
+    "stl_snn/compare.py -data fashion_mnist --width 0.0625 --epochs 1 --noise-samples 500",
+)
+"""Figures of stored runs that the papers' own programs draw."""
+
+
 @nox.session
 def report(session: nox.Session) -> None:
     """Tables of results and of speed, claims with verdicts, figures, report.html: from results/."""
@@ -372,6 +383,9 @@ def report(session: nox.Session) -> None:
     for module in ("shared.report", "reproduce", "comparison.report"):
         session.run("python", "-m", module, *_words(session), env=ENVIRONMENT)
     _run(session, "benchmarks/report.py", *_words(session))
+    if not session.posargs:
+        for script in COMPARED:
+            _run(session, *script.split(), "--results", "results")
 
 
 @nox.session

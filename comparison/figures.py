@@ -7,6 +7,7 @@ from typing import NamedTuple
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from comparison import registry
 from comparison.measures import DISTORTIONS, SHARES, WEIGHT_NOISE
@@ -35,6 +36,7 @@ TITLES = {
     "occlusion": "occlusion",
     "weight_noise": "noise on weights",
 }
+FEWEST_RULES = 2  # that are drawn beside each other
 LEVELS = {kind: levels for kind, (_, levels) in DISTORTIONS.items()} | {
     "weight_noise": WEIGHT_NOISE
 }
@@ -139,11 +141,14 @@ def draw_against(runs: pd.DataFrame, cost: Mapping[str, Cost], label: str, title
     for name, title_of, (style, _) in zip(names, titles, styles_of(titles), strict=True):
         own = 100 * runs[runs["rule"] == name]["test_accuracy_last"].astype(float)
         y, y_half = spread(own.tolist())
-        axes.errorbar(
-            cost[name].value, y, yerr=y_half, xerr=cost[name].bars, fmt=style.marker,
-            color=style.color, label=title_of, capsize=2, markersize=6,
-        )  # fmt: skip
+        x, color = cost[name].value, style.color
+        axes.errorbar(x, y, yerr=y_half, xerr=cost[name].bars, fmt="none", ecolor=color, capsize=2)
+        # Apart from its bars, which would hide the marker in the legend.
+        axes.plot(x, y, style.marker, color=color, label=title_of, markersize=6)
     axes.set(xscale="log", xlabel=label, ylabel="test accuracy (%)", title=title)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.title.set_fontsize(10)
     axes.grid(alpha=0.3)
     legend_beside(axes)
@@ -175,7 +180,7 @@ def draw_all(
         File names by the words for them.
     """
     own = kind.of(runs)
-    if not rules_of(own):
+    if len(rules_of(own)) < FEWEST_RULES:
         return {}
     words = SETS.get(kind.dataset, kind.dataset)
     title = f"{words}, {kind.edition} settings, {own['epochs'].iloc[0]} epochs"

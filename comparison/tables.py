@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from comparison import registry
+from reproduce.words import counted
 from shared.figures import FEWEST_FOR_AN_INTERVAL, interval
 from shared.run import read_result
 
 SEARCHED = "validation_accuracy_paper"  # a metric that searches alone have
+LOST_BITS = "lost_with_4_bits"
+"""What weights of 4 bits cost, on the images that they are tested on; computed here."""
 
 
 def load(folders: Iterable[Path]) -> pd.DataFrame:
@@ -28,7 +31,10 @@ def load(folders: Iterable[Path]) -> pd.DataFrame:
             {**result["metrics"], **result["options"], **named, "folder": folder}
             | {"is_search": is_search}
         )
-    return pd.DataFrame(rows)
+    runs = pd.DataFrame(rows)
+    if {"test_accuracy_undistorted", "test_accuracy_4_bits"} <= set(runs):
+        runs[LOST_BITS] = runs["test_accuracy_undistorted"] - runs["test_accuracy_4_bits"]
+    return runs
 
 
 def stored(results: Path) -> pd.DataFrame:
@@ -91,8 +97,14 @@ def spread(values: Sequence[float]) -> tuple[float, float | None]:
     return mean, (high - low) / 2
 
 
-def cell(runs: pd.DataFrame, column: Column) -> str:
-    """A mean with its interval; a dash where nothing was measured."""
+def cell(runs: pd.DataFrame, column: Column, n_seeds: int | None = None) -> str:
+    """A mean with its interval; a dash where nothing was measured.
+
+    Args:
+        runs: of one rule and kind.
+        column: what is shown.
+        n_seeds: how many the row says that there are; other numbers are named. None: it says none.
+    """
     if column.metric not in runs:
         return "–"
     values = runs[column.metric].dropna().astype(float)
@@ -102,6 +114,8 @@ def cell(runs: pd.DataFrame, column: Column) -> str:
     text = f"{mean:{column.form}}"
     if len(values) < len(runs):
         text += f" ({len(values)} of {len(runs)} seeds)"
+    elif n_seeds is not None and len(values) != n_seeds:
+        text += f" ({counted(len(values), 'seed')})"
     return text if half is None else f"{text} ± {half:{column.form}}"
 
 
@@ -129,9 +143,13 @@ def table(parts: Mapping[Kind, Sequence[Column]], runs: pd.DataFrame) -> str:
     rows = []
     for name in rules_of(first):
         own = {kind: of[of["rule"] == name] if len(of) else of for kind, of in found.items()}
-        n_seeds = str(own[next(iter(own))]["seed"].nunique())
-        cells = [cell(own[kind], column) for kind, columns in parts.items() for column in columns]
-        rows.append([registry.rule_of(name).title, n_seeds, *cells])
+        n_seeds = own[next(iter(own))]["seed"].nunique()
+        cells = [
+            cell(own[kind], column, n_seeds)
+            for kind, columns in parts.items()
+            for column in columns
+        ]
+        rows.append([registry.rule_of(name).title, str(n_seeds), *cells])
     head = ["Rule", "Seeds", *(c.title for columns in parts.values() for c in columns)]
     return markdown(head, rows)
 

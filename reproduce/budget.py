@@ -19,8 +19,7 @@ class Need(NamedTuple):
 
     Attributes:
         claim: what is claimed.
-        jobs: fewest that may decide it; where those are there and it is undecided all the same, the
-            other declared ones.
+        jobs: runs of its rows that are declared and not there.
     """
 
     claim: Claim
@@ -37,13 +36,9 @@ def needs(reproduction: Reproduction, results: pd.DataFrame) -> list[Need]:
     found = []
     for claim in open_claims:
         rows = [reproduction.rows[name] for name in dict.fromkeys(s.row for s in claim.sides)]
-        missing = {row.name: missing_of(row, results) for row in rows}
-        short = {
-            row.name: max(0, claim.seeds - len(row.seeds) + len(missing[row.name])) for row in rows
-        }
-        if any(short.values()):
-            missing = {name: seeds[: short[name]] for name, seeds in missing.items()}
-        jobs = [Job(reproduction.paper, row, seed) for row in rows for seed in missing[row.name]]
+        jobs = [
+            Job(reproduction.paper, row, seed) for row in rows for seed in missing_of(row, results)
+        ]
         if jobs:
             found.append(Need(claim, tuple(jobs)))
     return found

@@ -106,8 +106,9 @@ class Claim(_Declared):
         left: the metric that the sentence is about.
         right: another metric, or a number: a published one.
         margin: in the unit of the metrics.
-        seeds: fewest runs of each side that may decide it.
+        seeds: fewest runs of each side that may decide it; all that its rows declare must be there.
         is_single: the sentence is about one run, such as the figure of one seed: no interval.
+        unit: of the metrics, where they are no shares.
         published: what the paper gives, in words.
         front: whether README.md shows it.
     """
@@ -122,6 +123,7 @@ class Claim(_Declared):
     margin: Annotated[float, Field(ge=0)] = 0.0
     seeds: Count = 3
     is_single: bool = False
+    unit: str = ""
     published: str = ""
     front: bool = False
 
@@ -162,6 +164,7 @@ class Figure(_Declared):
         column: of metrics.jsonl.
         label: of the axis, with its unit.
         factor: of the numbers; 100 makes percent of shares.
+        scale: of their axis; logarithmic for errors that differ in their orders of size.
     """
 
     name: Name
@@ -171,6 +174,7 @@ class Figure(_Declared):
     column: str = "test_accuracy"
     label: str = "test accuracy (%)"
     factor: Positive = 100
+    scale: Literal["linear", "log"] = "linear"
 
     @model_validator(mode="after")
     def _check_curves(self) -> "Figure":

@@ -246,7 +246,7 @@ def criterion(claim: Claim) -> str:
         return f"{rule}, in one run."
     if claim.left.counted_in:
         return f"{rule}, over trials counted in {claim.left.counted_in}."
-    return f"{rule}; {claim.seeds} seeds decide, or more."
+    return f"{rule}; all declared seeds decide, {claim.seeds} at least."
 
 
 def _side(side: Quantity | float) -> str:

@@ -69,6 +69,9 @@ RULES: dict[str, Style] = {
     "ordinary spikes": Style(SKY, "o"),
     "QIF": Style(BLUE, "v"),
     "LIF": Style(VERMILLION, "s"),
+    # What one would take instead.
+    "snnTorch": Style(BROWN, ">"),
+    "ReLU": Style(GRAY, "<"),
     # Parts of a data set, which a run of one rule is drawn by.
     "train": Style(GRAY, "^"),
     "validation": Style(ORANGE, "v"),
@@ -228,8 +231,9 @@ def plot_curves(
         _plot_points(axes, words, tables, [style for style, _ in styles])
         axes.set_xlabel(label)
         return
+    bounds = _bounds(tables, label)
     for curve, table, word, (style, line) in zip(curves, tables, words, styles, strict=True):
-        _plot_line(axes, table, word, style, curve.line or line)
+        _plot_line(axes, table, word, style, curve.line or line, bounds)
     _widen(axes)
     axes.set(xlabel=over, ylabel=label)
     if all(pd.api.types.is_integer_dtype(table.index) for table in tables):
@@ -243,12 +247,25 @@ def _widen(axes: Axes) -> None:
         axes.set_ylim(*sorted((0.9 * low, 1.1 * high)))
 
 
-def _plot_line(axes: Axes, table: pd.DataFrame, label: str, style: Style, line: str) -> None:
-    """Mean, interval and seeds of one curve."""
+def _bounds(tables: Sequence[pd.DataFrame], label: str) -> tuple[float, float]:
+    """What values cannot pass: 0 where none is below it, and 100 where they are percent."""
+    is_negative = any((table < 0).any(axis=None) for table in tables)
+    return (-np.inf if is_negative else 0.0), (100.0 if "(%)" in label else np.inf)
+
+
+def _plot_line(
+    axes: Axes,
+    table: pd.DataFrame,
+    label: str,
+    style: Style,
+    line: str,
+    bounds: tuple[float, float],
+) -> None:
+    """Mean, interval within bounds, and seeds of one curve."""
     if table.shape[1] > 1:
         axes.plot(table, color=style.color, alpha=0.35, linewidth=0.7, linestyle=line)
     if table.shape[1] >= FEWEST_FOR_AN_INTERVAL:
-        low, high = interval(table)
+        low, high = (end.clip(*bounds) for end in interval(table))
         axes.fill_between(table.index, low, high, color=style.color, alpha=0.15, linewidth=0)
     axes.plot(
         table.mean(axis=1), color=style.color, linestyle=line, label=label, marker=style.marker,

@@ -65,6 +65,7 @@ class Comparison(NamedTuple):
         factor: of the numbers.
         title: of the figure.
         dataset: as result.json names it; None: the runs are of one set.
+        scale: of the axis of the numbers, "linear" or "log".
     """
 
     curves: Mapping[str, str]
@@ -73,6 +74,7 @@ class Comparison(NamedTuple):
     factor: float = 100
     title: str = ""
     dataset: str | None = None
+    scale: str = "linear"
 
 
 def load_results(folder: Path) -> pd.DataFrame:
@@ -258,7 +260,13 @@ def draw_comparison(results: pd.DataFrame, comparison: Comparison) -> Figure | N
     curves = curves_of(results, comparison)
     if len(curves) < 2:
         return None
-    return draw_curves(curves, comparison.label, comparison.title)
+    figure = draw_curves(curves, comparison.label, comparison.title)
+    axes = figure.axes[0]
+    axes.set_yscale(comparison.scale)
+    if comparison.scale == "log":
+        # An interval may reach down to 0, which no such axis shows.
+        axes.set_ylim(bottom=0.7 * min(float(curve.table.min(axis=None)) for curve in curves))
+    return figure
 
 
 def main() -> None:

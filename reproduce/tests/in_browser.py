@@ -196,7 +196,7 @@ def assert_sorted(values: list[Any], is_down: bool) -> None:
 
 
 COLUMNS = {
-    "claims": ("Claim", "Published", "Ours", "Seeds", "Verdict"),
+    "claims": ("Claim", "Published", "Difference", "Seeds", "Verdict"),
     "rows": ("Row", "Data set", "Seeds", "Epochs", "Measured", "Published"),
 }
 
@@ -401,7 +401,7 @@ def test_nothing_is_wider_than_the_screen(visit, width):
 def test_a_phone_sorts_filters_and_enlarges(visit):
     page = visit(**PHONE)
     page.locator(".chip[data-verdict=holds]").tap()
-    page.locator("#claims > table > thead").get_by_role("button", name="Ours").tap()
+    page.locator("#claims > table > thead").get_by_role("button", name="Difference").tap()
     assert_sorted(
         [value for value in keys(page, "claims", 2) if not math.isnan(value)], is_down=False
     )

@@ -149,7 +149,7 @@ def test_page_and_list_say_what_is_there(tmp_path):
     declared = (read(written(tmp_path, GOOD)),)
     text = page(declared, made([0, 1, 2]))
     source = "[abstract](https://doi.org/10.1/a)"
-    ours = "+80.10 (+79.85 to +80.35) points | above 10 %"
+    ours = "+80.10 (+79.85 to +80.35) points | above 0, from 10 %"
     assert f"| A learns. | {source} | above chance | {ours} | 3 |" in text
     assert "**holds**" in text
     assert "done, 3 seeds" in listing(declared, made([0, 1, 2]))

@@ -337,7 +337,10 @@ def test_criteria_in_words(made):
     declared = read(made / "made" / "reproduction.toml")
     (claim,) = declared.claim
     a, b = "test_accuracy_last of m_a", "test_accuracy_last of m_b"
-    assert criterion(claim) == f"{a} exceeds {b} by more than 0.01; 3 seeds decide, or more."
+    assert (
+        criterion(claim)
+        == f"{a} exceeds {b} by more than 0.01; all declared seeds decide, 3 at least."
+    )
     level = claim.model_copy(update={"kind": "level", "right": 0.5, "is_single": True})
     assert criterion(level) == f"{a} and 0.5 differ by less than 0.01, in one run."
     counted = claim.left.model_copy(update={"counted_in": "networks"})

@@ -83,7 +83,9 @@ def test_a_published_number_is_reached_or_not():
 
 def test_unpaired_seeds_are_welch():
     results = made_results(a=[0.95, 0.951, 0.949], b=[0.90, 0.902])
-    (decision,) = decided(results, claim(seeds=2))
+    results["seed"] += np.where(results["experiment"] == "b", 10, 0)
+    rows = (row("a"), row("b", seeds=[10, 11]))
+    (decision,) = decide(Reproduction(paper="p", row=rows, claim=(claim(seeds=2),)), results)
     assert decision.seeds == (3, 2)
     welch = stats.ttest_ind([0.95, 0.951, 0.949], [0.90, 0.902], equal_var=False)
     assert decision.comparison.low == pytest.approx(welch.confidence_interval().low)
@@ -96,6 +98,30 @@ def test_the_paired_interval_is_students():
     half = 4.302652729911275 * apart.std(ddof=1) / math.sqrt(3)
     assert decision.comparison.low == pytest.approx(0.05 - half)
     assert decision.comparison.high == pytest.approx(0.05 + half)
+
+
+def test_seeds_in_common_are_paired_where_one_side_has_more():
+    left, right = pd.Series([0.95, 0.96, 0.97, 0.5, 0.5]), pd.Series([0.90, 0.92, 0.91])
+    compared = compare_values(left, right, Margins(0.0, 0.0))
+    assert compared == compare_values(left[:3], right, Margins(0.0, 0.0))
+    assert compared.difference == pytest.approx(0.05)
+
+
+def test_a_claim_waits_for_all_seeds_that_its_rows_declare():
+    results = made_results(a=[0.95, 0.951, 0.949, 0.95], b=[0.90, 0.902, 0.898])
+    rows = (row("a", seeds=[0, 1, 2, 3, 4]), row("b"))
+    (decision,) = decide(Reproduction(paper="p", row=rows, claim=(claim(),)), results)
+    assert decision.verdict == Verdict.UNDECIDED
+    assert decision.reason == "4 of 5 seeds"
+
+
+def test_claims_without_runs_count_in_the_correction():
+    results = made_results(a=[0.95, 0.96, 0.97], b=[0.90, 0.92, 0.91])
+    to_come = (claim(name=str(i), right=A | {"row": "c"}) for i in range(3))
+    rows = (row("a"), row("b"), row("c"))
+    alone = decided(results)[0]
+    of_four = decide(Reproduction(paper="p", row=rows, claim=(claim(), *to_come)), results)[0]
+    assert of_four.p == pytest.approx(4 * alone.p)
 
 
 def test_too_few_seeds_decide_nothing():
@@ -124,15 +150,17 @@ def test_a_smaller_size_is_named():
     ("changes", "words"),
     [
         ({}, "above 0"),
-        ({"margin": 0.01}, "1 point above"),
-        ({"right": 0.99}, "above 99 %"),
-        ({"right": 0.99, "margin": 0.005}, "0.5 points above 99 %"),
+        ({"margin": 0.01}, "above 1 point"),
+        ({"right": 0.99}, "above 0, from 99 %"),
+        ({"right": 0.99, "margin": 0.005}, "above 0.5 points, from 99 %"),
         ({"kind": "level", "margin": 0.003}, "within 0.3 points"),
-        ({"kind": "level", "margin": 0.01, "right": 0.883}, "within 1 point of 88.3 %"),
+        ({"kind": "level", "margin": 0.01, "right": 0.883}, "within 1 point, from 88.3 %"),
         ({"kind": "level", "margin": 1e-3, "right": 0.0, "left": A | {"metric": "loss_last"}},
-         "within 0.001 of 0"),
-        ({"right": 0.5, "is_single": True, "seeds": 1}, "above 50 %, in one run"),
+         "within 0.001"),
+        ({"right": 0.5, "is_single": True, "seeds": 1}, "above 0, from 50 %, in one run"),
         ({"left": A | {"metric": "forgetting"}, "right": B | {"metric": "forgetting"}}, "above 0"),
+        ({"kind": "level", "margin": 30.0, "right": 2.5, "unit": "°",
+          "left": A | {"metric": "angle"}}, "within 30 °, from 2.5 °"),
     ],
 )  # fmt: skip
 def test_where_a_claim_holds_is_said_in_words(changes, words):
@@ -200,9 +228,10 @@ def test_a_seed_without_the_share_is_no_failure():
     assert decision.comparison.difference == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("b", [[0.90, 0.90, 0.90], [0.90, 0.90]])
-def test_seeds_without_spread_decide_nothing(b):
-    (decision,) = decided(made_results(a=[0.95, 0.95, 0.95], b=b), claim(seeds=2))
+@pytest.mark.parametrize("right", [B, 0.9])
+def test_seeds_without_spread_decide_nothing(right):
+    results = made_results(a=[0.95, 0.95, 0.95], b=[0.90, 0.90, 0.90])
+    (decision,) = decided(results, claim(right=right))
     assert decision.verdict == Verdict.UNDECIDED
     assert decision.reason == "no spread between seeds"
 

@@ -84,6 +84,16 @@ def test_comparison_is_drawn_from_the_metrics(results):
     plt.close(figure)
 
 
+def test_a_logarithmic_axis_begins_below_the_least_value(results):
+    comparison = Comparison({"BRP": "toy", "DFA": "toss"}, scale="log")
+    figure = draw_comparison(results, comparison)
+    axes = figure.axes[0]
+    least = min(line.get_ydata().min() for line in axes.get_lines())
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylim()[0] == pytest.approx(0.7 * least)
+    plt.close(figure)
+
+
 def test_the_longest_runs_of_the_set_are_compared(results):
     results.loc[results["seed"] == 1, "epochs"] = 5
     (curve,) = curves_of(results, Comparison({"BRP": "toy"}, dataset="toy"))
