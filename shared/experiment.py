@@ -31,7 +31,7 @@ import tyro
 from shared import parallel
 from shared.device import prepare
 from shared.errors import UserError
-from shared.run import RUNS, Follower, Run, print_table, stored_options
+from shared.run import NOT_COMPARED, RUNS, Follower, Run, print_table, stored_options
 
 T = TypeVar("T")
 
@@ -403,6 +403,21 @@ class Experiment(Generic[S, D]):
             names = ", ".join(sorted(unknown))
             raise UserError(f"{folder} holds a run of another program: nothing here has {names}")
         return self.settings(**{name: _typed(hints[name], options[name]) for name in options})
+
+    def check_same(self, asked: S, folder: Path) -> None:
+        """Refuse options that the run of a folder was not made with; its length may be another.
+
+        Raises:
+            UserError: one is another; or the folder holds no run of this program.
+        """
+        then = self.saved(folder)
+        for name in stored_options(folder):
+            before, now = getattr(then, name), getattr(asked, name)
+            if name not in (*NOT_COMPARED, "epochs", "deterministic") and before != now:
+                raise UserError(
+                    f"{folder} holds a run with --{name.replace('_', '-')} {_shown(before)}, not "
+                    f"{_shown(now)}: give the options that it was trained with"
+                )
 
     def device(self, settings: S) -> Any:
         """Set up device, seed, threads and determinism."""

@@ -54,7 +54,7 @@ PACKAGES = ("numpy", "torch", "torchvision", "numba", "triton", "jax", "jaxlib",
 
 # Options that say where things lie, where and how they are computed, or how they are shown, not
 # what is computed. Device and threads of every part of a run are recorded instead.
-_NOT_COMPARED = ("out", "data_root", "device", "pdf", "resume", "tensorboard", "threads")
+NOT_COMPARED = ("out", "data_root", "device", "pdf", "resume", "tensorboard", "threads")
 # Options of a command that have no place in a stored one, which is run again somewhere else, and
 # whether a value stands behind them.
 _NOT_REPEATED = {
@@ -577,9 +577,9 @@ class Run:
         before, asked = _without_length(experiment or ""), _without_length(self.experiment)
         is_another = bool(before and asked) and before != asked
         another = RunError(f"{self.folder} holds a run of {before}, not of {asked}; {remedy}")
-        if is_another and (options.keys() ^ self.config.keys()) - {*_NOT_COMPARED}:
+        if is_another and (options.keys() ^ self.config.keys()) - {*NOT_COMPARED}:
             raise another  # of a program with other options, none of which need be named
-        for name in sorted({*options, *self.config} - {*_NOT_COMPARED}):
+        for name in sorted({*options, *self.config} - {*NOT_COMPARED}):
             then, now = options.get(name), self.config.get(name)
             is_length = name == "epochs" and None not in (then, now)  # not all programs have one
             if then != now and is_length and (obstacle := self._obstacle(then, now)):
@@ -840,7 +840,7 @@ class Run:
             metrics=metrics,
             published=self.published,
             options={
-                name: value for name, value in self.config.items() if name not in _NOT_COMPARED
+                name: value for name, value in self.config.items() if name not in NOT_COMPARED
             },
             data=self.data,
             command=repeatable_command(sys.argv, self.config.get("seed")),

@@ -180,6 +180,29 @@ def drawn_generator(device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(int(torch.randint(2**62, ())))
 
 
+def moved_and_mirrored(
+    images: Float[Tensor, "n c h w"], reach: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "n c h w"]:
+    """Every image moved by up to `reach` pixels each way over 0, and mirrored half the time.
+
+    Args:
+        images: square or not.
+        reach: in pixels.
+        generator: of the images' device; None takes torch's own.
+    """
+    n, _, height, width = images.shape
+    device = images.device
+    padded = functional.pad(images, (reach,) * 4)
+    top, left = torch.randint(2 * reach + 1, (2, n, 1), generator=generator, device=device)
+    rows = top + torch.arange(height, device=device)
+    columns = left + torch.arange(width, device=device)
+    mirrored = torch.randint(2, (n, 1), generator=generator, device=device).bool()
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    image = torch.arange(n, device=device)[:, None, None]
+    moved: Tensor = padded[image, :, rows[:, :, None], columns[:, None, :]]
+    return moved.movedim(3, 1).contiguous()
+
+
 def global_generators(
     device: torch.device, cpu: str = "generator", cuda: str = "cuda_generator"
 ) -> dict[str, torch.Generator]:

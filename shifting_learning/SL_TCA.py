@@ -51,6 +51,7 @@ from shared.figures import (
 )
 from shared.options import script
 from shared.run import RUNS, Run, progress, read_checkpoint
+from shifting_learning.kernels import SILENT
 from shifting_learning.network import Network, Reward, decide, reward_error, step_size
 from shifting_learning.rules import Rule
 from shifting_learning.SL_Layer import ShiftingLayer, Silent, SNNLayer, Ties
@@ -193,6 +194,12 @@ def load(settings: Settings, device: torch.device | None = None) -> Trials:
                 f"{settings.train_file} has {own.n_synapses} synapses, the test trials have "
                 f"{spike_set.n_synapses}: train on a file of the same features"
             )
+        for number, trial in enumerate(own.trials, 1):
+            if trial.target > MAX_TARGET:
+                raise UserError(
+                    f"{settings.train_file}: the rewards of trial {number} are {trial.target}, and "
+                    f"the network counts to {MAX_TARGET}: leave such trials out"
+                )
         train = own.trials
     else:
         train = generate_trials(TRAIN_TRIALS, np.random.default_rng([seed, 1]), spike_set)
@@ -248,7 +255,16 @@ class Batches:
 
 
 def build(settings: Settings, n_in: int, duration: float) -> Network:
-    """The network n_in - hidden - 22 with its initial timings, float32; the duration is in s."""
+    """The network n_in - hidden - 22 with its initial timings, float32; the duration is in s.
+
+    Raises:
+        UserError: tau is so small that codes of a trial pass that of a silent neuron.
+    """
+    if duration / settings.tau >= math.log(SILENT / 2):
+        raise UserError(
+            f"--tau {settings.tau:g}: codes exp(t / tau) of a trial of {duration:g} s would pass "
+            f"that of a silent neuron; give more than {duration / math.log(SILENT / 2):.3g}"
+        )
     generator = torch.Generator().manual_seed(settings.seed)
 
     def layer(

@@ -295,7 +295,13 @@ def load_saved(
 
 
 def test_saved(settings: Settings, folder: Path) -> None:
-    """Print the test accuracies of the network that is saved in a run's folder."""
+    """Print the test accuracies of the network that is saved in a run's folder.
+
+    Raises:
+        UserError: the folder holds none, or one of other options.
+    """
+    if (folder / "checkpoint.pt").exists():
+        EXPERIMENT.check_same(replace(settings, test=None), folder)
     device = EXPERIMENT.device(settings)
     data = load(settings)
     network = load_saved(settings, folder, data, device)

@@ -15,6 +15,7 @@ no part to choose an epoch by: the accuracy is that of the last epoch.
 import shared.waiting
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -70,9 +71,19 @@ EXPERIMENT = Experiment(
 
 
 def draw(
-    rows: list[dict[str, float]], accuracies: Float[Tensor, "repeats folds"], title: str
+    rows: list[dict[str, float]],
+    accuracies: Float[Tensor, "repeats folds"],
+    title: str,
+    only: int | None = None,
 ) -> Figure:
-    """Accuracy and loss over epochs, and the accuracy of each fold and seed in the last."""
+    """Accuracy and loss over epochs, and the accuracy of each fold and seed in the last.
+
+    Args:
+        rows: the metrics of the epochs.
+        accuracies: of the folds 0, 1, ... or of the only one.
+        title: of the figure.
+        only: number of the only fold that was tested, None for all.
+    """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 3.2), layout="constrained")
     plot_columns(left, rows, parts_of("accuracy"), "accuracy (%)", factor=100)
     plot_columns(middle, rows, {"loss": "train"}, "mean over samples of sum d²")
@@ -80,11 +91,12 @@ def draw(
         logarithmic(middle)
     repeats, folds = accuracies.shape
     spread = (torch.arange(repeats) - (repeats - 1) / 2) * 0.04
-    x = torch.arange(1, folds + 1) + spread[:, None]
+    numbers = torch.arange(folds) if only is None else torch.tensor([only])
+    x = numbers + spread[:, None]
     right.scatter(x, 100 * accuracies, s=10, alpha=0.6, color=RULES["test"].color, label="one seed")
     means = 100 * accuracies.mean(dim=0)
-    right.plot(range(1, folds + 1), means, "k_", ms=18, label="mean of the seeds")
-    right.set(xlabel="fold", ylabel="test accuracy (%)", xticks=range(1, folds + 1))
+    right.plot(numbers, means, "k_", ms=18, label="mean of the seeds")
+    right.set(xlabel="fold", ylabel="test accuracy (%)", xticks=numbers.tolist())
     right.set_title(
         f"{100 * accuracies.mean():.2f} % over {folds} fold{'s' if folds > 1 else ''}, "
         f"{count_of_seeds(repeats)}",
@@ -149,7 +161,7 @@ def report(
     run.finish(
         epochs=settings.epochs,
         metrics=metrics,
-        figure=run.save_figure(draw(run.metrics(), by_fold, name), "folds"),
+        figure=run.save_figure(draw(run.metrics(), by_fold, name, settings.fold), "folds"),
     )
 
 
@@ -163,6 +175,7 @@ def test_saved(settings: Settings, folder: Path) -> None:
     path = folder / "checkpoint.pt"
     if not path.exists():
         raise UserError(f"--test {folder}: there is no {path.name}; train first")
+    EXPERIMENT.check_same(replace(settings, test=None), folder)
     state = read_checkpoint(path)["state"]
     table = load(settings)
     is_test = outer_folds(len(table.labels), settings.repeat, settings.fold, settings.seed)

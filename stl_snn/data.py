@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn import functional
 
 from shared import datasets
 from shared.datasets import Dataset, EventPart, EventSet, Split, to_frames
 from shared.errors import check_word
 from shared.run import progress
-from shared.tensors import Samples
+from shared.tensors import Samples, moved_and_mirrored
 from stl_snn.param import DataName, Noise
 
 CAMERAS: dict[str, Callable[[Path | None], EventSet]] = {
@@ -154,16 +153,7 @@ def augment(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
     Draws come from torch's own generator.
     """
-    n, _, height, width = images.shape
-    padded = functional.pad(images, (SHIFT,) * 4)
-    top, left = torch.randint(2 * SHIFT + 1, (2, n, 1), device=images.device)
-    rows = top + torch.arange(height, device=images.device)
-    columns = left + torch.arange(width, device=images.device)
-    mirrored = torch.rand(n, 1, device=images.device) < 0.5
-    columns = torch.where(mirrored, columns.flip(1), columns)
-    sample = torch.arange(n, device=images.device).view(-1, 1, 1)
-    moved: Tensor = padded.movedim(1, 3)[sample, rows[:, :, None], columns[:, None, :]]
-    return moved.movedim(3, 1).contiguous()
+    return moved_and_mirrored(images, SHIFT)
 
 
 def kinds_of_noise(recorded: bool) -> tuple[Noise, ...]:

@@ -125,7 +125,9 @@ def decide(settings: Settings, data: Data, device: torch.device, run: Run) -> No
     for number, one in enumerate(trained, 1):
         if data.recorded and data.train.inputs.shape[1] != one.setting.steps:
             data = load_for(one, settings, device)
-        presentation = Presentation(one.setting.steps, one.setting.batch_size)
+        presentation = Presentation(
+            one.setting.steps, one.setting.batch_size, one.settings.precision
+        )
         trainer = Trainer(one.network(data), data, presentation)
         own = [trainer.votes(data.test, draw=draw) for draw in range(settings.decisions)]
         metrics[f"test_accuracy_network_{number}"] = accuracy(own[0], data.test.labels)

@@ -47,8 +47,8 @@ def get_model_and_dataset(args: argparse.Namespace) -> Parts:
 
     Args:
         args: data ("mnist" or "fashion_mnist"); gpu: the network goes to CUDA; tl: thresholds learn
-            too, which `train.Settings` call learning "stl"; data_root where data lie elsewhere than
-            in the default folder.
+            too; data_root where data lie elsewhere than in the default folder. In place of gpu and
+            tl those of `train.Settings`: device, and learning with train_norm.
 
     Raises:
         UserError: the data set is another, or the device is not there.
@@ -60,9 +60,13 @@ def get_model_and_dataset(args: argparse.Namespace) -> Parts:
             "fashion_mnist, or train it with train.py"
         )
     setting = SETTINGS[args.data]()
-    model = MNIST(train=getattr(args, "tl", getattr(args, "learning", "stl") == "stl"))
-    if getattr(args, "gpu", getattr(args, "device", "") == "cuda"):
-        model.to(torch_device("cuda"))
+    model = MNIST(train=getattr(args, "tl", True))
+    if not hasattr(args, "tl") and hasattr(args, "learning"):
+        model.learn(args.learning, getattr(args, "train_norm", True))
+    if hasattr(args, "gpu"):
+        model.to(torch_device("cuda" if args.gpu else "cpu"))
+    elif hasattr(args, "device"):
+        model.to(torch_device(args.device))
     images = datasets.load(args.data, getattr(args, "data_root", None), validation=0)
     optimizer = torch.optim.Adam(
         model.parameters(), lr=setting.lr, weight_decay=setting.weight_decay

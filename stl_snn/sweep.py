@@ -98,8 +98,10 @@ def main() -> None:
         f"{counted(last['epochs'], 'epoch')}, seed {last['seed']}"
     )
     figure = sweep.draw(values, [result["metrics"] for result in found], title)
-    session = train.session_of(settings, last["dataset"])
-    path = settings.into / "figures" / f"{session}_{settings.option}"
+    of_all = trainings(settings, values[:1])[0]
+    plain = getattr(train.defaults(of_all), settings.option)
+    name = EXPERIMENT.name(replace(of_all, **{settings.option: plain}), last["dataset"])
+    path = settings.into / "figures" / f"{name}_{settings.option}"
     save_figure(figure, path, pdf=settings.pdf)
     print(f"\n{path}.png")
 

@@ -7,6 +7,7 @@ Reads the results of runs called brp_lisnn_... below --results and draws a figur
 that it finds, of the networks that were trained for the most epochs.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,15 +43,18 @@ def noise_curves(runs: pd.DataFrame) -> dict[str, list[dict[str, list[float]]]]:
         runs: rows of `shared.report.load_results` of one data set.
 
     Returns:
-        By the network's name in words.
+        By the network's name in words; by the experiment's where words do not tell two apart.
     """
     longest = runs[runs["epochs"] == runs["epochs"].max()]
+    groups = {str(name): group for name, group in longest.groupby("experiment")}
+    words = {name: label_of(group["options"].iloc[0]) for name, group in groups.items()}
+    times = Counter(words.values())
     return {
-        label_of(group["options"].iloc[0]): [
+        words[name] if times[words[name]] == 1 else name: [
             {kind: [found[metric_of(kind, level)] for level in TESTED] for kind in KINDS}
             for found in group["metrics"]
         ]
-        for _, group in longest.groupby("experiment")
+        for name, group in groups.items()
     }
 
 

@@ -1,5 +1,6 @@
 """LISNN: the network against the plain per-step form, noise, frames, the program."""
 
+import json
 import math
 import shutil
 import signal
@@ -460,6 +461,16 @@ def test_networks_are_compared_under_noise(scripts, undisturbed, tmp_path):
     for seed in curves:
         assert seed["salt_pepper"][0] == metrics["test_accuracy_last_salt_pepper_amount_0"]
         assert seed["gaussian"][-1] == metrics["test_accuracy_last_gaussian_mean_0.4"]
+
+
+def test_networks_that_words_do_not_tell_apart_keep_their_names(scripts, undisturbed, tmp_path):
+    result = scripts.result(undisturbed)
+    for name in ("brp_lisnn_toy_lateral", "brp_lisnn_toy_lateral_lr-0.01"):
+        folder = tmp_path / name / "seed0"
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps(result | {"experiment": name}))
+    found = compare.noise_curves(load_results(tmp_path))
+    assert list(found) == ["brp_lisnn_toy_lateral", "brp_lisnn_toy_lateral_lr-0.01"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

@@ -126,7 +126,7 @@ def test_a_page_of_other_results_is_told(results, tmp_path, monkeypatch):
     report.main()
     monkeypatch.setattr(sys, "argv", [*words, "--check"])
     report.main()
-    head = "| Rule | Seeds | MNIST, paper (%) | energy (µJ) | lost with 4 bits (points) | MNIST, tuned (%) |"
+    head = "| Rule | Seeds | MNIST, paper (%) | energy (µJ) | lost with 4 bits (points) |"
     assert head in guide.read_text()
     assert "| BRP | 3 | 90.10 ± 0.25 | 1.50 ± 2.48 | 2.1 ± 0.2 | – |" in guide.read_text()
     page.write_text("other\n")

@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from hybrid_plasticity.classification.augmentation import cropped_and_flipped
 from hybrid_plasticity.classification.figures import draw_steps
 from hybrid_plasticity.classification.network import Classifier, Rule
 from hybrid_plasticity.classification.parallel import SharedClassifier
@@ -31,7 +30,7 @@ from shared import datasets, experiment, parallel
 from shared.errors import UserError, check_word
 from shared.experiment import UNNAMED, Experiment, Named, Positive, as_published, paper
 from shared.run import Run
-from shared.tensors import Samples, global_generators
+from shared.tensors import Samples, global_generators, moved_and_mirrored
 
 Shown = Callable[[Tensor], Tensor]
 DataSet = Literal["mnist", "fashion_mnist", "cifar10"]
@@ -43,6 +42,7 @@ QUICK_SAMPLES = 100
 QUICK_SINGLE_SAMPLES = 20
 QUICK_EPOCHS = 2
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-8
+REACH = 4  # pixels that an image of CIFAR-10 is moved by at most
 LOWERED = (41, 81)  # epochs, counted from 0, whose step sizes are lowered first
 
 
@@ -225,7 +225,7 @@ def train(
     as_shown, learner = program.shown(device), parallel.replicated(network)
 
     def shown(pixels: Tensor) -> Tensor:
-        return as_shown(cropped_and_flipped(pixels) if program.augmented else pixels)
+        return as_shown(moved_and_mirrored(pixels, REACH) if program.augmented else pixels)
 
     for epoch in range(first, options.epochs):
         row = train_epoch(

@@ -69,7 +69,13 @@ class Options(experiment.Settings):
     def __post_init__(self) -> None:
         # Whole epochs have one name, by whichever option.
         if self.iterations is not None and self.iterations > 0:
-            object.__setattr__(self, "epochs", math.ceil(self.iterations / self.epoch))
+            epochs = math.ceil(self.iterations / self.epoch)
+            if self.epochs not in (epochs, EPOCHS, QUICK_EPOCHS):
+                raise UserError(
+                    f"--epochs {self.epochs} and --iterations {self.iterations} are two lengths: "
+                    "give one of them"
+                )
+            object.__setattr__(self, "epochs", epochs)
             if self.iterations % self.epoch == 0:
                 object.__setattr__(self, "iterations", None)
 

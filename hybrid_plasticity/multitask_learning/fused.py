@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hybrid_plasticity.multitask_learning.masks import Mask, arrays, kernels
 from hybrid_plasticity.neuron import Neuron
@@ -60,6 +61,7 @@ class _Fire(torch.autograd.Function):
         return spikes, potential[:, -1]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor, None]:
         (potential,) = ctx.saved_tensors
         neuron: Neuron = ctx.neuron
@@ -165,6 +167,7 @@ class _PlasticLayer(torch.autograd.Function):
         return spikes, potential[:, -1]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         x, alpha, beta, potential, post, correlation, inside, kept, scaled = ctx.saved_tensors
         mask, constants = ctx.mask, ctx.constants

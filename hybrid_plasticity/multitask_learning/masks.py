@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from hybrid_plasticity.multitask_learning import _kernels_cpu
 
@@ -76,6 +77,7 @@ class _Product(torch.autograd.Function):
         return torch.from_numpy(sums)[:, 0]
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, values = ctx.saved_tensors
         mask, grad = ctx.mask, grads[0][:, None]

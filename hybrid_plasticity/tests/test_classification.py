@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybrid_plasticity.classification import firing
-from hybrid_plasticity.classification.augmentation import cropped_and_flipped
 from hybrid_plasticity.classification.cifar10 import main_cifar10
 from hybrid_plasticity.classification.fashion_mnist import main_fashion_mnist
 from hybrid_plasticity.classification.mnist import main_mnist
@@ -513,30 +512,6 @@ def test_nothing_is_kept_alive_between_steps():
     (layer,) = network.plastic_layers()
     assert layer.hebb.grad_fn is None
     assert not layer.hebb.requires_grad
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_augmented_images_are_crops_and_mirrored_crops(dtype):
-    pixels = torch.randint(1, 256, (120, 1, 8, 8)).to(dtype)
-    before = pixels.clone()
-    found = cropped_and_flipped(pixels, torch.Generator().manual_seed(0))
-    assert torch.equal(pixels, before)
-    assert found.shape == pixels.shape
-    assert found.dtype == dtype
-    again = cropped_and_flipped(pixels, torch.Generator().manual_seed(0))
-    assert torch.equal(found, again)
-    places = []
-    for original, image in zip(pixels, found, strict=True):
-        padded = torch.nn.functional.pad(original, (4,) * 4)
-        crops = {
-            (top, left, flip): crop.flip(2) if flip else crop
-            for top in range(9)
-            for left in range(9)
-            for flip in (0, 1)
-            for crop in [padded[:, top : top + 8, left : left + 8]]
-        }
-        places.append(next(place for place, crop in crops.items() if torch.equal(crop, image)))
-    assert [len({place[i] for place in places}) for i in range(3)] == [9, 9, 2]
 
 
 def test_networks_are_shown_intensities_those_of_cifar10_standardized():

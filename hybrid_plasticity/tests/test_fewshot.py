@@ -664,6 +664,7 @@ def test_iterations_and_epochs_say_the_same():
         (("--shots", 20), "--shots 20 must lie between 1 and 19"),
         (("--iterations", 0), "--iterations 0 must be above 0"),
         (("--epochs", -1), "--epochs -1 must be above 0"),
+        (("--epochs", 7, "--iterations", 20), "--epochs 7 and --iterations 20 are two lengths"),
         (("--episodes-per-batch", 0), "--episodes-per-batch 0 must be above 0"),
         (("--test-episodes", 0), "--test-episodes 0 must be above 0"),
     ],

@@ -665,3 +665,14 @@ def test_a_killed_run_goes_on_bit_for_bit(script, call, scripts, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "task   1" not in done.stdout
     scripts.assert_same_run(killed, undisturbed)
+
+
+@pytest.mark.parametrize("rule", ["hp", "gp"])
+def test_a_second_derivative_is_refused(rule):
+    made = make_network((6, 5, 4, 3), rule)
+    masks = [Mask(torch.rand(len(w), w.shape[1]) < 0.8, CPU) for w in made.weights()]
+    shown = torch.rand(6, 4, dtype=torch.float64)
+    loss = made(shown, made.connections(masks)).square().sum()
+    grads = torch.autograd.grad(loss, made.weights(), create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.stack([grad.square().sum() for grad in grads]).sum().backward()

@@ -96,7 +96,8 @@ def read(archive: Archive, root: Path, *, download: bool) -> dict[str, bytes]:
     if missing:
         fetch(archive, root, missing, download=download)
         contents.update({name: _content(archive, folder, name) for name in missing})
-    return {name.removesuffix(".gz"): content for name, content in contents.items()}
+    # In the archive's order, whichever of them were there.
+    return {name.removesuffix(".gz"): contents[name] for name in archive.files}
 
 
 def is_there(path: Path) -> bool:

@@ -337,8 +337,25 @@ def test_a_bundle_is_downloaded_once_and_only_what_is_missing_taken_out(
     assert sorted(path.name for path in root.rglob("*")) == sorted([CIFAR_FOLDER, *CIFAR_FILES])
     assert set(bundle_mirror.requests) == {"cifar.tar.gz"}
     bundle_mirror.requests.clear()
-    datasets.load("cifar10", root)
+    again = datasets.load("cifar10", root, validation=0)
     assert bundle_mirror.requests == []
+    for part in ("train", "test"):
+        np.testing.assert_array_equal(getattr(loaded, part).inputs, getattr(again, part).inputs)
+        np.testing.assert_array_equal(getattr(loaded, part).labels, getattr(again, part).labels)
+
+
+@pytest.mark.parametrize("missing", CIFAR_FILES)
+def test_a_file_that_is_fetched_takes_its_own_place(
+    bundle_mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    files = cifar_files()
+    small_cifar(files, monkeypatch, f"{bundle_mirror.url}cifar.tar.gz")
+    whole = datasets.load("cifar10", put(tmp_path / "whole", files, CIFAR_FOLDER), validation=0)
+    there = {name: content for name, content in files.items() if name != missing}
+    root = put(tmp_path / "root", there, CIFAR_FOLDER)
+    loaded = datasets.load("cifar10", root, validation=0)
+    np.testing.assert_array_equal(loaded.train.inputs, whole.train.inputs)
+    np.testing.assert_array_equal(loaded.test.inputs, whole.test.inputs)
 
 
 @pytest.mark.parametrize(

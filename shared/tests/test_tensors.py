@@ -12,6 +12,7 @@ from shared.tensors import (
     Samples,
     drawn_generator,
     global_generators,
+    moved_and_mirrored,
     on_device,
     one_hot_like,
     random_order,
@@ -181,3 +182,27 @@ def test_classes_in_the_form_of_an_output(device: torch.device) -> None:
     assert (found.dtype, found.device) == (torch.float64, device)
     assert found.argmax(1).tolist() == [3, 0, 1]
     assert found.sum() == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_moved_images_are_crops_and_mirrored_crops(dtype):
+    pixels = torch.randint(1, 256, (120, 1, 8, 8)).to(dtype)
+    before = pixels.clone()
+    found = moved_and_mirrored(pixels, 4, torch.Generator().manual_seed(0))
+    assert torch.equal(pixels, before)
+    assert found.shape == pixels.shape
+    assert found.dtype == dtype
+    again = moved_and_mirrored(pixels, 4, torch.Generator().manual_seed(0))
+    assert torch.equal(found, again)
+    places = []
+    for original, image in zip(pixels, found, strict=True):
+        padded = torch.nn.functional.pad(original, (4,) * 4)
+        crops = {
+            (top, left, flip): crop.flip(2) if flip else crop
+            for top in range(9)
+            for left in range(9)
+            for flip in (0, 1)
+            for crop in [padded[:, top : top + 8, left : left + 8]]
+        }
+        places.append(next(place for place, crop in crops.items() if torch.equal(crop, image)))
+    assert [len({place[i] for place in places}) for i in range(3)] == [9, 9, 2]

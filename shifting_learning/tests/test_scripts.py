@@ -5,11 +5,17 @@ Where a process of its own adds nothing, a script's main runs in this one: torch
 
 import signal
 import tomllib
+from dataclasses import replace
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+import torch
 
 from shared import datasets
+from shared.errors import UserError
 from shifting_learning import SL_TCA, SL_mnist, SL_small, SL_xor, figures
+from shifting_learning.spike_trials import generate_features, generate_trials
 
 PROGRAMS = (SL_xor, SL_small, SL_mnist, SL_TCA)
 # Six epochs, so that training goes on for a while after the second checkpoint.
@@ -87,7 +93,9 @@ def test_a_saved_network_is_tested_alone(scripts, undisturbed):
     refused = scripts.call(SL_mnist.main, *options, "--test", "nowhere")
     scripts.assert_refused(refused, "train first")
     other = scripts.call(SL_mnist.main, *options, "--hidden", 30, "--test", undisturbed)
-    scripts.assert_refused(other, "holds another network")
+    scripts.assert_refused(other, "not 30: give the options that it was trained with")
+    other = scripts.call(SL_mnist.main, *options, "--preprocess", "canny", "--test", undisturbed)
+    scripts.assert_refused(other, "--preprocess none, not canny: give the options")
 
 
 def test_saved_tables_are_tested_alone(scripts, tmp_path):
@@ -99,9 +107,20 @@ def test_saved_tables_are_tested_alone(scripts, tmp_path):
     done = run("--test", tmp_path)
     assert f"test accuracy of 5 saved networks: {100 * accuracy:.2f} %" in done.stdout
     scripts.assert_refused(run("--test", "nowhere"), "train first")
-    scripts.assert_refused(
-        run("--fold", 1, "--test", tmp_path), "give the options that the run was trained with"
-    )
+    for option, then, now in (("fold", None, 1), ("seed", 0, 3), ("dataset", "iris", "wine")):
+        scripts.assert_refused(
+            run(f"--{option}", now, "--test", tmp_path),
+            f"holds a run with --{option} {then}, not {now}: give the options",
+        )
+
+
+def test_one_fold_is_drawn_under_its_number():
+    rows = [{"epoch": 1, "loss": 0.5, "train_accuracy": 0.5, "test_accuracy": 0.5}]
+    figure = SL_small.draw(rows, torch.full((2, 1), 0.5), "iris", only=3)
+    right = figure.axes[2]
+    assert right.get_xticks().tolist() == [3]
+    assert right.collections[0].get_offsets()[:, 0].mean() == pytest.approx(3)
+    plt.close(figure)
 
 
 def test_a_stopped_nested_run_goes_on_bit_for_bit(scripts, tmp_path):
@@ -281,3 +300,20 @@ def test_a_longer_run_of_networks_grows_where_no_schedule_forbids_it(scripts, tm
     assert scripts.call(SL_small.main, *short).returncode == 0
     longer = scripts.call(SL_small.main, "--quick", "--epochs", 3, "--out", tmp_path / "iris")
     scripts.assert_refused(longer, "whose schedule depends on their number")
+
+
+def test_trials_of_one_s_own_that_the_network_cannot_count_are_refused(monkeypatch):
+    made = generate_features(np.random.default_rng(0))
+    trials = generate_trials(2, np.random.default_rng(1), made)
+    too_much = replace(trials[1], rewards=np.array([6, 6, 6, 6]))
+    own = replace(made, trials=(trials[0], too_much))
+    monkeypatch.setattr(datasets, "load_spike_set", lambda *path, **root: own)
+    settings = SL_TCA.EXPERIMENT.parse(["--train-file", "own.mat"])
+    with pytest.raises(UserError, match=r"own\.mat: the rewards of trial 2 are 24"):
+        SL_TCA.load(settings)
+
+
+def test_a_time_constant_that_codes_cannot_have_is_refused():
+    settings = SL_TCA.EXPERIMENT.parse(["--tau", "0.01"])
+    with pytest.raises(UserError, match=r"--tau 0\.01: .* give more than 0\.924"):
+        SL_TCA.build(settings, 500, 10.0)

@@ -207,12 +207,13 @@ def test_steps_lower_the_loss_and_keep_no_memory():
 
 def test_chunks_are_the_same_whatever_the_devices(monkeypatch):
     monkeypatch.setattr("smooth_gd.spikegd.utils.parallel.CHUNK", 4)
-    trials = np.arange(10.0)
+    trials, there = np.arange(10.0), jax.devices("cpu")
     sums = []
     for n in (1, 2):
-        devices = jax.devices("cpu")[:n]
+        devices = there[:n]
         monkeypatch.setattr(jax, "devices", lambda *kind, devices=devices: devices)
         chunks = Chunks(10, devices[0])
+        assert chunks.n_devices == n
         cut = chunks.cut(trials)
         assert cut.shape == (4, 3)
         mapped = jax.jit(lambda x, c=chunks: c.map(lambda s, y: s * y.sum(), 2.0, (x,)))
@@ -235,6 +236,9 @@ def test_what_does_not_fit_is_refused():
         trainer_of().initial("float16")
     with pytest.raises(UserError, match="Nin_virtual = 0 must be above 0"):
         Network(Nin_virtual=0)
+    with pytest.raises(UserError, match="Nin_virtual = 64: the darkest of more than 63 levels"):
+        Network(Nin_virtual=64)
+    assert max(Network(Nin_virtual=63).times_in) <= Network().T
 
 
 def test_trials_with_inputs_outside_of_the_trial_are_invalid():

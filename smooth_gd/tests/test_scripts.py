@@ -199,7 +199,7 @@ def test_options_that_cannot_be_had_are_refused(scripts, tmp_path, script, optio
         (mnist, ("--spread", "inf"), "--spread inf must be above 0 and finite"),
         (mnist, ("--threads", 0), "--threads 0 must be above 0"),
         (mnist, ("--threads", 100_000), "--threads 100000: this machine has"),
-        (mnist, ("--Nin-virtual", 100), "the darkest of 100 levels or more never spikes"),
+        (mnist, ("--Nin-virtual", 64), "the darkest of more than 63 levels would spike after"),
     ],
 )
 def test_bad_options_are_refused(scripts, tmp_path, program, options, words):

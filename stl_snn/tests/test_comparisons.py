@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from stl_snn import compare, decide, sweep, train
 from stl_snn.data import Data
 from stl_snn.param import SETTINGS, deepened
 from stl_snn.train import EXPERIMENT
+from stl_snn.training import Presentation, Trainer, accuracy
 
 OPTIONS = (
     *("--quick", "--threads", 1, "--epochs", 1),
@@ -61,7 +63,9 @@ def test_a_sweep_trains_and_draws(scripts, swept, data, run_of):
     for theta in (0.5, 1.0):
         result = scripts.result(run_of(theta))
         assert result["metrics"]["theta_mean_lif1"] == pytest.approx(theta, abs=0.1)
-    assert (swept / "figures" / f"stl_{data}_theta.png").stat().st_size > 5000
+    assert (
+        swept / "figures" / f"stl_{data}_batch-size-20_1-epochs_quick_theta.png"
+    ).stat().st_size > 5000
 
 
 def test_a_sweep_of_depths_trains_what_is_not_there(scripts, swept, data, run_of):
@@ -75,7 +79,7 @@ def test_a_sweep_of_depths_trains_what_is_not_there(scripts, swept, data, run_of
     deeper = swept / "stl_snn" / NAME.format(f"{data}_depth-3", 0.5) / "seed0"
     metrics = scripts.result(deeper)["metrics"]
     assert {"rate_lif2", "rate_lif3", "energy_uj"} <= metrics.keys()
-    assert (swept / "figures" / f"stl_{data}_depth.png").stat().st_size > 5000
+    assert (swept / "figures" / f"{NAME.format(data, 0.5)}_depth.png").stat().st_size > 5000
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -184,6 +188,20 @@ def test_networks_decide_together(scripts, run_of, data, tmp_path):
 
 def together(*words):
     decide.EXPERIMENT.run(decide.EXPERIMENT.parse([str(word) for word in words]), decide.decide)
+
+
+def test_a_network_decides_in_the_precision_of_its_training(run_of, trained, tmp_path):
+    """In bfloat16 votes are others, and those that training tested are these."""
+    change(trained, precision="bfloat16")
+    together(trained, "--quick", "--out", tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "result.json").read_text())["metrics"]
+    one = decide.read(trained)
+    part = train.EXPERIMENT.load(one.settings, torch.device("cpu"))
+    shown = Presentation(one.setting.steps, one.setting.batch_size, "bfloat16")
+    votes = Trainer(one.network(part), part, shown).votes(part.test)
+    in_full = Trainer(one.network(part), part, replace(shown, precision="float32"))
+    assert not torch.equal(votes, in_full.votes(part.test))
+    assert found["test_accuracy_network_1"] == accuracy(votes, part.test.labels)
 
 
 def test_networks_of_different_data_do_not_decide_together(run_of, trained, tmp_path):

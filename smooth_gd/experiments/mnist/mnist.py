@@ -52,7 +52,7 @@ from smooth_gd.experiments.mnist.model import (
     outfn,
     transform_image,
 )
-from smooth_gd.experiments.mnist.network import Network, Parameters
+from smooth_gd.experiments.mnist.network import Network, Parameters, check_levels
 from smooth_gd.experiments.mnist.runs import (
     example_of,
     load_data,
@@ -154,10 +154,7 @@ class Settings(jax_runtime.Settings):
         """Refuse levels of brightness that never spike, and no hidden layer; raises `UserError`."""
         if not self.hidden:
             raise UserError("--hidden needs a number of neurons for each hidden layer, such as 100")
-        if self.Nin_virtual > 99:
-            raise UserError(
-                f"--Nin-virtual {self.Nin_virtual}: the darkest of 100 levels or more never spikes"
-            )
+        check_levels(self.Nin_virtual)
 
 
 def defaults(asked: Settings) -> Settings:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from shared.errors import UserError
 from smooth_gd.experiments.mnist.model import (
     eventffwd,
     level_times,
@@ -34,6 +35,21 @@ class Parameters(NamedTuple):
 
 
 PAPER_NEURON = ThetaNeuron(tau=6 / math.pi)
+MOST_LEVELS = 63
+"""Of brightness; the time of the darkest, T log(x / (x - .01)) for x = 1 / levels, is within T."""
+
+
+def check_levels(Nin_virtual: int) -> None:
+    """Refuse levels of brightness of which one has its time past the trial's end.
+
+    Raises:
+        UserError: one has.
+    """
+    if Nin_virtual > MOST_LEVELS:
+        raise UserError(
+            f"Nin_virtual = {Nin_virtual}: the darkest of more than {MOST_LEVELS} levels would "
+            "spike after the trial's end"
+        )
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,7 @@ class Network:
         spread: weights start in +-spread / sqrt(presynaptic neurons).
 
     Raises:
-        UserError: a value is not above 0.
+        UserError: a value is not above 0, or there are so many levels that one is past T.
     """
 
     sizes: tuple[int, ...] = (784, 100, 100, 10)
@@ -63,6 +79,7 @@ class Network:
         check_positive(
             T=self.T, Nin_virtual=self.Nin_virtual, spread=self.spread, size=min(self.sizes)
         )
+        check_levels(self.Nin_virtual)
 
     @property
     def times_in(self) -> tuple[float, ...]:
