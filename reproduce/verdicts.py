@@ -137,9 +137,7 @@ def compare_values(
         The comparison; without interval and p-values where the seeds do not spread at all, which
         is for want of resolution.
     """
-    pairs = None if isinstance(right, float) else left.index.intersection(right.index)
-    is_paired = pairs is not None and len(pairs) >= min(FEWEST_PAIRS, max(len(left), len(right)))
-    if isinstance(right, float) or is_paired:
+    if isinstance(right, float) or _pairs(left, right):
         apart = (left - right).dropna().to_numpy()
         difference = float(apart.mean())
         if np.ptp(apart) < RESOLUTION:
@@ -162,6 +160,12 @@ def compare_values(
         above_high=float(stats.t.sf(at[1], test.df)),
         below_high=float(stats.t.cdf(at[1], test.df)),
     )
+
+
+def _pairs(left: "pd.Series[float]", right: "pd.Series[float]") -> bool:
+    """Whether two sides have so many seeds in common that these are compared, pair by pair."""
+    common = left.index.intersection(right.index)
+    return len(common) >= min(FEWEST_PAIRS, max(len(left), len(right)))
 
 
 def compare_counts(

@@ -22,7 +22,7 @@ from hybrid_plasticity.few_shot_learning.meta import Settings, Trainer
 from hybrid_plasticity.few_shot_learning.network import SIZE, HybridNet, Rule
 from hybrid_plasticity.training import LossWatch
 from shared import datasets, experiment
-from shared.errors import check_word
+from shared.errors import UserError, check_word
 from shared.experiment import UNNAMED, Experiment, Named, Positive, as_published, paper
 from shared.run import Run, progress
 from shared.tensors import on_device
