@@ -571,9 +571,13 @@ class RateNetwork(Network):
     Convolutions are pooled by their maximum.
 
     Args:
-        topology, shape, mode, options: as in `Network`, but for dropout.
-        conv_act, hidden_act, output_act: activations of convolutions, hidden fully connected
-            layers and the output.
+        topology: as in `Network`.
+        shape: as in `Network`.
+        mode: as in `Network`.
+        options: as in `Network`, but for dropout.
+        conv_act: activation of convolutions.
+        hidden_act: activation of hidden fully connected layers.
+        output_act: activation of the output.
         dropout: share of the inputs of every fully connected layer that are silent in training.
         softmax_error: DFA and sDFA project softmax(y) - targets, the error of a linear output under
             cross-entropy, in place of y - targets.

@@ -87,8 +87,11 @@ class FA_wrapper(nn.Module):
     Args:
         module: nn.Linear, nn.Conv1d or nn.Conv2d, with or without bias; convolutions not dilated,
             in one group, padded by zeros.
-        layer_type, dim, stride, padding: "fc" or "conv", shape of the weights, and the
-            convolution's, by the published call. They are the module's; None leaves them to it.
+        layer_type: "fc" or "conv", by the published call. It and the next three are the module's;
+            None leaves them to it.
+        dim: shape of the weights.
+        stride: of the convolution.
+        padding: of the convolution.
         feedback_stream: of the fixed weights; None for torch's own stream.
 
     Attributes:

@@ -389,7 +389,10 @@ class Run:
         data: name, number of samples and checksum of what it trains and tests on, such as
             `shared.datasets.fingerprint` gives; None where they are not compared, such as data
             made from the seed.
-        experiment, paper, dataset, published: as in `Result`.
+        experiment: as in `Result`, and the next three.
+        paper: the paper's folder.
+        dataset: that is trained and tested on.
+        published: the paper's numbers.
         grows: a run of fewer epochs is the beginning of this one; False where the epochs decide
             more than when it ends, such as a step size that falls over all of them.
 
