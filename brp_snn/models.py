@@ -574,11 +574,13 @@ class RateNetwork(Network):
         topology: as in `Network`.
         shape: as in `Network`.
         mode: as in `Network`.
-        options: as in `Network`, but for dropout.
         conv_act: activation of convolutions.
         hidden_act: activation of hidden fully connected layers.
         output_act: activation of the output.
         dropout: share of the inputs of every fully connected layer that are silent in training.
+        freeze_conv_layers: as in `Network`.
+        fc_zero_init: as in `Network`.
+        init: as in `Network`.
         softmax_error: DFA and sDFA project softmax(y) - targets, the error of a linear output under
             cross-entropy, in place of y - targets.
 
