@@ -76,7 +76,8 @@ def rows_of(rule: str, dataset: DataName) -> Iterator[dict[str, Any]]:
     learned = search.TRIALS * search.EPOCHS * search.IMAGES
     learned += search.FINALISTS * search.LONG_EPOCHS * search.LONG_IMAGES
     time = minutes(rule, learned, (search.TRIALS + search.FINALISTS) * TESTED)
-    more = {"script": "search.py", "seeds": [0]}
+    logged = search.TRIALS + search.FINALISTS
+    more = {"script": "search.py", "seeds": [0], "logged": logged}
     yield row(found, asked, dataset, search.EPOCHS, time) | more
     options = [*asked, "--edition", "tuned"]
     more = {"after": [found], **seeds}

@@ -35,6 +35,8 @@ class Row(_Declared):
         seeds: that the row should have.
         dataset: as result.json names it.
         epochs: of a run of this row.
+        logged: what a whole run counts in metrics.jsonl, where that is not its epochs but parts:
+            the tasks of a course, the trials of a search.
         size: what is smaller or shorter than in the paper, in words; empty if nothing is.
         minutes: that one seed takes on its cores of the machine that the results name.
         is_measured: whether these minutes are from a run, or an estimate.
@@ -56,6 +58,7 @@ class Row(_Declared):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     dataset: str
     epochs: Count
+    logged: Count | None = None
     size: str = ""
     minutes: Positive
     is_measured: bool = True
@@ -67,6 +70,16 @@ class Row(_Declared):
     tolerance: Annotated[float, Field(ge=0)] | None = None
     unsteady: tuple[str, ...] = ()
     after: tuple[Name, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """Where the count in metrics.jsonl ends."""
+        return self.epochs if self.logged is None else self.logged
+
+    @property
+    def counted(self) -> str:
+        """What metrics.jsonl counts, in a word."""
+        return "epoch" if self.logged is None else "part"
 
     def on_gpu(self) -> "Row":
         """The row with what it takes on a GPU for its minutes; as it is, where nobody can tell."""

@@ -103,22 +103,22 @@ class Job:
                 )
 
     @property
-    def epochs_done(self) -> int:
-        """How far its run below runs/ has come."""
+    def done(self) -> int:
+        """How far its run below runs/ has come, of the row's length."""
         folder = REPOSITORY / self.folder
         if (folder / "result.json").exists():
-            return self.row.epochs
+            return self.row.length
         metrics = folder / "metrics.jsonl"
         lines = metrics.read_text().splitlines() if metrics.exists() else []
         for line in reversed(lines):
             with contextlib.suppress(json.JSONDecodeError):  # a kill can cut the last line
-                return min(int(json.loads(line)["epoch"]), self.row.epochs)
+                return min(int(json.loads(line)["epoch"]), self.row.length)
         return 0
 
     @property
     def minutes_left(self) -> float:
         """What it takes from where it stands."""
-        return self.row.minutes * (1 - self.epochs_done / self.row.epochs)
+        return self.row.minutes * (1 - self.done / self.row.length)
 
     @property
     def core_minutes_left(self) -> float:

@@ -30,7 +30,7 @@ def plan(jobs: Sequence[Job], *, has_gpu: bool = False) -> str:
     lines = []
     for job in jobs:
         row = job.row
-        goes_on = f", from epoch {job.epochs_done} of {row.epochs}" if job.epochs_done else ""
+        goes_on = f", from {row.counted} {job.done} of {row.length}" if job.done else ""
         estimate = "" if row.is_measured else " (estimate)"
         needs = (
             f"{cost(job.minutes_left)}{estimate}, {counted(row.cores, 'core')}, {row.memory_mb} MB"

@@ -40,10 +40,10 @@ def state(paper: str, row: Row, results: pd.DataFrame) -> str:
         return f"done, {counted(done, 'seed')}"
     words = [f"{done} of {len(row.seeds)} seeds done"] if done else []
     for job in missing:
-        if epochs := job.epochs_done:
-            share = 100 * epochs // row.epochs
-            words.append(f"seed {job.seed} at epoch {epochs} of {row.epochs} ({share} %)")
-    waiting = [str(job.seed) for job in missing if not job.epochs_done]
+        if job.done:
+            at = f"{row.counted} {job.done} of {row.length}"
+            words.append(f"seed {job.seed} at {at} ({100 * job.done // row.length} %)")
+    waiting = [str(job.seed) for job in missing if not job.done]
     words += [f"missing seeds {', '.join(waiting)}"] if waiting else []
     estimate = "" if row.is_measured else " (estimate)"
     return f"{'; '.join(words)}: {cost(sum(job.minutes_left for job in missing))}{estimate}"

@@ -165,14 +165,17 @@ class LateralNetwork(nn.Module):
         self.conv2 = nn.Conv2d(maps, maps, 3, padding=1)
         self.fc1 = nn.Linear(maps * math.prod(n // 2 // 2 for n in (height, width)), HIDDEN)
         self.fc2 = nn.Linear(HIDDEN, N_CLASSES)
-        self.lateral1, self.lateral2 = (
-            nn.Conv2d(
-                maps, maps, lateral_kernel, padding=lateral_kernel // 2, groups=maps, bias=False
+        # Of a stream of their own: with and without them, what is drawn later is the same, and so
+        # two runs of one seed differ by them alone.
+        with torch.random.fork_rng(devices=[]):
+            self.lateral1, self.lateral2 = (
+                nn.Conv2d(
+                    maps, maps, lateral_kernel, padding=lateral_kernel // 2, groups=maps, bias=False
+                )
+                if lateral
+                else None
+                for _ in range(2)
             )
-            if lateral
-            else None
-            for _ in range(2)
-        )
 
     def forward(
         self, spikes: Float[Tensor, "time batch channels height width"]

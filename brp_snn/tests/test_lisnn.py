@@ -119,6 +119,17 @@ def test_the_network_is_the_papers():
         LISNN(SimpleNamespace(dts="CIFAR10", if_lateral=True))
 
 
+def test_with_and_without_lateral_weights_a_seed_draws_the_same():
+    drawn = []
+    for lateral in (True, False):
+        torch.manual_seed(3)
+        network = LateralNetwork((1, 8, 8), lateral=lateral)
+        layers = (network.conv1, network.conv2, network.fc1, network.fc2)
+        drawn.append([*(layer.weight for layer in layers), torch.rand(5)])
+    for one, other in zip(*drawn, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
 def test_fresh_weights_are_uniform_in_torchs_bounds():
     torch.manual_seed(0)
     network = LateralNetwork((1, 28, 28))

@@ -178,6 +178,9 @@ def test_the_papers_declarations_are_of_scripts_and_results_that_exist():
     for reproduction in read_all():
         for row in reproduction.row:
             assert (REPOSITORY / reproduction.paper / row.script).is_file(), row.name
+            for folder in runs_of(row, results)["folder"]:
+                last = (folder / "metrics.jsonl").read_text().splitlines()[-1]
+                assert json.loads(last)["epoch"] == row.length, folder
         for claim in reproduction.claim:
             for side in claim.sides:
                 runs = runs_of(reproduction.rows[side.row], results)

@@ -55,6 +55,22 @@ def test_names_stand_for_jobs_each_once():
     assert [figure.name for figure in wanted.figures] == ["f"]
 
 
+def test_a_run_that_logs_parts_is_measured_by_these(tmp_path, monkeypatch):
+    monkeypatch.setattr("reproduce.graph.REPOSITORY", tmp_path)
+    of_epochs = declared(a=10).row[0]
+    of_parts = of_epochs.model_copy(update={"logged": 8})
+    jobs = [Job("p", row, 0) for row in (of_epochs, of_parts)]
+    folder = tmp_path / jobs[0].folder
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    assert [job.minutes_left for job in jobs] == [0, 7.5]
+    assert "from epoch 2 of 2" in make.plan(jobs[:1])
+    assert "from part 2 of 8" in make.plan(jobs[1:])
+    assert "seed 0 at part 2 of 8 (25 %)" in states.state("p", of_parts, states.NO_RESULTS)
+    (folder / "result.json").touch()
+    assert [job.minutes_left for job in jobs] == [0, 0]
+
+
 def test_rows_that_others_read_come_first():
     rows = [
         {**ROW, "name": "last", "minutes": 1, "after": ["middle"]},
