@@ -188,9 +188,14 @@ def summary(runs: pd.DataFrame) -> str:
 
 def kinds_of(runs: pd.DataFrame) -> list[Kind]:
     """Data sets and editions that have runs with all labels."""
-    names = dict.fromkeys(runs["dataset"]) if len(runs) else {}
-    kinds = [Kind(name, edition) for name in names for edition in EDITIONS]
+    kinds = [Kind(name, edition) for name in sets_of(runs) for edition in EDITIONS]
     return [kind for kind in kinds if rules_of(kind.of(runs))]
+
+
+def sets_of(runs: pd.DataFrame) -> list[str]:
+    """Data sets that runs are of, those of the full comparison first."""
+    there = dict.fromkeys(runs["dataset"]) if len(runs) else {}
+    return [name for name in dict.fromkeys((*SETS, *there)) if name in there]
 
 
 def name_of(kind: Kind) -> str:
@@ -393,20 +398,18 @@ def chosen(runs: pd.DataFrame) -> str:
     """What the searches chose."""
     if runs.empty or not runs["is_search"].any():
         return ""
+    searches = runs[runs["is_search"].astype(bool)]
     rows = []
-    for _, row in runs[runs["is_search"].astype(bool)].iterrows():
-        rule = registry.rule_of(row["rule"])
-        values = [f"{row[f'best_{name}']:.3g}" for name in ("lr", "decay", "scale", "knob")]
-        paper, best = (
-            f"{100 * row[f'validation_accuracy_{which}']:.2f}" for which in ("paper", "best")
-        )
-        rows.append(
-            [
-                *(rule.title, SETS.get(row["dataset"], row["dataset"])),
-                *values,
-                *(rule.knob.name, paper, best),
-            ]
-        )
+    for dataset, name in itertools.product(sets_of(runs), registry.found()[0]):
+        rule = registry.rule_of(name)
+        own = searches[(searches["dataset"] == dataset) & (searches["rule"] == name)]
+        for _, row in own.iterrows():
+            values = [f"{row[f'best_{what}']:.3g}" for what in ("lr", "decay", "scale", "knob")]
+            paper, best = (
+                f"{100 * row[f'validation_accuracy_{which}']:.2f}" for which in ("paper", "best")
+            )
+            of = (rule.title, SETS.get(dataset, dataset))
+            rows.append([*of, *values, rule.knob.name, paper, best])
     head = ["Rule", "Data set", "step size", "its share at the end", "factor of initial weights"]
     head += ["knob", "which is", "paper's (%)", "best (%)"]
     title = (
