@@ -142,7 +142,9 @@ def draw_against(runs: pd.DataFrame, cost: Mapping[str, Cost], label: str, title
         own = 100 * runs[runs["rule"] == name]["test_accuracy_last"].astype(float)
         y, y_half = spread(own.tolist())
         x, color = cost[name].value, style.color
-        axes.errorbar(x, y, yerr=y_half, xerr=cost[name].bars, fmt="none", ecolor=color, capsize=2)
+        half = y_half or 0.0
+        ends = [[min(half, y)], [min(half, 100 - y)]]  # no interval leaves what can be
+        axes.errorbar(x, y, yerr=ends, xerr=cost[name].bars, fmt="none", ecolor=color, capsize=2)
         # Apart from its bars, which would hide the marker in the legend.
         axes.plot(x, y, style.marker, color=color, label=title_of, markersize=6)
     axes.set(xscale="log", xlabel=label, ylabel="test accuracy (%)", title=title)

@@ -3,12 +3,14 @@
 import json
 import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import t as student
 
 from comparison import report, rows, run, tables
-from comparison.figures import LEVELS
+from comparison.figures import LEVELS, Cost, draw_against
 from comparison.measures import SHARES
 from comparison.tables import Column, Kind, cell, spread
 from reproduce.declared import read
@@ -177,3 +179,13 @@ def test_every_row_is_named_as_its_program_names_it(monkeypatch):
             assert settings.epochs == row.epochs
         if row.name.endswith("_tuned"):
             assert row.after == (row.name.removesuffix("tuned") + "search",)
+
+
+def test_no_interval_of_an_accuracy_passes_100_percent():
+    runs = pd.DataFrame({"rule": "brp", "test_accuracy_last": [0.98, 0.97, 0.88]})
+    drawn = draw_against(runs, {"brp": Cost(2.0, 1.0, 3.0)}, "cost", "title")
+    lines = [line for bars in drawn.axes[0].collections for line in bars.get_segments()]
+    heights = [float(y) for line in lines for y in line[:, 1]]
+    assert max(heights) == 100
+    assert min(heights) < 90  # below the least of them
+    plt.close(drawn)
