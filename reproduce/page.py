@@ -25,8 +25,8 @@ from shared.report import Summary, summaries
 from shared.run import REPOSITORY
 
 WIDTH = 900  # pixels: a column of text at nearly two pixels a point
-WIDTH_BESIDE = 540  # of the pictures behind a run's first: all in full width made a page too large
-QUALITY = 60
+WIDTH_BESIDE = 500  # of the pictures behind a run's first: all in full width made a page too large
+QUALITY = 72
 SESSION = "nox -s reproduce --"  # makes a row, a claim or a figure
 
 

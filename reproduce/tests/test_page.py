@@ -291,7 +291,7 @@ def test_pictures_behind_the_first_are_smaller(made):
     run = made / "results" / "m_a" / "seed0"
     shutil.copy(run / "curves.png", run / "a.png")
     widths = [image.get("width") for image in items(made_tree(made), "rows")[0].iter("img")]
-    assert widths == ["900", "540"]
+    assert widths == ["900", "500"]
 
 
 def test_a_paper_without_deviations_has_no_link_to_them(made):
