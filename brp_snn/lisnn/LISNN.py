@@ -165,8 +165,8 @@ class LateralNetwork(nn.Module):
         self.conv2 = nn.Conv2d(maps, maps, 3, padding=1)
         self.fc1 = nn.Linear(maps * math.prod(n // 2 // 2 for n in (height, width)), HIDDEN)
         self.fc2 = nn.Linear(HIDDEN, N_CLASSES)
-        # Of a stream of their own: with and without them, what is drawn later is the same, and so
-        # two runs of one seed differ by them alone.
+        # From a fork of the stream: with and without them, what is drawn later is the same, and two
+        # runs of one seed differ by them alone.
         with torch.random.fork_rng(devices=[]):
             self.lateral1, self.lateral2 = (
                 nn.Conv2d(
