@@ -17,7 +17,16 @@ from typing import Any
 from comparison import registry, search
 from comparison.data import DataName
 from comparison.measures import N_DISTORTED
-from comparison.run import EPOCHS, LOOKS, MANY_SEEDS, ROBUSTNESS_IMAGES, TASKS, short
+from comparison.run import (
+    EPOCHS,
+    LAST_LOOKS,
+    LOOKS,
+    ROBUSTNESS_IMAGES,
+    SEEDS,
+    TASKS,
+    n_seeds,
+    short,
+)
 from comparison.tuned import search_name
 from shared.errors import UserError
 from shared.options import script
@@ -34,7 +43,7 @@ TIMES: dict[str, tuple[float, float]] = {
     "brp": (20, 14), "bp": (22, 14), "fa": (22, 14), "dfa": (20, 14), "sdfa": (20, 14),
     "shallow": (16, 14),
     "stl": (14, 6), "sl": (15, 6), "tl": (12, 6),
-    "hp": (19, 10), "gp": (5, 3), "lp": (10, 8),
+    "hp": (19, 10), "gp": (5, 3), "lp": (13, 10),
     "smooth": (9, 6), "smooth_ordinary": (9, 6),
     "snntorch": (29, 16), "relu": (2, 2),
 }  # fmt: skip
@@ -55,23 +64,30 @@ def row(
     return {**common, "epochs": epochs, "minutes": time, "is_measured": False, **more}
 
 
+def seeds_of(number: int) -> dict[str, Any]:
+    """Of a row, where it has more than the usual ones."""
+    return {"seeds": list(range(number))} if number > SEEDS else {}
+
+
 def rows_of(rule: str, dataset: DataName) -> Iterator[dict[str, Any]]:
     """All rows of a rule on a data set."""
     data = short(dataset)
     base = f"cmp_{data}_{rule}"
     asked = ["--rule", rule, *(["--dataset", dataset] if dataset != "mnist" else [])]
-    seeds = {"seeds": list(range(MANY_SEEDS[rule]))} if rule in MANY_SEEDS else {}
+    seeds = seeds_of(n_seeds(rule, dataset))
     tests = LOOKS * TESTED + 4 * TESTED + VARIANTS
     whole = minutes(rule, EPOCHS[100] * IMAGES, tests)
     yield row(base, asked, dataset, EPOCHS[100], whole, **seeds)
     for percent in (10, 1):
         few = EPOCHS[percent] * IMAGES * percent // 100
         options = [*asked, "--labels", str(percent)]
-        time = minutes(rule, few, 2 * TESTED)
-        yield row(f"{base}_{percent}-percent", options, dataset, EPOCHS[percent], time, **seeds)
+        time = minutes(rule, few, (2 + LAST_LOOKS) * TESTED)
+        more = seeds_of(n_seeds(rule, dataset, percent))
+        yield row(f"{base}_{percent}-percent", options, dataset, EPOCHS[percent], time, **more)
     if dataset == "mnist":
         time = minutes(rule, EPOCHS[100] * IMAGES, TASKS * TASKS * TESTED)
-        yield row(f"{base}_permuted", [*asked, "--permuted"], dataset, EPOCHS[100], time, **seeds)
+        more = seeds_of(n_seeds(rule, dataset, permuted=True))
+        yield row(f"{base}_permuted", [*asked, "--permuted"], dataset, EPOCHS[100], time, **more)
     found = search_name(rule, data)
     learned = search.TRIALS * search.EPOCHS * search.IMAGES
     learned += search.FINALISTS * search.LONG_EPOCHS * search.LONG_IMAGES

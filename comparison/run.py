@@ -48,11 +48,25 @@ EPOCHS = {100: 20, 10: 100, 1: 1000}
 """Passes by the percentage of labels. With few labels these are 5,000 steps, half of all labels':
 a rule that is slow would otherwise be compared by its steps, not by its labels."""
 
-LOOKS = 20
-"""Checkpoints and, with all labels, looks at the validation part, evenly over the epochs."""
+STAIRS = EPOCHS[100]
+"""Of the step size, over a whole training; an epoch has several of them where epochs are fewer."""
 
-MANY_SEEDS = {"shifting": 5, "exact": 5, "gp": 5, "relu": 5, "smooth": 5, "smooth_ordinary": 5}
-"""Seeds of rules whose steps are short; the others have three."""
+LOOKS = 20
+"""Lines of the log, checkpoints and, with all labels, looks at the validation part, evenly over the
+epochs."""
+
+LAST_LOOKS = 5
+"""Looks at the test part with few labels, the last of all. Their mean is stated beside the last: an
+epoch of one percent is five steps, and a rule may be thrown out of what it has learned by one."""
+
+SEEDS, MANY_SEEDS = 3, 5
+SHORT_STEPS = frozenset({"shifting", "exact", "gp", "relu", "smooth", "smooth_ordinary"})
+"""Rules with many seeds, because they are cheap."""
+
+FEW_COMPARED = frozenset({"brp", "dfa", "hp"})
+TASKS_COMPARED = frozenset({"bp", "dfa", "hp"})
+"""Rules with many seeds on MNIST with one percent of the labels, and with shuffled tasks, which
+claims compare: three seeds could hardly decide these."""
 
 TASKS = 5
 ROBUSTNESS_IMAGES = 2000
@@ -116,6 +130,13 @@ class Settings(experiment.Settings):
         return Choice(self.lr, self.decay, self.scale, self.knob)
 
 
+def n_seeds(rule: str, dataset: str, labels: int = 100, *, permuted: bool = False) -> int:
+    """Seeds that the full comparison has of a rule."""
+    compared = TASKS_COMPARED if permuted else FEW_COMPARED if labels == 1 else frozenset()
+    is_compared = dataset == "mnist" and rule in compared
+    return MANY_SEEDS if rule in SHORT_STEPS or is_compared else SEEDS
+
+
 def session(settings: Settings, data: str) -> str:
     """How a run's name begins, such as cmp_mnist_brp or cmp_fashion_stl."""
     return f"cmp_{short(data)}_{settings.rule}"
@@ -151,7 +172,7 @@ def load_data(settings: Settings, device: torch.device) -> Data:
         return data
     return replace(
         data,
-        train=data.train.first(QUICK_IMAGES),
+        train=data.train.first(QUICK_IMAGES * 100 // settings.labels),
         validation=data.validation.first(QUICK_TESTED),
         test=data.test.first(QUICK_TESTED),
     )
@@ -192,20 +213,41 @@ def batches(
         yield part.images[chosen], part.labels[chosen]
 
 
-def train_epoch(learner: Learner, part: Part, batch_size: int, seed: int, epoch: int) -> float:
+def train_epoch(
+    learner: Learner, part: Part, batch_size: int, seed: int, epoch: int, of: tuple[int, int]
+) -> float:
     """Learn from one pass; see `batches`.
+
+    Args:
+        learner: the network.
+        part: what is learned.
+        batch_size: images per step.
+        seed: of the order.
+        epoch: of the order.
+        of: the epoch, counted from 0, and their number, over which the step size falls.
 
     Returns:
         The mean loss before each step.
     """
-    return float(
-        np.mean([learner.step(*shown) for shown in batches(part, batch_size, seed, epoch)])
-    )
+    within, epochs = of
+    stairs, n_steps, stair = max(1, STAIRS // epochs), len(part.labels) // batch_size, -1
+    losses = []
+    for step, shown in enumerate(batches(part, batch_size, seed, epoch)):
+        if (now := step * stairs // n_steps) != stair:
+            stair = now
+            learner.begin(within * stairs + stair, epochs * stairs)
+        losses.append(learner.step(*shown))
+    return float(np.mean(losses))
 
 
 def is_stop(epoch: int, epochs: int) -> bool:
-    """Whether an epoch, counted from 1, ends with a checkpoint."""
+    """Whether an epoch, counted from 1, ends with a line of the log and a checkpoint."""
     return epoch == epochs or epoch % max(1, epochs // LOOKS) == 0
+
+
+def is_late(epoch: int, epochs: int) -> bool:
+    """Whether a stop is among the last looks."""
+    return epoch > epochs - LAST_LOOKS * max(1, epochs // LOOKS)
 
 
 def train(settings: Settings, data: Data, device: torch.device, run: Run) -> None:
@@ -238,19 +280,15 @@ def learn_one(
     Returns:
         The metrics of the result.
     """
-    size = settings.batch_size
-    for epoch in range(done + 1, settings.epochs + 1):
-        learner.begin(epoch - 1, settings.epochs)
-        row = {"train_loss": train_epoch(learner, data.train, size, settings.seed, epoch)}
-        # Few labels are learned by many short passes: looks would take longer than these.
-        if is_stop(epoch, settings.epochs) and (settings.labels == 100 or epoch == settings.epochs):
-            row["validation_accuracy"] = accuracy(learner, data.validation, size)
-            shown = data.validation.first(ANGLE_IMAGES)
-            if (angle := learner.angle(*shown)) is not None:
-                row["angle"] = angle
-        run.log(epoch, row)
-        if is_stop(epoch, settings.epochs):
+    size, epochs, losses = settings.batch_size, settings.epochs, []
+    for epoch in range(done + 1, epochs + 1):
+        of = (epoch - 1, epochs)
+        losses.append(train_epoch(learner, data.train, size, settings.seed, epoch, of))
+        if is_stop(epoch, epochs):
+            row = {"train_loss": float(np.mean(losses))}
+            run.log(epoch, row | look(settings, learner, data, epoch))
             run.save(epoch, learner.state())
+            losses = []
     rows = run.metrics()
     tested = seen(learner, data.test, size)
     found = {
@@ -263,7 +301,13 @@ def learn_one(
     if settings.labels < 100:
         # Whether it has learned at least those that it was told.
         told = accuracy(learner, data.train, size)
-        return {**found, "train_accuracy_last": told, **in_batch(learner, data.test, None, size)}
+        late = [row["test_accuracy"] for row in rows if "test_accuracy" in row][-LAST_LOOKS:]
+        return {
+            **found,
+            "test_accuracy_mean_of_last_looks": float(np.mean(late)),
+            "train_accuracy_last": told,
+            **in_batch(learner, data.test, None, size),
+        }
     goal = GOALS[data.name]
     reached = (row["epoch"] for row in rows if row.get("validation_accuracy", 0.0) >= goal)
     few = data.test.first(ROBUSTNESS_IMAGES)
@@ -276,20 +320,37 @@ def learn_one(
     }
 
 
+def look(settings: Settings, learner: Learner, data: Data, epoch: int) -> dict[str, float]:
+    """What is measured of a network at a stop.
+
+    With few labels passes are short, and looks at all validation images would take longer than
+    these: only the last looks are taken, at the test part, whose mean is part of the result.
+    """
+    size, found = settings.batch_size, {}
+    if settings.labels < 100 and is_late(epoch, settings.epochs):
+        found["test_accuracy"] = accuracy(learner, data.test, size)
+    if settings.labels == 100 or epoch == settings.epochs:
+        found["validation_accuracy"] = accuracy(learner, data.validation, size)
+        if (angle := learner.angle(*data.validation.first(ANGLE_IMAGES))) is not None:
+            found["angle"] = angle
+    return found
+
+
 def learn_tasks(
     settings: Settings, rule: Rule, learner: Learner, data: Data, run: Run, done: int
 ) -> dict[str, float | None]:
     """Tasks with shuffled pixels in a row, without masks or replay; arguments as in `learn_one`.
 
-    Epochs are shared out evenly; the step size begins anew with each task.
+    Epochs are shared out evenly; the step size begins anew with each task, and what an optimizer
+    remembers is kept.
     """
     size, epochs = settings.batch_size, settings.epochs // TASKS
     orders = pixel_orders(data.n_pixels, TASKS, settings.seed)
     for epoch in range(done + 1, TASKS * epochs + 1):
         task, within = divmod(epoch - 1, epochs)
-        learner.begin(within, epochs)
         shown = data.train.shuffled(orders[task])
-        row = {"train_loss": train_epoch(learner, shown, size, settings.seed, epoch)}
+        loss = train_epoch(learner, shown, size, settings.seed, epoch, (within, epochs))
+        row = {"train_loss": loss}
         if within == epochs - 1:
             for number, order in enumerate(orders, 1):
                 row |= on_task(learner, data.test.shuffled(order), size, number)

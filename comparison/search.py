@@ -17,7 +17,6 @@ tuned` takes the best of the long trials.
 import shared.waiting
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -42,8 +41,6 @@ from shared.run import Run
 TRIALS, EPOCHS, IMAGES = 20, 4, 10_000
 FINALISTS, LONG_EPOCHS, LONG_IMAGES = 4, 5, 50_000
 LR_FACTOR, SCALE_FACTOR, LEAST_DECAY = 20.0, 5.0, 0.01
-STAIRS = run.EPOCHS[100]
-"""Of the step size, in a trial as in a full training."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +98,13 @@ def drawn(rule: Rule, settings: Settings) -> list[Choice]:
 
 
 def learn(learner: Learner, part: Part, batch_size: int, seed: int, epochs: int) -> None:
-    """Learn as `run.py` does, but for the stairs of the step size: they are spread over all steps.
+    """Learn as `run.py` does.
 
     Raises:
         UserError: the learning ran away.
     """
-    shown = (run.batches(part, batch_size, seed, epoch) for epoch in range(1, epochs + 1))
-    n_steps, stair = epochs * (len(part.labels) // batch_size), -1
-    for step, batch in enumerate(itertools.chain.from_iterable(shown)):
-        if (now := step * STAIRS // n_steps) != stair:
-            stair = now
-            learner.begin(stair, STAIRS)
-        learner.step(*batch)
+    for epoch in range(epochs):
+        run.train_epoch(learner, part, batch_size, seed, epoch + 1, (epoch, epochs))
 
 
 def score(

@@ -2,12 +2,13 @@
 
 import dataclasses
 import signal
+import tomllib
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from comparison import registry, run, search, session, tuned
+from comparison import registry, rows, run, search, session, tuned
 from comparison.data import Data, Part
 from comparison.interface import Choice
 from comparison.measures import N_DISTORTED
@@ -59,13 +60,44 @@ def test_shuffled_tasks_are_tested_after_each(scripts, tmp_path, rule, endings):
     assert len(metrics) == 8 * len(endings)
 
 
-def test_few_labels_are_learned_without_looks(scripts, tmp_path):
+def test_the_step_size_falls_over_each_task_as_over_a_full_training(monkeypatch):
+    """Over its four epochs in twenty stairs, and from its first value again with the next task."""
+    rates, choice = [], Choice(lr=1.0, decay=0.01)
+    learner = SimpleNamespace(
+        begin=lambda epoch, of: rates.append(choice.rate(epoch, of)),
+        step=lambda *_: 0.0,
+        state=dict,
+        adapting=lambda: None,
+    )
+    monkeypatch.setattr(run, "accuracy", lambda *_: 0.5)
+    part = Part(np.zeros((1000, 4), np.uint8), np.zeros(1000, np.int64))
+    data = Data("made", part, part, part, 1, {})
+    logged = []
+    folder = SimpleNamespace(
+        log=lambda epoch, row: logged.append(row),
+        save=lambda *_: None,
+        metrics=lambda: logged,
+    )
+    run.learn_tasks(run.Settings(permuted=True), None, learner, data, folder, 0)
+    assert rates == 5 * [choice.rate(stair, 20) for stair in range(20)]
+    rates.clear()
+    del logged[19:]
+    run.learn_tasks(run.Settings(permuted=True), None, learner, data, folder, 19)
+    assert rates == [choice.rate(stair, 20) for stair in range(15, 20)]
+
+
+def test_few_labels_are_looked_at_in_the_end(scripts, tmp_path):
     words = ("--rule", "lp", *QUICK[2:], "--labels", "10", "--batch-size", "25", "--epochs", "50")
     ended = scripts.call(run.main, *words, "--out", tmp_path)
     assert ended.returncode == 0, ended.stderr
-    looks = [row["epoch"] for row in scripts.rows(tmp_path) if "validation_accuracy" in row]
-    assert looks == [50]
+    rows = scripts.rows(tmp_path)
+    assert [row["epoch"] for row in rows] == list(range(2, 51, 2))
+    assert [row["epoch"] for row in rows if "validation_accuracy" in row] == [50]
+    late = {row["epoch"]: row["test_accuracy"] for row in rows if "test_accuracy" in row}
+    assert list(late) == [42, 44, 46, 48, 50]
     metrics = scripts.result(tmp_path)["metrics"]
+    assert metrics["test_accuracy_last"] == late[50]
+    assert metrics["test_accuracy_mean_of_last_looks"] == pytest.approx(np.mean([*late.values()]))
     assert 0 <= metrics["train_accuracy_last"] <= 1
     assert {
         "test_accuracy_last",
@@ -73,6 +105,34 @@ def test_few_labels_are_learned_without_looks(scripts, tmp_path):
         "energy_uj_in_batch",
     } <= metrics.keys()
     assert not any("gaussian" in name or "after" in name for name in metrics)
+
+
+@pytest.mark.parametrize("percent", [100, 10, 1])
+def test_a_quick_run_has_a_step_with_few_labels_too(scripts, tmp_path, percent):
+    words = (*QUICK, "--labels", str(percent), "--batch-size", "10", "--out", tmp_path)
+    ended = scripts.call(run.main, *words)
+    assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(("epochs", "stops"), [(20, 20), (50, 25), (1000, 20), (3, 3)])
+def test_stops_lie_evenly_and_the_last_looks_are_the_last_of_them(epochs, stops):
+    found = [epoch for epoch in range(1, epochs + 1) if run.is_stop(epoch, epochs)]
+    assert len(found) == stops
+    assert [e for e in found if run.is_late(e, epochs)] == found[-run.LAST_LOOKS :]
+
+
+def test_rows_that_claims_compare_have_many_seeds():
+    """And rows of rules with short steps; the others have three."""
+    assert run.n_seeds("hp", "mnist") == run.n_seeds("hp", "fashion_mnist", 1) == 3
+    assert run.n_seeds("relu", "fashion_mnist", 10) == 5
+    claims = tomllib.loads(rows.CLAIMS.read_text())["claim"]
+    names = {claim[side]["row"] for claim in claims for side in ("left", "right")
+             if isinstance(claim[side], dict)}  # fmt: skip
+    found = {entry["name"]: entry.get("seeds", [0, 1, 2])
+             for rule in registry.found()[0] for entry in rows.rows_of(rule, "mnist")}  # fmt: skip
+    compared = {name for name in names if name.endswith(("permuted", "1-percent"))}
+    assert len(compared) == 8
+    assert {len(found[name]) for name in compared} == {5}
 
 
 def test_few_labels_get_as_many_steps_however_few_they_are():
@@ -189,7 +249,7 @@ def test_the_step_size_falls_over_a_trial_as_over_a_full_training(images, epochs
     choice = Choice(lr=1.0, decay=0.01)
     learner = SimpleNamespace(
         begin=lambda epoch, of: current.append(choice.rate(epoch, of)),
-        step=lambda *_: rates.append(current[-1]),
+        step=lambda *_: rates.append(current[-1]) or 0.0,
     )
     part = Part(np.zeros((images, 1), np.uint8), np.zeros(images, np.int64))
     search.learn(learner, part, 100, 0, epochs)
