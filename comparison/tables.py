@@ -111,12 +111,14 @@ def cell(runs: pd.DataFrame, column: Column, n_seeds: int | None = None) -> str:
     if values.empty:
         return "–"
     mean, half = spread([column.factor * value for value in values])
-    text = f"{mean:{column.form}}"
+    text = (
+        f"{mean:{column.form}}" if half is None else f"{mean:{column.form}} ± {half:{column.form}}"
+    )
     if len(values) < len(runs):
-        text += f" ({len(values)} of {len(runs)} seeds)"
-    elif n_seeds is not None and len(values) != n_seeds:
-        text += f" ({counted(len(values), 'seed')})"
-    return text if half is None else f"{text} ± {half:{column.form}}"
+        return f"{text} ({len(values)} of {len(runs)} seeds)"
+    if n_seeds is not None and len(values) != n_seeds:
+        return f"{text} ({counted(len(values), 'seed')})"
+    return text
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

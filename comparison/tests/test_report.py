@@ -90,6 +90,7 @@ def test_a_cell_says_how_many_seeds_it_is_of(results):
     assert cell(own, Column("accuracy", "test_accuracy_last")) == "90.10 ± 0.25"
     assert cell(own, Column("epochs", "epochs_to_goal", 1)) == "–"
     assert cell(own, Column("none", "no_such_metric")) == "–"
+    assert cell(own, Column("accuracy", "test_accuracy_last"), 5) == "90.10 ± 0.25 (3 seeds)"
 
 
 def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
