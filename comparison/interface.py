@@ -151,7 +151,11 @@ class Learner(ABC):
 
     @abstractmethod
     def begin(self, epoch: int, epochs: int) -> None:
-        """Set what depends on the epoch, such as the step size; counted from 0."""
+        """Set what depends on the epoch, such as the step size; counted from 0.
+
+        Where tasks or trials have fewer epochs than the step size has stairs, it is called at each
+        of these, with the stair and their number.
+        """
 
     @abstractmethod
     def step(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float:

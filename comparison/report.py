@@ -71,15 +71,16 @@ FEW = {
     percent: (
         Column(f"{percent} %", "test_accuracy_last"),
         Column(f"{percent} %, mean of {LAST_LOOKS} looks", "test_accuracy_mean_of_last_looks"),
-        Column(f"{percent} %, on these images", "train_accuracy_last"),
+        Column(f"{percent} %, on the images learned", "train_accuracy_last"),
     )
     for percent in (10, 1)
 }
 FEW_WORDS = f"""With few of the labels, accuracy in percent on test images after the last epoch,
-its mean over the last {LAST_LOOKS} of {LOOKS} looks, which lie evenly over the training, and the
-accuracy on the images that were learned. Where that one is low, steps were missing, or the rule
-cannot learn them, and not labels. Where the first two differ, the network wanders: an epoch of one
-percent is five steps. The step size falls over 100 and 1,000 epochs as over 20.
+its mean over the last {LAST_LOOKS} of {LOOKS} looks, which lie evenly over the training, and that
+on the images that were learned. Where the last is low, what was missing is not labels but steps, or
+the rule cannot learn these images. Where the first two differ, the network wanders: an epoch of one
+percent is five steps. Over 100 and 1,000 epochs the step size falls from the same first to the same
+last value as over 20.
 """
 ROBUST = (
     Column("undistorted", "test_accuracy_undistorted", 100, ".1f"),
@@ -108,7 +109,7 @@ IN_BATCH_COLUMNS = tuple(
 IN_BATCH_FEW = tuple(
     Column(f"{words}, {how}", metric + ending, factor, form)
     for words, metric, factor, form in (
-        ("all (%)", "test_accuracy_last", 100, ".2f"),
+        ("all test images (%)", "test_accuracy_last", 100, ".2f"),
         ("energy (µJ)", "energy_uj", 1, ".3f"),
     )
     for how, ending in HOW
@@ -118,7 +119,7 @@ IN_BATCH_TASKS = tuple(
     for words, metric in (
         ("mean of five tasks (%)", "test_accuracy_of_tasks"),
         ("each when it was learned (%)", "test_accuracy_when_learned"),
-        ("forgetting (%)", "forgetting"),
+        ("forgetting (points)", "forgetting"),
     )
     for how, ending in HOW
 )
@@ -143,7 +144,7 @@ best since it was learned, on average.
 CONTINUAL = (
     Column("mean of five tasks (%)", "test_accuracy_of_tasks"),
     Column("each when it was learned (%)", "test_accuracy_when_learned"),
-    Column("forgetting (%)", "forgetting"),
+    Column("forgetting (points)", "forgetting"),
 )
 
 WANTED = (
@@ -214,8 +215,8 @@ def summary(runs: pd.DataFrame) -> str:
         Column("MNIST, 1 % of the labels (%)", "test_accuracy_mean_of_last_looks", 100, ".1f")
     ]
     columns[Kind("mnist", permuted=True)] = [
-        Column("tasks when learned (%)", "test_accuracy_when_learned", 100, ".1f"),
-        Column("forgetting (%)", "forgetting", 100, ".1f"),
+        Column("MNIST tasks when learned (%)", "test_accuracy_when_learned", 100, ".1f"),
+        Column("forgetting (points)", "forgetting", 100, ".1f"),
     ]
     return table(columns, runs)
 
@@ -274,7 +275,11 @@ def missing(runs: pd.DataFrame) -> str:
         wanted = {
             name: n_seeds(name, kind.dataset, kind.labels, permuted=kind.permuted) for name in names
         }
-        short = [f"{name} ({wanted[name] - n})" for name, n in seeds.items() if n < wanted[name]]
+        short = [
+            f"{registry.rule_of(name).title} ({wanted[name] - n})"
+            for name, n in seeds.items()
+            if n < wanted[name]
+        ]
         if short:
             what = "all rules" if not any(seeds.values()) else ", ".join(short)
             lines.append(f"- {words_of(kind)}: {what}")
@@ -283,18 +288,24 @@ def missing(runs: pd.DataFrame) -> str:
         lines.append(f"- not looked for: rules of {', '.join(left_out)}")
     if not lines:
         return ""
-    head = (
-        f"Missing of {SEEDS} seeds each, in brackets how many; {MANY_SEEDS} have "
-        f"{titles(SHORT_STEPS)}, on MNIST with 1 % of the labels {titles(FEW_COMPARED)}, too, and "
-        f"with shuffled tasks {titles(TASKS_COMPARED)}:\n"
-    )
+    many = [
+        f"{words}{titles(rules)}"
+        for words, rules in (
+            ("of ", SHORT_STEPS),
+            ("with 1 % of MNIST's labels of ", FEW_COMPARED),
+            ("with shuffled tasks of ", TASKS_COMPARED),
+        )
+        if titles(rules)
+    ]
+    more = f", but {MANY_SEEDS} {'; '.join(many)}" if many else ""
+    head = f"Missing, in brackets how many. There should be {SEEDS} seeds each{more}:\n"
     return "\n".join([head, *lines, ""])
 
 
 def titles(rules: Collection[str]) -> str:
     """Rules in words, in the order of the tables."""
-    *others, last = (registry.rule_of(name).title for name in registry.found()[0] if name in rules)
-    return f"{', '.join(others)} and {last}"
+    names = [registry.rule_of(name).title for name in registry.found()[0] if name in rules]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def words_of(kind: Kind) -> str:

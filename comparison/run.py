@@ -8,7 +8,7 @@
 
 Every rule trains a network with one hidden layer on the same 50,000 images in batches of 100. The
 other 10,000 training images validate. The accuracy of the last epoch on the 10,000 test images is
-the result; test data choose nothing.
+the result, with few labels beside the mean of the last five looks; test data choose nothing.
 """
 
 import shared.waiting
@@ -49,7 +49,7 @@ EPOCHS = {100: 20, 10: 100, 1: 1000}
 a rule that is slow would otherwise be compared by its steps, not by its labels."""
 
 STAIRS = EPOCHS[100]
-"""Of the step size, over a whole training; an epoch has several of them where epochs are fewer."""
+"""Of the step size, over the epochs of a task, or of a trial of a search, too, which are fewer."""
 
 LOOKS = 20
 """Lines of the log, checkpoints and, with all labels, looks at the validation part, evenly over the
@@ -214,7 +214,14 @@ def batches(
 
 
 def train_epoch(
-    learner: Learner, part: Part, batch_size: int, seed: int, epoch: int, of: tuple[int, int]
+    learner: Learner,
+    part: Part,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    *,
+    of: tuple[int, int],
+    stairs: int,
 ) -> float:
     """Learn from one pass; see `batches`.
 
@@ -225,29 +232,25 @@ def train_epoch(
         seed: of the order.
         epoch: of the order.
         of: the epoch, counted from 0, and their number, over which the step size falls.
+        stairs: of the step size over these, evenly as far as there are steps.
 
     Returns:
         The mean loss before each step.
     """
     within, epochs = of
-    stairs, n_steps, stair = max(1, STAIRS // epochs), len(part.labels) // batch_size, -1
-    losses = []
-    for step, shown in enumerate(batches(part, batch_size, seed, epoch)):
-        if (now := step * stairs // n_steps) != stair:
+    n_steps, stair, losses = len(part.labels) // batch_size, -1, []
+    for step, shown in enumerate(batches(part, batch_size, seed, epoch), within * n_steps):
+        if (now := step * stairs // (epochs * n_steps)) != stair:
             stair = now
-            learner.begin(within * stairs + stair, epochs * stairs)
+            learner.begin(stair, stairs)
         losses.append(learner.step(*shown))
     return float(np.mean(losses))
 
 
-def is_stop(epoch: int, epochs: int) -> bool:
-    """Whether an epoch, counted from 1, ends with a line of the log and a checkpoint."""
-    return epoch == epochs or epoch % max(1, epochs // LOOKS) == 0
-
-
-def is_late(epoch: int, epochs: int) -> bool:
-    """Whether a stop is among the last looks."""
-    return epoch > epochs - LAST_LOOKS * max(1, epochs // LOOKS)
+def stops_of(epochs: int) -> list[int]:
+    """Epochs, counted from 1, that end with a line of the log and a checkpoint."""
+    every = max(1, epochs // LOOKS)
+    return sorted({*range(every, epochs + 1, every), epochs})
 
 
 def train(settings: Settings, data: Data, device: torch.device, run: Run) -> None:
@@ -280,11 +283,13 @@ def learn_one(
     Returns:
         The metrics of the result.
     """
-    size, epochs, losses = settings.batch_size, settings.epochs, []
+    size, seed, epochs, losses = settings.batch_size, settings.seed, settings.epochs, []
+    stops = stops_of(epochs)
     for epoch in range(done + 1, epochs + 1):
         of = (epoch - 1, epochs)
-        losses.append(train_epoch(learner, data.train, size, settings.seed, epoch, of))
-        if is_stop(epoch, epochs):
+        loss = train_epoch(learner, data.train, size, seed, epoch, of=of, stairs=epochs)
+        losses.append(loss)
+        if epoch in stops:
             row = {"train_loss": float(np.mean(losses))}
             run.log(epoch, row | look(settings, learner, data, epoch))
             run.save(epoch, learner.state())
@@ -327,7 +332,7 @@ def look(settings: Settings, learner: Learner, data: Data, epoch: int) -> dict[s
     these: only the last looks are taken, at the test part, whose mean is part of the result.
     """
     size, found = settings.batch_size, {}
-    if settings.labels < 100 and is_late(epoch, settings.epochs):
+    if settings.labels < 100 and epoch in stops_of(settings.epochs)[-LAST_LOOKS:]:
         found["test_accuracy"] = accuracy(learner, data.test, size)
     if settings.labels == 100 or epoch == settings.epochs:
         found["validation_accuracy"] = accuracy(learner, data.validation, size)
@@ -349,7 +354,8 @@ def learn_tasks(
     for epoch in range(done + 1, TASKS * epochs + 1):
         task, within = divmod(epoch - 1, epochs)
         shown = data.train.shuffled(orders[task])
-        loss = train_epoch(learner, shown, size, settings.seed, epoch, (within, epochs))
+        of, stairs = (within, epochs), max(STAIRS, epochs)
+        loss = train_epoch(learner, shown, size, settings.seed, epoch, of=of, stairs=stairs)
         row = {"train_loss": loss}
         if within == epochs - 1:
             for number, order in enumerate(orders, 1):

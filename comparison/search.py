@@ -98,13 +98,14 @@ def drawn(rule: Rule, settings: Settings) -> list[Choice]:
 
 
 def learn(learner: Learner, part: Part, batch_size: int, seed: int, epochs: int) -> None:
-    """Learn as `run.py` does.
+    """Learn as `run.py` does, but for the stairs of the step size: as many as in a full training.
 
     Raises:
         UserError: the learning ran away.
     """
     for epoch in range(epochs):
-        run.train_epoch(learner, part, batch_size, seed, epoch + 1, (epoch, epochs))
+        of = (epoch, epochs)
+        run.train_epoch(learner, part, batch_size, seed, epoch + 1, of=of, stairs=run.STAIRS)
 
 
 def score(

@@ -28,9 +28,9 @@ KEYS = ["experiment", "dataset", "epochs"]  # runs that differ in nothing else s
 # What a row states, in this order, with the words for it; accuracies and rates in percent.
 HEADLINES = {
     "test_accuracy_last": "test, last epoch",
-    "test_accuracy_mean_of_last_looks": "mean of the last looks",
+    "test_accuracy_mean_of_last_looks": "test, mean of the last five looks",
     "test_accuracy_of_tasks": "test, mean of the tasks at the end",
-    "test_accuracy_when_learned": "each when it was learned",
+    "test_accuracy_when_learned": "test, each task when it was learned",
     "forgetting": "forgetting",
     "test_accuracy_selected": "test, epoch picked by validation",
     "test_accuracy_ordinary_last": "by ordinary spikes only",
@@ -117,7 +117,7 @@ def mean_and_spread(name: str, runs: pd.DataFrame, key: str = "metrics") -> str 
     if len(values) == 1 and inner is not None:
         spread = inner  # one run of several seeds
     is_share = any(word in name for word in ("accuracy", "rate", "silent", "forgetting"))
-    factor, unit = (100, " %") if is_share else (1, "")
+    factor, unit = (100, " points" if name == "forgetting" else " %") if is_share else (1, "")
     is_count = not is_share and len(values) == 1 and float(mean).is_integer()
     form = ".0f" if is_count else ".2f" if is_share or mean >= 0.1 else ".2g"
     text = f"{factor * mean:{form}}"

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student
 
-from comparison import report, rows, run, tables
+from comparison import registry, report, rows, run, tables
 from comparison.figures import LEVELS, Cost, draw_against
 from comparison.measures import SHARES
 from comparison.tables import Column, Kind, cell, spread
@@ -114,9 +114,9 @@ def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
     assert "| HP | 1 | 60.00 | 85.00 | – | – | 20.00 | 10.00 |" in text  # of five tasks
     assert "MNIST, at the papers' settings, 1 % of the labels:" in text
     assert "| HP | 1 | 70.00 | 75.00 | 0.500 | 5.000 |" in text
-    assert "- MNIST, paper settings: bp (3)" in text
+    assert "- MNIST, paper settings: BP (3)" in text
     assert "- Fashion-MNIST, tuned settings: all rules" in text
-    assert "- MNIST, paper settings, 1 % of the labels: brp (3)" in text
+    assert "- MNIST, paper settings, 1 % of the labels: BRP (3)" in text
     assert "reduced" not in text
     for name in ("robustness", "early-decisions", "angles", "accuracy-against-energy"):
         file = figures / f"cmp_mnist_paper_{name}.png"
@@ -124,6 +124,22 @@ def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
         assert f"](../figures/{file.name})" in text
     assert (figures / "cmp_mnist_paper_accuracy-against-training-cost.png").exists()
     assert report.text(runs, page, figures, costs) == text
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["relu"], "3 seeds each, but 5 of ReLU:"),
+        (["stl"], "3 seeds each:"),
+        (["hp", "stl"], "but 5 with 1 % of MNIST's labels of HP; with shuffled tasks of HP:"),
+    ],
+)
+def test_a_page_without_some_rules_says_what_is_missing(monkeypatch, names, words):
+    there = {name: rule for name, rule in registry.found()[0].items() if name in names}
+    monkeypatch.setattr(registry, "found", lambda: (there, {"others": "x is missing"}))
+    text = report.missing(tables.load([]))
+    assert words in text
+    assert "not looked for: rules of others (x is missing)" in text
 
 
 def test_a_page_of_other_results_is_told(results, tmp_path, monkeypatch):

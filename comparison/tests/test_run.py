@@ -107,18 +107,41 @@ def test_few_labels_are_looked_at_in_the_end(scripts, tmp_path):
     assert not any("gaussian" in name or "after" in name for name in metrics)
 
 
-@pytest.mark.parametrize("percent", [100, 10, 1])
-def test_a_quick_run_has_a_step_with_few_labels_too(scripts, tmp_path, percent):
-    words = (*QUICK, "--labels", str(percent), "--batch-size", "10", "--out", tmp_path)
-    ended = scripts.call(run.main, *words)
+def test_a_quick_run_has_a_step_with_few_labels_too(scripts, tmp_path):
+    ended = scripts.call(run.main, *QUICK, "--labels", "10", "--out", tmp_path)
     assert ended.returncode == 0, ended.stderr
+    assert scripts.result(tmp_path)["options"]["batch_size"] == 100
 
 
-@pytest.mark.parametrize(("epochs", "stops"), [(20, 20), (50, 25), (1000, 20), (3, 3)])
-def test_stops_lie_evenly_and_the_last_looks_are_the_last_of_them(epochs, stops):
-    found = [epoch for epoch in range(1, epochs + 1) if run.is_stop(epoch, epochs)]
-    assert len(found) == stops
-    assert [e for e in found if run.is_late(e, epochs)] == found[-run.LAST_LOOKS :]
+def test_few_labels_that_are_interrupted_between_looks_go_on(scripts, tmp_path, monkeypatch):
+    """To the same log, whose losses are means over the epochs since the line before."""
+    words = (*QUICK, "--labels", "10", "--batch-size", "50", "--epochs", "50")
+    assert scripts.call(run.main, *words, "--out", tmp_path / "whole").returncode == 0
+    real, n_calls = run.train_epoch, []
+
+    def interrupted(*args, **more):
+        n_calls.append(args)
+        if len(n_calls) == 45:
+            raise KeyboardInterrupt
+        return real(*args, **more)
+
+    monkeypatch.setattr(run, "train_epoch", interrupted)
+    assert scripts.call(run.main, *words, "--out", tmp_path / "parts").returncode == 130
+    assert scripts.call(run.main, *words, "--out", tmp_path / "parts").returncode == 0
+    assert len(n_calls) == 45 + 6  # from behind epoch 44
+    assert scripts.rows(tmp_path / "parts") == scripts.rows(tmp_path / "whole")
+    losses = [row["train_loss"] for row in scripts.rows(tmp_path / "whole")]
+    monkeypatch.setattr(run, "LOOKS", 50)
+    assert scripts.call(run.main, *words, "--out", tmp_path / "all").returncode == 0
+    each = [row["train_loss"] for row in scripts.rows(tmp_path / "all")]
+    assert losses == pytest.approx(np.reshape(each, (25, 2)).mean(1))
+
+
+@pytest.mark.parametrize(("epochs", "n_stops"), [(20, 20), (50, 25), (1000, 20), (3, 3), (45, 23)])
+def test_stops_are_evenly_spaced_and_end_with_the_last_epoch(epochs, n_stops):
+    stops = run.stops_of(epochs)
+    assert (len(stops), stops[-1]) == (n_stops, epochs)
+    assert len(set(np.diff([0, *stops[: epochs // stops[0]]]))) == 1
 
 
 def test_rows_that_claims_compare_have_many_seeds():
@@ -242,7 +265,7 @@ def test_more_finalists_than_trials_are_refused(scripts, tmp_path):
     assert "--finalists 4 are more than --trials 3" in ended.stderr
 
 
-@pytest.mark.parametrize(("images", "epochs"), [(1000, 4), (500, 1), (700, 5)])
+@pytest.mark.parametrize(("images", "epochs"), [(1000, 4), (1000, 3), (500, 1), (700, 5)])
 def test_the_step_size_falls_over_a_trial_as_over_a_full_training(images, epochs):
     """From its first value nearly to its last, in equal stairs as far as there are steps."""
     rates, current = [], []
