@@ -289,13 +289,13 @@ def missing(runs: pd.DataFrame) -> str:
     if not lines:
         return ""
     many = [
-        f"{words}{titles(rules)}"
+        f"{words}{names_of}"
         for words, rules in (
             ("of ", SHORT_STEPS),
             ("with 1 % of MNIST's labels of ", FEW_COMPARED),
             ("with shuffled tasks of ", TASKS_COMPARED),
         )
-        if titles(rules)
+        if (names_of := titles(rules))
     ]
     more = f", but {MANY_SEEDS} {'; '.join(many)}" if many else ""
     head = f"Missing, in brackets how many. There should be {SEEDS} seeds each{more}:\n"
