@@ -135,7 +135,7 @@ def test_every_figure_is_in_the_page(tree):
 
 def test_nothing_is_fetched(tree, html):
     for image in tree.iter("img"):
-        assert image.get("src", "").startswith("data:image/webp;base64,")
+        assert image.get("src", "").startswith("data:image/avif;base64,")
         assert image.get("alt")
     for element in tree.iter():
         if element.tag in {"img", "link"}:
