@@ -14,7 +14,7 @@ from reproduce.declared import read_all
 from reproduce.page import anchor_of, write_page
 from reproduce.verdicts import Verdict
 from shared.report import load_results
-from shared.run import REPOSITORY
+from shared.run import REPOSITORY, read_result
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 NONE = "no Chromium is here: `apt-get install chromium` or `playwright install chromium` brings one"
@@ -106,7 +106,13 @@ def open_all(page: Page) -> None:
 # --------------------------------------------------------------------------- search and filters
 
 
-@pytest.mark.parametrize("words", ["noise", "  MNIST   exact ", "362c889", "hp_simple_hp"])
+def a_commit() -> str:
+    """As the page writes it, of a stored run."""
+    path = REPOSITORY / "results" / "hybrid_plasticity" / "hp_simple_hp" / "seed0" / "result.json"
+    return str(read_result(path)["commit"])[:7]
+
+
+@pytest.mark.parametrize("words", ["noise", "  MNIST   exact ", a_commit(), "hp_simple_hp"])
 def test_search_keeps_what_has_all_words(page, words):
     before = everything(page)
     page.get_by_role("searchbox", name="Search").fill(words)
@@ -326,7 +332,7 @@ def test_a_link_to_a_row_unfolds_it_whatever_is_filtered(page):
     claim.locator("summary").click()
     page.get_by_role("searchbox", name="Search").fill("how it is decided")
     assert shown(page, "rows") == []
-    link = claim.locator("a").first
+    link = claim.locator("a[href^='#row-']").first
     name = link.inner_text()
     link.click()
     row = page.locator(f"[id='row-{name}']")
