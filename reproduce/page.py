@@ -26,7 +26,7 @@ from shared.run import REPOSITORY
 
 WIDTH = 900  # pixels: a column of text at nearly two pixels a point
 WIDTH_BESIDE = 500  # of the pictures behind a run's first: all in full width made a page too large
-QUALITY, SPEED = 45, 8  # to the eye as WebP at 72, in three quarters of its bytes and as fast
+QUALITY, SPEED = 45, 8  # to the eye as WebP at 72, in three quarters of its bytes
 SESSION = "nox -s reproduce --"  # makes a row, a claim or a figure
 
 
