@@ -177,7 +177,7 @@ def write(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None = No
 def text(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None) -> str:
     """The page, with those figures that are there; arguments as in `write`."""
     guide = os.path.relpath(REPOSITORY / "comparison" / "README.md", page.parent)
-    parts = [HEAD.format(guide=Path(guide).as_posix()), reduced(runs), missing(runs)]
+    parts = [HEAD.format(guide=Path(guide).as_posix()), reduced(runs) or None, missing(runs)]
     for kind in kinds_of(runs):
         title = f"{SETS.get(kind.dataset, kind.dataset)}, {EDITIONS[kind.edition]}"
         parts += [f"## {title}\n", table({kind: MAIN}, runs), ""]
@@ -266,7 +266,7 @@ def reduced(runs: pd.DataFrame) -> str:
 
 
 def missing(runs: pd.DataFrame) -> str:
-    """Which rules have fewer runs than the others of their kind, or none."""
+    """Which rules have fewer runs than the others of their kind, or none; or that all have them."""
     lines = []
     names = list(registry.found()[0])
     for kind in WANTED:
@@ -286,8 +286,6 @@ def missing(runs: pd.DataFrame) -> str:
     left_out = [f"{module} ({why})" for module, why in registry.found()[1].items()]
     if left_out:
         lines.append(f"- not looked for: rules of {', '.join(left_out)}")
-    if not lines:
-        return ""
     many = [
         f"{words}{names_of}"
         for words, rules in (
@@ -298,7 +296,10 @@ def missing(runs: pd.DataFrame) -> str:
         if (names_of := titles(rules))
     ]
     more = f", but {MANY_SEEDS} {'; '.join(many)}" if many else ""
-    head = f"Missing, in brackets how many. There should be {SEEDS} seeds each{more}:\n"
+    each = f"{SEEDS} seeds each{more}"
+    if not lines:
+        return f"Nothing is missing: all rules have their runs, {each}.\n"
+    head = f"Missing, in brackets how many. There should be {each}:\n"
     return "\n".join([head, *lines, ""])
 
 

@@ -142,6 +142,16 @@ def test_a_page_without_some_rules_says_what_is_missing(monkeypatch, names, word
     assert "not looked for: rules of others (x is missing)" in text
 
 
+def test_a_complete_page_says_so(results, monkeypatch):
+    there = {"brp": registry.found()[0]["brp"]}
+    monkeypatch.setattr(registry, "found", lambda: (there, {}))
+    monkeypatch.setattr(report, "WANTED", (Kind("mnist"),))
+    more = "but 5 with 1 % of MNIST's labels of BRP"
+    complete = f"Nothing is missing: all rules have their runs, 3 seeds each, {more}.\n"
+    assert report.missing(tables.stored(results / "comparison")) == complete
+    assert report.missing(tables.load([])).startswith("Missing")
+
+
 def test_a_page_of_other_results_is_told(results, tmp_path, monkeypatch):
     page, guide = tmp_path / "page.md", tmp_path / "README.md"
     guide.write_text(f"# Guide\n\n{report.BEGIN}\n{report.END}\n")
