@@ -132,6 +132,7 @@ class Plan:
         seed: of everything that is drawn.
         choice: what the tuned edition chooses, or the paper's values.
         device: where torch computes; other frameworks take the like of it.
+        dropout: share of input and hidden units that training drops, in place of the rule's own.
     """
 
     n_inputs: int
@@ -141,6 +142,7 @@ class Plan:
     seed: int
     choice: Choice
     device: torch.device
+    dropout: float | None = None
 
 
 Labels = Int[np.ndarray, " batch"]
@@ -229,6 +231,7 @@ class Rule:
         protocol: its own part of the protocol.
         locality: what a synapse must be told.
         timed: whether a trial takes time, so that a decision can be early.
+        drops: whether its network can drop input and hidden units in training, see `Plan.dropout`.
         spiking: whether hidden neurons spike.
         prepare: sets its framework up, beside torch, before anything is built; told the device that
             torch has and the number of CPU threads.
@@ -241,5 +244,6 @@ class Rule:
     protocol: Protocol
     locality: Locality
     timed: bool = True
+    drops: bool = False
     spiking: bool = True
     prepare: Callable[[torch.device, int], object] = lambda device, threads: None

@@ -37,6 +37,9 @@ SETS: tuple[DataName, ...] = ("mnist", "fashion_mnist")
 IMAGES, TESTED, BATCH = 50_000, 10_000, 100
 VARIANTS = N_DISTORTED * ROBUSTNESS_IMAGES  # distorted images of a run
 
+DROPOUT = {"stl": 0.0, "relu": 0.5}
+"""Controls with 1 % of MNIST's labels: STL without its dropout, the plain network with it."""
+
 # Milliseconds of a training step and of an answer, 100 images each.
 TIMES: dict[str, tuple[float, float]] = {
     "shifting": (13, 10), "exact": (13, 10),
@@ -84,6 +87,10 @@ def rows_of(rule: str, dataset: DataName) -> Iterator[dict[str, Any]]:
         time = minutes(rule, few, (2 + LAST_LOOKS) * TESTED)
         more = seeds_of(n_seeds(rule, dataset, percent))
         yield row(f"{base}_{percent}-percent", options, dataset, EPOCHS[percent], time, **more)
+        if (dataset, percent) == ("mnist", 1) and rule in DROPOUT:
+            name = f"{base}_{percent}-percent_dropout-{DROPOUT[rule]}"
+            options = [*options, "--dropout", str(DROPOUT[rule])]
+            yield row(name, options, dataset, EPOCHS[percent], time, **more)
     if dataset == "mnist":
         time = minutes(rule, EPOCHS[100] * IMAGES, TASKS * TASKS * TESTED)
         more = seeds_of(n_seeds(rule, dataset, permuted=True))

@@ -5,6 +5,7 @@
     python comparison/run.py --rule brp --edition tuned            at those that search.py chose
     python comparison/run.py --rule brp --labels 10                with 10 % of the labels
     python comparison/run.py --rule brp --permuted                 five shuffled tasks in a row
+    python comparison/run.py --rule stl --labels 1 --dropout 0     without its dropout
 
 Every rule trains a network with one hidden layer on the same 50,000 images in batches of 100. The
 other 10,000 training images validate. The accuracy of the last epoch on the 10,000 test images is
@@ -63,7 +64,7 @@ SEEDS, MANY_SEEDS = 3, 5
 SHORT_STEPS = frozenset({"shifting", "exact", "gp", "relu", "smooth", "smooth_ordinary"})
 """Rules with many seeds, because they are cheap."""
 
-FEW_COMPARED = frozenset({"brp", "dfa", "hp"})
+FEW_COMPARED = frozenset({"brp", "dfa", "hp", "stl"})
 TASKS_COMPARED = frozenset({"bp", "dfa", "hp"})
 """Rules with many seeds on MNIST with one percent of the labels, and with shuffled tasks, which
 claims compare: three seeds could hardly decide these."""
@@ -106,11 +107,13 @@ class Settings(experiment.Settings):
     """Factor of the initial weights."""
     knob: float = 1.0
     """Value of the rule's own knob."""
+    dropout: Annotated[float, annotated_types.Ge(0), annotated_types.Lt(1)] | None = None
+    """Share of input and hidden units that training drops, in place of the rule's own."""
     threads: Annotated[Positive[int] | None, UNNAMED] = 1
     """CPU threads; more would wait for each other longer than they work."""
 
     def check(self) -> None:
-        """Refuse rules that are not there, knobs out of range, and tasks of unequal length."""
+        """Refuse unknown rules, knobs out of range, dropout without such, unequal tasks."""
         rule = registry.rule_of(self.rule)
         most = max(rule.knob.high, rule.choice.knob)
         if not 0 <= self.knob <= most:
@@ -118,6 +121,9 @@ class Settings(experiment.Settings):
                 f"--knob {self.knob:g} must lie between 0 and {most:g}: of {self.rule} it is the "
                 f"{rule.knob.name}"
             )
+        if self.dropout is not None and not rule.drops:
+            can = ", ".join(name for name, one in registry.found()[0].items() if one.drops)
+            raise UserError(f"--dropout: {self.rule} drops nothing; the rules that can are {can}")
         if self.permuted and self.epochs % TASKS:
             raise UserError(
                 f"--permuted has {TASKS} tasks, which share --epochs {self.epochs} evenly: give a "
@@ -196,6 +202,7 @@ def build(settings: Settings, rule: Rule, data: Data, device: torch.device) -> L
             settings.seed,
             settings.choice,
             device,
+            settings.dropout,
         )
     )
 

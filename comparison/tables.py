@@ -67,8 +67,15 @@ class Kind(NamedTuple):
             & (runs.get("edition") == self.edition)
             & (runs.get("labels") == self.labels)
             & (runs.get("permuted") == self.permuted)
+            & ~controls(runs)
         ]
         return found[found["epochs"] == found["epochs"].max()]
+
+
+def controls(runs: pd.DataFrame) -> "pd.Series[bool]":
+    """Which runs are controls: their networks drop other shares than those of the edition."""
+    dropout = runs.get("dropout", pd.Series(index=runs.index, dtype=float))
+    return dropout.notna()
 
 
 class Column(NamedTuple):

@@ -27,6 +27,8 @@ class Relu(TorchLearner[nn.ModuleList]):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         torch.manual_seed(plan.seed)
+        own = plan.choice.knob
+        self.dropped = (0.0, own) if plan.dropout is None else (plan.dropout, plan.dropout)
         self.network = nn.ModuleList(
             [nn.Linear(plan.n_inputs, plan.hidden), nn.Linear(plan.hidden, plan.n_classes)]
         ).to(plan.device)
@@ -37,8 +39,9 @@ class Relu(TorchLearner[nn.ModuleList]):
     def step(self, images: UInt8[np.ndarray, "batch pixels"], labels: Labels) -> float:
         """See `Learner.step`."""
         hidden, output = self.network
-        active = functional.relu(hidden(intensities(images, self.plan.device)))
-        scores = output(functional.dropout(active, self.plan.choice.knob))
+        of_input, of_hidden = self.dropped
+        shown = functional.dropout(intensities(images, self.plan.device), of_input)
+        scores = output(functional.dropout(functional.relu(hidden(shown)), of_hidden))
         loss = functional.cross_entropy(scores, torch.from_numpy(labels).to(scores.device))
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -74,6 +77,7 @@ RULES = {
         locality=Locality("activity", "activity", "output's, through all layers",
                           "the next layer's", "none: there is no time"),
         timed=False,
+        drops=True,
         spiking=False,
     )
 }  # fmt: skip

@@ -49,8 +49,9 @@ class Stl(TorchLearner[SpikingNetwork]):
         side = round(plan.n_inputs**0.5)
         self.shape = (1, side, side)
         self.network = SpikingNetwork(setting, self.shape, plan.n_classes).to(plan.device)
+        dropped = setting.dropout if plan.dropout is None else plan.dropout
         for name in ("drop1", "drop2"):
-            setattr(self.network, name, Dropout(setting.dropout))
+            setattr(self.network, name, Dropout(dropped))
         self.weight = [layer.weight for layer in self.network.synapses().values()]
         scaled(self.weight, plan.choice.scale)
         self.optimizer = torch.optim.Adam(
@@ -120,6 +121,7 @@ RULES = {
         ),
         locality=Locality("spikes", "potential, threshold", error, "the next layer's",
                           "the trial, backwards"),
+        drops=True,
     )
     for mode, error in LEARNS.items()
 }  # fmt: skip

@@ -30,6 +30,8 @@ def results(tmp_path_factory):
         _put(folder, "brp", seed, 0.5, labels=1)
         _put(folder, "brp", seed, 0.0, permuted=True)
     _put(folder, "brp", 0, 0.0, search=True)
+    for share in (0.0, 0.9):
+        _put(folder, "brp", 0, 0.4 + share / 10, labels=1, dropout=share)
     _put(folder, "hp", 0, 0.7, labels=1, adapted=0.75)
     for permuted in (False, True):
         _put(folder, "hp", 0, 0.8, permuted=permuted, adapted=0.85)
@@ -38,9 +40,9 @@ def results(tmp_path_factory):
 
 def _put(
     folder, rule, seed, accuracy, *, labels=100, permuted=False, search=False, tuned=None,
-    adapted=None,
+    adapted=None, dropout=None,
 ):  # fmt: skip
-    name = f"cmp_mnist_{rule}_{labels}_{permuted}_{search}_{tuned is not None}"
+    name = f"cmp_mnist_{rule}_{labels}_{permuted}_{search}_{tuned is not None}_{dropout}"
     place = folder / "comparison" / name / f"seed{seed}"
     place.mkdir(parents=True)
     metrics = {"test_accuracy_last": accuracy, "energy_uj": 0.5 + seed, "epochs_to_goal": None}
@@ -54,6 +56,8 @@ def _put(
     names = ("lr", "decay", "scale", "knob")
     if tuned is not None:
         options |= {"edition": "tuned", **dict.fromkeys(names, tuned)}
+    if dropout is not None:  # older runs lack it
+        options["dropout"] = dropout
     if labels < 100:
         metrics["test_accuracy_mean_of_last_looks"] = accuracy + 0.01
     if permuted:
@@ -107,6 +111,8 @@ def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
     assert "| BRP | 2 | 60.00 | – | 20.00 |" in text
     assert "| BRP | 20.0 (18.0 to 25.0) | 7 | 200 |" in text  # 10,000 steps of 20 ms
     assert "half the width of the surrogate derivative" in text
+    assert "| BRP | its own | 2 | 50.00 | 51.00 | – |" in text
+    assert "| BRP | 0 | 1 | 40.00 | 41.00 | – |\n| BRP | 0.9 | 1 | 49.00 | 50.00 | – |" in text
     assert (
         "| HP | 1 | 80.00 | 85.00 | 70.00 | 85.00 | 70.00 | 85.00 | 70.00 | 85.00 | 0.500 | 5.000 |"
         in text
@@ -130,8 +136,8 @@ def test_the_page_holds_what_is_there_and_names_what_is_not(results, tmp_path):
     ("names", "words"),
     [
         (["relu"], "3 seeds each, but 5 of ReLU:"),
-        (["stl"], "3 seeds each:"),
-        (["hp", "stl"], "but 5 with 1 % of MNIST's labels of HP; with shuffled tasks of HP:"),
+        (["sl"], "3 seeds each:"),
+        (["hp", "sl"], "but 5 with 1 % of MNIST's labels of HP; with shuffled tasks of HP:"),
     ],
 )
 def test_a_page_without_some_rules_says_what_is_missing(monkeypatch, names, words):
@@ -147,9 +153,17 @@ def test_a_complete_page_says_so(results, monkeypatch):
     monkeypatch.setattr(registry, "found", lambda: (there, {}))
     monkeypatch.setattr(report, "WANTED", (Kind("mnist"),))
     more = "but 5 with 1 % of MNIST's labels of BRP"
-    complete = f"Nothing is missing: all rules have their runs, 3 seeds each, {more}.\n"
-    assert report.missing(tables.stored(results / "comparison")) == complete
+    text = report.missing(tables.stored(results / "comparison"))
+    assert text.startswith("Nothing is missing")
+    assert text.endswith(f"all rules have their runs, 3 seeds each, {more}.\n")
     assert report.missing(tables.load([])).startswith("Missing")
+
+
+def test_a_page_of_one_seed_is_a_reduced_edition(results):
+    runs = tables.stored(results / "comparison")
+    assert report.reduced(runs) == ""
+    one = report.reduced(runs[runs["seed"] == 0])
+    assert one == "**A reduced edition**: no rule with more than 1 seed.\n"
 
 
 def test_a_page_of_other_results_is_told(results, tmp_path, monkeypatch):

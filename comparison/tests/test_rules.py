@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,22 @@ def test_a_rule_learns_goes_on_and_answers(name):
         network.begin(1, 2)
         after.append((network.step(IMAGES, LABELS), copy.deepcopy(network.state())))
     assert_same(*after)
+
+
+@pytest.mark.parametrize(("name", "own"), [("relu", 0.0), ("stl", 0.5), ("sl", 0.5), ("tl", 0.5)])
+def test_another_dropout_than_a_rules_own(name, own):
+    # At the paper's thresholds so small a network is silent.
+    choice = RULES[name].choice if name == "relu" else replace(RULES[name].choice, knob=0.1)
+    losses = {
+        share: small(name, choice, dropout=share).step(IMAGES, LABELS)
+        for share in (None, 0.0, 0.5, 0.9)
+    }
+    assert losses[None] == losses[own]
+    assert len(set(losses.values())) == 3
+
+
+def test_only_rules_that_drop_something_take_another_dropout():
+    assert {name for name, rule in RULES.items() if rule.drops} == {"relu", "stl", "sl", "tl"}
 
 
 def assert_same(one, other):
