@@ -371,7 +371,7 @@ COMPARED = (
     "smooth_gd/experiments/mnist/silence.py --epoch 10",
     "stl_snn/compare.py --width 0.125 --epochs 3 --decisions 5",
     "stl_snn/compare.py -data nmnist --width 0.0625 --epochs 15",
-    "stl_snn/compare.py -data fashion_mnist --width 0.0625 --epochs 1 --noise-samples 500",
+    "stl_snn/compare.py -data fashion_mnist --width 0.125 --epochs 10 --whole-decay",
 )
 """Figures of stored runs that the papers' own programs draw."""
 
