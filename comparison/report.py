@@ -25,6 +25,7 @@ from comparison.figures import SETS, Cost, draw_all
 from comparison.interface import Choice
 from comparison.measures import BITS, IN_BATCH
 from comparison.run import (
+    DROPOUT,
     FEW_COMPARED,
     GOALS,
     LAST_LOOKS,
@@ -40,7 +41,7 @@ from comparison.tables import (
     Column,
     Kind,
     cell,
-    controls,
+    dropout_of,
     markdown,
     rules_of,
     stored,
@@ -85,7 +86,7 @@ percent is five steps. Over 100 and 1,000 epochs the step size falls from the sa
 last value as over 20.
 """
 DROPOUT_WORDS = """Controls: training drops another share of input and hidden units than the rule's
-own, which of STL is a half, of the plain network none.
+own, see the last table.
 """
 ROBUST = (
     Column("undistorted", "test_accuracy_undistorted", 100, ".1f"),
@@ -156,6 +157,7 @@ CONTINUAL = (
 WANTED = (
     *(Kind(dataset, edition) for dataset in SETS for edition in EDITIONS),
     *(Kind(dataset, labels=percent) for dataset in SETS for percent in (10, 1)),
+    *(Kind("mnist", labels=1, dropout=share) for share in DROPOUT.values()),
     Kind("mnist", permuted=True),
 )
 """What the full comparison has of every rule."""
@@ -213,19 +215,20 @@ def text(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None) -> s
 
 def dropout(runs: pd.DataFrame, dataset: str) -> str | None:
     """What other shares of dropout than a rule's own come to with 1 % of the labels, if any ran."""
-    there = runs[(runs["dataset"] == dataset) & (runs["labels"] == 1) & controls(runs)]
+    own = Kind(dataset, labels=1)
+    shares = sorted(set(dropout_of(runs).dropna()))
+    others = {share: own._replace(dropout=share).of(runs) for share in shares}
     rows = []
-    for name in rules_of(there):
-        own = Kind(dataset, labels=1).of(runs)
-        dropped = {"its own": own[own["rule"] == name]}
-        dropped |= {
-            f"{share:g}": of for share, of in there[there["rule"] == name].groupby("dropout")
-        }
-        rows += [
-            [registry.rule_of(name).title, share, str(len(of)), *(cell(of, c) for c in FEW[1])]
-            for share, of in dropped.items()
-            if len(of)
-        ]
+    for name in registry.found()[0]:
+        found = {"its own": own.of(runs)} | {f"{share:g}": of for share, of in others.items()}
+        dropped = {share: of[of["rule"] == name] for share, of in found.items() if len(of)}
+        there = {share: of for share, of in dropped.items() if len(of)}
+        if set(there) - {"its own"}:
+            title = registry.rule_of(name).title
+            rows += [
+                [title, share, str(len(of)), *(cell(of, column) for column in FEW[1])]
+                for share, of in there.items()
+            ]
     head = ["Rule", "dropped", "Seeds", *(column.title for column in FEW[1])]
     return "\n".join([DROPOUT_WORDS, markdown(head, rows), ""]) if rows else None
 
@@ -280,7 +283,7 @@ def reduced(runs: pd.DataFrame) -> str:
     """What is less than in the full comparison, in words; empty where nothing is."""
     if runs.empty:
         return ""
-    trained = runs[~runs["is_search"].astype(bool)]
+    trained = runs[~runs["is_search"].astype(bool) & dropout_of(runs).isna()]
     whole = trained[trained["labels"] == 100]
     words = []
     if len(images := whole["images"].dropna()):
@@ -298,9 +301,13 @@ def reduced(runs: pd.DataFrame) -> str:
 def missing(runs: pd.DataFrame) -> str:
     """Which rules have fewer runs than the others of their kind, or none; or that all have them."""
     lines = []
-    names = list(registry.found()[0])
     for kind in WANTED:
         own = kind.of(runs)
+        names = [
+            name
+            for name in registry.found()[0]
+            if kind.dropout is None or DROPOUT.get(name) == kind.dropout
+        ]
         seeds = {name: len(own[own["rule"] == name]) if len(own) else 0 for name in names}
         wanted = {
             name: n_seeds(name, kind.dataset, kind.labels, permuted=kind.permuted) for name in names
@@ -311,7 +318,8 @@ def missing(runs: pd.DataFrame) -> str:
             if n < wanted[name]
         ]
         if short:
-            what = "all rules" if not any(seeds.values()) else ", ".join(short)
+            is_all = kind.dropout is None and not any(seeds.values())
+            what = "all rules" if is_all else ", ".join(short)
             lines.append(f"- {words_of(kind)}: {what}")
     left_out = [f"{module} ({why})" for module, why in registry.found()[1].items()]
     if left_out:
@@ -346,7 +354,8 @@ def words_of(kind: Kind) -> str:
     """A kind of runs in words."""
     few = f", {kind.labels} % of the labels" if kind.labels != 100 else ""
     tasks = ", five shuffled tasks" if kind.permuted else ""
-    return f"{SETS[kind.dataset]}, {kind.edition} settings{few}{tasks}"
+    control = "" if kind.dropout is None else f", dropout {kind.dropout:g}"
+    return f"{SETS[kind.dataset]}, {kind.edition} settings{few}{control}{tasks}"
 
 
 def adapting(runs: pd.DataFrame) -> str:
@@ -521,9 +530,9 @@ Written by `nox -s report` from the stored runs; nothing here is typed. One hidd
 neurons, 50,000 images to learn from, 10,000 to validate, 10,000 to test, 20 epochs, batches of 100;
 what else a rule needs is its paper's, see the last table. ± is the half width of the 95 % interval
 over seeds. The angle lies between the hidden layer's update and the gradient of the same network;
-rules that learn by that gradient have none, nor LP, TL and shallow, whose hidden weights follow no
-error. Few labels and tasks in a row are learned at the papers' settings only. [What to take from
-it, and what it cannot say]({guide}).
+rules have none that learn by that gradient itself, or whose hidden weights follow no error. Few
+labels and tasks in a row are learned at the papers' settings only. [What to take from it, and what
+it cannot say]({guide}).
 """
 
 

@@ -18,6 +18,7 @@ from comparison import registry, search
 from comparison.data import DataName
 from comparison.measures import N_DISTORTED
 from comparison.run import (
+    DROPOUT,
     EPOCHS,
     LAST_LOOKS,
     LOOKS,
@@ -36,9 +37,6 @@ PAGE, CLAIMS = FOLDER / "reproduction.toml", FOLDER / "claims.toml"
 SETS: tuple[DataName, ...] = ("mnist", "fashion_mnist")
 IMAGES, TESTED, BATCH = 50_000, 10_000, 100
 VARIANTS = N_DISTORTED * ROBUSTNESS_IMAGES  # distorted images of a run
-
-DROPOUT = {"stl": 0.0, "relu": 0.5}
-"""Controls with 1 % of MNIST's labels: STL without its dropout, the plain network with it."""
 
 # Milliseconds of a training step and of an answer, 100 images each.
 TIMES: dict[str, tuple[float, float]] = {

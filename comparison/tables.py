@@ -50,32 +50,34 @@ class Kind(NamedTuple):
         edition: whose settings.
         labels: percentage of the labels.
         permuted: five tasks in a row.
+        dropout: share that training drops in place of the rule's own; None: the rule's own.
     """
 
     dataset: str
     edition: str = "paper"
     labels: int = 100
     permuted: bool = False
+    dropout: float | None = None
 
     def of(self, runs: pd.DataFrame) -> pd.DataFrame:
         """Those of this kind; of several lengths the longest."""
         if runs.empty:
             return runs
+        dropout = dropout_of(runs)
         found = runs[
             (runs["dataset"] == self.dataset)
             & ~runs["is_search"].astype(bool)
             & (runs.get("edition") == self.edition)
             & (runs.get("labels") == self.labels)
             & (runs.get("permuted") == self.permuted)
-            & ~controls(runs)
+            & (dropout.isna() if self.dropout is None else dropout == self.dropout)
         ]
         return found[found["epochs"] == found["epochs"].max()]
 
 
-def controls(runs: pd.DataFrame) -> "pd.Series[bool]":
-    """Which runs are controls: their networks drop other shares than those of the edition."""
-    dropout = runs.get("dropout", pd.Series(index=runs.index, dtype=float))
-    return dropout.notna()
+def dropout_of(runs: pd.DataFrame) -> "pd.Series[float]":
+    """What runs drop in place of their rule's own share; NaN of all that are no such controls."""
+    return runs.get("dropout", pd.Series(index=runs.index)).astype(float)
 
 
 class Column(NamedTuple):

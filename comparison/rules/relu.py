@@ -19,6 +19,7 @@ from comparison.interface import (
     Traffic,
 )
 from comparison.torch_parts import TorchLearner, finite_loss, intensities, scaled
+from shared.errors import UserError
 
 
 class Relu(TorchLearner[nn.ModuleList]):
@@ -28,6 +29,11 @@ class Relu(TorchLearner[nn.ModuleList]):
         self.plan = plan
         torch.manual_seed(plan.seed)
         own = plan.choice.knob
+        if plan.dropout is not None and own:
+            raise UserError(
+                f"--dropout takes the place of relu's knob, which is {own:g} here: leave out "
+                "--knob and --edition tuned"
+            )
         self.dropped = (0.0, own) if plan.dropout is None else (plan.dropout, plan.dropout)
         self.network = nn.ModuleList(
             [nn.Linear(plan.n_inputs, plan.hidden), nn.Linear(plan.hidden, plan.n_classes)]

@@ -12,6 +12,7 @@ from comparison import registry
 from comparison.interface import Choice, Rule
 from comparison.tests.made import BATCH, N_CLASSES, N_INPUTS, small
 from comparison.torch_parts import Dropout, by_floats, by_words
+from shared.errors import UserError
 
 RULES = registry.found()[0]
 IMAGES = np.random.default_rng(1).integers(0, 256, (BATCH, N_INPUTS)).astype(np.uint8)
@@ -63,6 +64,24 @@ def test_another_dropout_than_a_rules_own(name, own):
     }
     assert losses[None] == losses[own]
     assert len(set(losses.values())) == 3
+
+
+def test_the_plain_network_drops_input_and_hidden_units(monkeypatch):
+    shares, drop = [], torch.nn.functional.dropout
+    monkeypatch.setattr(
+        torch.nn.functional, "dropout", lambda x, share: shares.append(share) or drop(x, share)
+    )
+    small("relu", dropout=0.5).step(IMAGES, LABELS)
+    small("relu").step(IMAGES, LABELS)
+    assert shares == [0.5, 0.5, 0.0, 0.0]
+    with pytest.raises(UserError, match=r"relu's knob, which is 0.2 here: leave out"):
+        small("relu", replace(RULES["relu"].choice, knob=0.2), dropout=0.5)
+
+
+@pytest.mark.parametrize("name", ["stl", "sl", "tl"])
+def test_stls_network_drops_in_front_of_both_layers(name):
+    network = small(name, dropout=0.25).network
+    assert (network.drop1.p, network.drop2.p) == (0.25, 0.25)
 
 
 def test_only_rules_that_drop_something_take_another_dropout():
