@@ -25,7 +25,7 @@ from stl_snn import train
 from stl_snn.data import Data, load
 from stl_snn.param import MNIST
 from stl_snn.spiking_model import SpikingNetwork
-from stl_snn.train import QUICK_SAMPLES, session_of, setting_of
+from stl_snn.train import QUICK_SAMPLES, setting_of
 from stl_snn.training import Presentation, Trainer, accuracy, joint_accuracy
 
 
@@ -137,12 +137,17 @@ def decide(settings: Settings, data: Data, device: torch.device, run: Run) -> No
     run.finish(epochs=trained[0].settings.epochs, metrics=metrics)
 
 
+def joint_name(settings: train.Settings, data: str) -> str:
+    """How the run's name begins: as that of the first network's run."""
+    return f"{train.EXPERIMENT.name(settings, data)}_joint"
+
+
 EXPERIMENT = Experiment(
     paper="stl_snn",
     description=__doc__,
     settings=Settings,
     load=lambda settings, device: load_for(read(settings.runs[0]), settings, device),
-    session=lambda settings, data: f"{session_of(read(settings.runs[0]).settings, data)}_joint",
+    session=lambda settings, data: joint_name(read(settings.runs[0]).settings, data),
 )
 
 

@@ -177,7 +177,9 @@ def test_networks_decide_together(scripts, run_of, data, tmp_path):
     done = scripts.run("decide.py", *runs, *options)
     assert done.returncode == 0, done.stderr
     result = scripts.result(tmp_path)
-    assert result["experiment"] == f"stl_{data}_joint_decisions-2_quick"
+    first = scripts.result(runs[0])["experiment"]
+    assert first.startswith(f"stl_{data}_")
+    assert result["experiment"] == f"{first}_joint_decisions-2_quick"
     metrics = result["metrics"]
     assert metrics["decisions"] == 4
     for number, run in enumerate(runs, 1):
