@@ -215,18 +215,19 @@ def text(runs: pd.DataFrame, page: Path, figures: Path, costs: Path | None) -> s
 
 def dropout(runs: pd.DataFrame, dataset: str) -> str | None:
     """What other shares of dropout than a rule's own come to with 1 % of the labels, if any ran."""
-    own = Kind(dataset, labels=1)
     shares = sorted(set(dropout_of(runs).dropna()))
-    others = {share: own._replace(dropout=share).of(runs) for share in shares}
     rows = []
     for name in registry.found()[0]:
-        found = {"its own": own.of(runs)} | {f"{share:g}": of for share, of in others.items()}
-        dropped = {share: of[of["rule"] == name] for share, of in found.items() if len(of)}
-        there = {share: of for share, of in dropped.items() if len(of)}
-        if set(there) - {"its own"}:
-            title = registry.rule_of(name).title
+        kinds = [Kind(dataset, labels=1, dropout=share) for share in (None, *shares)]
+        there = {kind.dropout: of for kind in kinds if len(of := kind.of_rule(runs, name))}
+        if set(there) - {None}:
             rows += [
-                [title, share, str(len(of)), *(cell(of, column) for column in FEW[1])]
+                [
+                    registry.rule_of(name).title,
+                    "its own" if share is None else f"{share:g}",
+                    str(len(of)),
+                    *(cell(of, column) for column in FEW[1]),
+                ]
                 for share, of in there.items()
             ]
     head = ["Rule", "dropped", "Seeds", *(column.title for column in FEW[1])]
@@ -302,13 +303,12 @@ def missing(runs: pd.DataFrame) -> str:
     """Which rules have fewer runs than the others of their kind, or none; or that all have them."""
     lines = []
     for kind in WANTED:
-        own = kind.of(runs)
         names = [
             name
             for name in registry.found()[0]
             if kind.dropout is None or DROPOUT.get(name) == kind.dropout
         ]
-        seeds = {name: len(own[own["rule"] == name]) if len(own) else 0 for name in names}
+        seeds = {name: len(kind.of_rule(runs, name)) for name in names}
         wanted = {
             name: n_seeds(name, kind.dataset, kind.labels, permuted=kind.permuted) for name in names
         }
@@ -434,8 +434,7 @@ def measured_costs(path: Path | None) -> dict[str, StepCost]:
 
 def seconds_to_goal(name: str, kind: Kind, runs: pd.DataFrame, ms: float) -> str:
     """Epochs to the goal times the time of their steps; a dash if none."""
-    own = kind.of(runs)
-    own = own[own["rule"] == name] if len(own) else own
+    own = kind.of_rule(runs, name)
     return cell(own, Column("", "epochs_to_goal", STEPS_OF_AN_EPOCH * ms / 1e3, ".0f"))
 
 

@@ -74,6 +74,11 @@ class Kind(NamedTuple):
         ]
         return found[found["epochs"] == found["epochs"].max()]
 
+    def of_rule(self, runs: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Those of this kind and of a rule."""
+        found = self.of(runs)
+        return found[found["rule"] == name] if len(found) else found
+
 
 def dropout_of(runs: pd.DataFrame) -> "pd.Series[float]":
     """What runs drop in place of their rule's own share; NaN of all that are no such controls."""
