@@ -47,7 +47,14 @@ from brp_snn.models import (
     RateNetwork,
     parse_topology,
 )
-from brp_snn.published import ACCURACIES, IMAGES, RUNS
+from brp_snn.published import (
+    ACCURACIES,
+    BATCH_ON_MNIST,
+    HIDDEN_ON_MNIST,
+    IMAGES,
+    RUNS,
+    STEPS_ON_MNIST,
+)
 from brp_snn.tidigits import Scaling
 from brp_snn.train import OPTIMIZERS, Loss, Optimizer, Presentation, Trainer
 from shared import experiment, parallel
@@ -267,7 +274,8 @@ FREE = (
     *("dataset", "train_mode", "topology", "rate", "freeze_conv_layers"),
     *("epochs", "validation", "test_batch_size", "trials", "codename"),
 )
-"""Settings that a run with a published number may have; all others are at their defaults."""
+"""Settings that a run with a published number may have; all others are at their defaults, or as
+`published.STEPS_ON_MNIST` says."""
 
 
 def published(settings: Settings, loaded: str) -> Mapping[str, float] | None:
@@ -281,13 +289,18 @@ def published(settings: Settings, loaded: str) -> Mapping[str, float] | None:
         return None
     if (loaded, settings.epochs) != RUNS.get(settings.dataset):
         return None
-    plain = defaults(settings)
-    if settings != replace(plain, **{name: getattr(settings, name) for name in FREE}):
-        return None
     mode = "DRTP" if settings.train_mode == "BRP" else settings.train_mode
+    plain = defaults(settings)
+    plain = replace(plain, **{name: getattr(settings, name) for name in FREE})
+    table = plain
+    if settings.dataset == "MNIST" and settings.topology in HIDDEN_ON_MNIST:
+        step = STEPS_ON_MNIST.get(mode, plain.lr)
+        table = replace(plain, lr=step, batch_size=BATCH_ON_MNIST)
+    if settings not in (plain, table):
+        return None
     key = (settings.dataset, settings.topology, settings.freeze_conv_layers)
-    table = ACCURACIES.get(key, {})
-    return {"test_accuracy_last": table[mode]} if mode in table else None
+    found = ACCURACIES.get(key, {})
+    return {"test_accuracy_last": found[mode]} if mode in found else None
 
 
 def load(settings: Settings, device: torch.device) -> Data:

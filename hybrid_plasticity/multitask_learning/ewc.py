@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,7 +26,12 @@ Kind = Literal["sample", "batch"]
 
 
 class Penalty:
-    """The penalty of all earlier tasks: sums of F_k and of F_k w_k say all there is to know of it.
+    """The penalty of all earlier tasks, in three sums whatever their number.
+
+    With F the sum of the F_k and w_l the weights that the last task ended with, its gradient is
+    lambda (F (w - w_l) + P), where P = sum over k F_k (w_l - w_k) is the gradient at w_l. A weight
+    that hasn't moved since it was first held has no gradient then, to the bit: the difference of
+    F w and the sum of F_k w_k leaves rounding errors, which Adam makes whole steps of.
 
     Args:
         weights: the weight matrices.
@@ -37,6 +42,7 @@ class Penalty:
         self._strength = strength
         self._fisher = [torch.zeros_like(w, requires_grad=False) for w in weights]
         self._pull = [torch.zeros_like(w, requires_grad=False) for w in weights]
+        self._last = [w.detach().clone() for w in weights]
 
     @torch.no_grad()
     def add_task(self, fisher: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
@@ -47,32 +53,35 @@ class Penalty:
             weights: the matrices.
         """
         self._follow(weights)
-        for total, pull, own, weight in zip(self._fisher, self._pull, fisher, weights, strict=True):
+        sums = zip(self._fisher, self._pull, self._last, strict=True)
+        for (total, pull, last), own, weight in zip(sums, fisher, weights, strict=True):
+            pull += total * (weight - last)
+            last.copy_(weight)
             total += own
-            pull += own * weight
 
     @torch.no_grad()
     def add_gradient(self, weights: Sequence[nn.Parameter]) -> None:
         """Add the penalty's gradient to the weights' gradients."""
         self._follow(weights)
-        for weight, fisher, pull in zip(weights, self._fisher, self._pull, strict=True):
+        sums = zip(self._fisher, self._pull, self._last, strict=True)
+        for weight, (fisher, pull, last) in zip(weights, sums, strict=True):
             assert weight.grad is not None
-            weight.grad.addcmul_(fisher, weight, value=self._strength)
-            weight.grad.sub_(pull, alpha=self._strength)
+            weight.grad.addcmul_(fisher, weight - last, value=self._strength)
+            weight.grad.add_(pull, alpha=self._strength)
 
     def _follow(self, weights: Sequence[Tensor]) -> None:
         """Bring the sums to where the weights are, which may have been moved or converted."""
-        for sums in (self._fisher, self._pull):
+        for sums in (self._fisher, self._pull, self._last):
             sums[:] = [value.to(weight) for value, weight in zip(sums, weights, strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Both sums."""
-        return {"fisher": self._fisher, "pull": self._pull}
+        """The sums and the weights that the last task ended with."""
+        return {"fisher": self._fisher, "pull": self._pull, "last": self._last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take what `state_dict` gave."""
-        for own, saved in ((self._fisher, state["fisher"]), (self._pull, state["pull"])):
-            for to, value in zip(own, saved, strict=True):
+        for name, own in self.state_dict().items():
+            for to, value in zip(own, state[name], strict=True):
                 to.copy_(value)
 
 
@@ -95,6 +104,7 @@ def fisher_diagonal(
     samples: Samples,
     batch_size: int,
     kind: Kind,
+    order: Int[Tensor, " samples"] | None = None,
 ) -> list[Tensor]:
     """Diagonal of the Fisher information, a tensor for each weight matrix.
 
@@ -102,11 +112,13 @@ def fisher_diagonal(
         network: without traces.
         task: whose permutation and masks count.
         masked: the network sees its weights through the masks; elsewhere F is then 0.
-        samples: pixels and classes; all of them are used, in order.
+        samples: pixels and classes; all of them are used.
         batch_size: samples at a time.
         kind: "sample" takes the mean of the samples' squared gradients; "batch" squares the
             gradient of each batch's mean and divides their sum by the number of batches less one,
             as the published program does.
+        order: of the samples, which makes up the batches; as they lie, if None. It matters to
+            "batch" alone: neighbours in a data set can be alike, and their mean gradient larger.
 
     Raises:
         ValueError: the kind is neither.
@@ -115,7 +127,7 @@ def fisher_diagonal(
     totals = [torch.zeros_like(w, requires_grad=False) for w in network.weights()]
     masks = task.masks if masked else None
     take = _sample_squares if kind == "sample" else _batch_squares
-    batches = samples.batches(batch_size)
+    batches = samples.batches(batch_size, order)
     for pixels, _ in batches:
         for total, squares in zip(totals, take(network, task.inputs(pixels), masks), strict=True):
             total += squares

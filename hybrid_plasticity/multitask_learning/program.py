@@ -127,7 +127,13 @@ class Course:
         check_network(self.network)
         if self._penalty is not None:
             fisher = fisher_diagonal(
-                self.network, task, self._method.masks, self._training, size, self._method.fisher
+                self.network,
+                task,
+                self._method.masks,
+                self._training,
+                size,
+                self._method.fisher,
+                random_order(len(self._training), self._device),
             )
             self._penalty.add_task(fisher, self.network.weights())
         if self._method.rule == "hp" and number < self._method.meta_tasks:

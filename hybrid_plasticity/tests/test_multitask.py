@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from hybrid_plasticity.multitask_learning import ewc, network, scores
+from hybrid_plasticity.multitask_learning import ewc, network, program, scores
 from hybrid_plasticity.multitask_learning.gp_model import gp_model
 from hybrid_plasticity.multitask_learning.hp_model import hp_model
 from hybrid_plasticity.multitask_learning.learners import DenseLearner, MaskedLearner
@@ -354,6 +354,49 @@ def test_penalty_holds_each_task_where_it_was():
     weight.grad = torch.zeros_like(weight)
     penalty.add_gradient([weight])
     torch.testing.assert_close(weight.grad, expected)
+
+
+def test_a_weight_that_never_moved_is_not_pulled_by_rounding():
+    still, moved = torch.nn.Parameter(torch.rand(30, 40)), torch.nn.Parameter(torch.rand(5, 6))
+    weights = [still, moved]
+    penalty = ewc.Penalty(weights, 5000.0)
+    for _ in range(7):
+        penalty.add_task([torch.rand_like(weight).detach() for weight in weights], weights)
+        with torch.no_grad():
+            moved += 0.1
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight)
+        penalty.add_gradient(weights)
+        assert still.grad.count_nonzero() == 0
+        assert moved.grad.count_nonzero() == moved.numel()
+
+
+def test_the_fisher_of_batches_is_that_of_the_order():
+    model, task, images = make_ewc_network()
+    order = torch.tensor([7, 0, 11, 3, 9, 1, 5, 10, 2, 8, 4, 6])
+    mixed = Samples(images.inputs[order], images.labels[order])
+    expected = ewc.fisher_diagonal(model, task, False, mixed, 4, "batch")
+    found = ewc.fisher_diagonal(model, task, False, images, 4, "batch", order)
+    for one, other in zip(expected, found, strict=True):
+        assert torch.equal(one, other)
+    assert not torch.equal(found[0], ewc.fisher_diagonal(model, task, False, images, 4, "batch")[0])
+
+
+def test_the_fisher_is_taken_of_samples_in_random_order(monkeypatch):
+    split = datasets.Split(np.zeros((300, 1, 28, 28), np.uint8), np.zeros(300, np.int64))
+    data = datasets.Dataset("none", split, split, split, 10)
+    course = Course(Options(tasks=2, epochs=1), EWC, data, CPU)
+    orders = []
+
+    def fisher(*arguments):
+        orders.append(arguments[-1].tolist())
+        return [torch.zeros_like(weight) for weight in course.network.weights()]
+
+    monkeypatch.setattr(program, "fisher_diagonal", fisher)
+    for number in range(2):
+        course.learn(number)
+    assert [sorted(order) for order in orders] == 2 * [list(range(300))]
+    assert orders[0] != orders[1] != list(range(300)) != orders[0]
 
 
 # -------------------------------------------------------------------------------- tasks, scores
