@@ -124,7 +124,7 @@ def mean_and_spread(name: str, runs: pd.DataFrame, key: str = "metrics") -> str 
     if pd.notna(spread):
         text += f" ± {factor * spread:{form}}"
     low, high = (rows[0].get(f"{name}_{end}_95") for end in ("low", "high"))
-    if low is not None and high is not None:
+    if len(values) == 1 and low is not None and high is not None:  # an interval of one run's trials
         text += f" ({factor * low:.1f} to {factor * high:.1f})"
     return text + unit
 

@@ -13,6 +13,7 @@ from shared.report import (
     curves_of,
     draw_comparison,
     load_results,
+    mean_and_spread,
     table,
     with_table,
 )
@@ -60,6 +61,15 @@ def test_table_states_mean_spread_seeds_and_the_published_number(results):
         "| toy | toy | 0, 1 | 2 | test, last epoch: 60.00 ± 14.14 % | "
         "test, last epoch: 97.14 % | cpu | 0123456 |"
     )
+
+
+def test_the_interval_of_one_run_is_not_stated_of_several(tmp_path):
+    for seed, share in enumerate((0.5, 0.7)):
+        ends = {"test_accuracy_last_low_95": share - 0.1, "test_accuracy_last_high_95": share + 0.1}
+        write_run(tmp_path, "draws", seed, test_accuracy_last=share, **ends)
+    runs = load_results(tmp_path)
+    assert mean_and_spread("test_accuracy_last", runs[:1]) == "50.00 (40.0 to 60.0) %"
+    assert mean_and_spread("test_accuracy_last", runs) == "60.00 ± 14.14 %"
 
 
 def test_a_number_published_for_some_of_the_runs_is_stated(results):
