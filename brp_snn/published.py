@@ -37,8 +37,8 @@ STEPS_ON_MNIST = {"BP": 1.5e-4, "FA": 5e-4, "DFA": 1.5e-4, "DRTP": 1.5e-4}
 """Batch and step sizes of the table's networks with one hidden layer.
 
 They are not in DRTP's program. A public program gives its steps of BP, sDFA and DRTP as the paper's
-table 3, with Adam and these batches; a script of a fork of DRTP's program names the same ones for
-BP, FA and DFA.
+table 3, with Adam and these batches; those of FA and DFA are from a script of a fork of DRTP's
+program, which has the same one for BP.
 """
 
 RUNS = {
