@@ -74,7 +74,7 @@ class Settings:
     def network(self, rule: Rule, encoding: Encoding = "intensity") -> FullyConnected:
         """A network 784-hidden-10 under a rule, drawn from the global generator.
 
-        A seed gives the same weights under every rule.
+        A seed gives the same weights and order of images under every rule.
         """
         network = self.undrawn(rule, encoding)
         network.draw_local(self.local_spread)

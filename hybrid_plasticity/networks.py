@@ -143,16 +143,18 @@ class FullyConnected(PlasticNetwork):
     def draw_local(self, spread: float) -> None:
         """Initial alpha, beta and eta, uniform in [0, spread), from the global generator.
 
-        In the published order, so that a seed gives the published initial values.
+        In the published order, so that a seed gives the published initial values. As published, as
+        much is drawn for layers without a trace and not kept: a seed then gives the same order of
+        images under every rule.
         """
-        layers = self.plastic_layers()
         for name in ("alpha", "eta", "gamma", "beta"):
-            for layer in layers:
-                if name == "gamma":  # which the published networks draw and never read
-                    torch.rand(1)
-                else:
+            for layer in cast(list[PlasticLayer], list(self.layers)):
+                sizes = {"eta": layer.fc.out_features, "beta": layer.fc.in_features}
+                drawn = torch.rand(sizes.get(name, 1))
+                # The published networks draw gamma and never read it.
+                if name != "gamma" and layer.rule != "gp":
                     value = layer.get_parameter(name)
-                    value.copy_(spread * torch.rand(value.shape))
+                    value.copy_(spread * drawn.view_as(value))
 
     @without_autocast
     def forward(self, images: Float[Tensor, "batch *pixels"]) -> Response:

@@ -167,6 +167,7 @@ def train_epoch(
     step: Callable[[], None],
     rule: Rule,
     shown: Callable[[Tensor], Tensor] = _unchanged,
+    orders: torch.Generator | None = None,
 ) -> dict[str, float]:
     """One pass over a training set in random order.
 
@@ -178,6 +179,7 @@ def train_epoch(
         step: what the optimizers do once the gradients are there; the gradients are new each time.
         rule: for messages.
         shown: makes of a batch of images what the network is given; by default nothing.
+        orders: what the order is drawn from; None for torch's own on the CPU.
 
     Returns:
         train_loss, train_accuracy as seen before each step, train_spikes: mean number of spikes of
@@ -189,7 +191,7 @@ def train_epoch(
     """
     check_inputs(samples.inputs)
     model.train()
-    order = random_order(len(samples), samples.device)
+    order = random_order(len(samples), samples.device, orders)
     batches = samples.batches(batch_size, order, drop_last=True)
     watch = LossWatch(rule)
     seen = torch.zeros(2, dtype=torch.float64, device=samples.device)

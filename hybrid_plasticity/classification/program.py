@@ -30,7 +30,7 @@ from shared import datasets, experiment, parallel
 from shared.errors import UserError, check_word
 from shared.experiment import UNNAMED, Experiment, Named, Positive, as_published, paper
 from shared.run import Run
-from shared.tensors import Samples, global_generators, moved_and_mirrored
+from shared.tensors import Samples, drawn_generator, global_generators, moved_and_mirrored
 
 Shown = Callable[[Tensor], Tensor]
 DataSet = Literal["mnist", "fashion_mnist", "cifar10"]
@@ -217,19 +217,24 @@ def train(
 ) -> None:
     """Train and test the network, write figures and result."""
     training, test = Samples.of(data.train, device), Samples.of(data.test, device)
+    # Dropout draws from torch's own generators, as often as the network has taken steps; order and
+    # moves of the images are the same under every rule, and a seed gives the published weights.
+    with torch.random.fork_rng(devices=[]):
+        orders, moves = drawn_generator(torch.device("cpu")), drawn_generator(device)
     network = build(options, program).to(device)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     learning, schedules = learners(network, program, options.epochs)
     state = {"network": network, **learning, **schedules, **global_generators(device)}
+    state |= {"orders": orders, "moves": moves}
     first = run.restore(**state)
     as_shown, learner = program.shown(device), parallel.replicated(network)
 
     def shown(pixels: Tensor) -> Tensor:
-        return as_shown(moved_and_mirrored(pixels, REACH) if program.augmented else pixels)
+        return as_shown(moved_and_mirrored(pixels, REACH, moves) if program.augmented else pixels)
 
     for epoch in range(first, options.epochs):
         row = train_epoch(
-            learner, training, program.batch_size, step_of(learning), options.rule, shown
+            learner, training, program.batch_size, step_of(learning), options.rule, shown, orders
         )
         for schedule in schedules.values():
             schedule.step()

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import importlib
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hybrid_plasticity.classification import firing
+from hybrid_plasticity.classification import program as the_program
 from hybrid_plasticity.classification.cifar10 import main_cifar10
 from hybrid_plasticity.classification.fashion_mnist import main_fashion_mnist
 from hybrid_plasticity.classification.mnist import main_mnist
@@ -33,7 +35,7 @@ from hybrid_plasticity.training import evaluate, squared_error, step_of, train_e
 from shared import datasets
 from shared.errors import UserError
 from shared.run import Run
-from shared.tensors import Samples
+from shared.tensors import Samples, moved_and_mirrored
 
 GOLDEN = Path(os.environ.get("GOLDEN") or Path(__file__).parent / "golden")
 MNIST, FASHION_MNIST, CIFAR10 = (
@@ -643,6 +645,24 @@ def cifar10(monkeypatch, torch_as_before):
 def test_cifar10_quick(cifar10, scripts, tmp_path):
     cifar10(tmp_path, "--quick", "--width", "0.03")
     check_run(scripts, tmp_path, "hp", steps=8)
+
+
+def test_both_rules_are_shown_the_same_images_whenever_presentations_end(
+    cifar10, tmp_path, monkeypatch
+):
+    shown: dict[str, list[torch.Tensor]] = {"hp": [], "gp": []}
+    for rule, own in shown.items():
+        steps = itertools.cycle([True, False] if rule == "hp" else [False, False, True])
+        monkeypatch.setattr(Classifier, "decided", lambda *_, steps=steps: next(steps))
+        monkeypatch.setattr(
+            the_program,
+            "moved_and_mirrored",
+            lambda *given, own=own: own.append(moved_and_mirrored(*given)) or own[-1],
+        )
+        cifar10(tmp_path / rule, *NARROW, "--rule", rule)
+    assert len(shown["hp"]) == 12
+    for one, other in zip(*shown.values(), strict=True):
+        assert torch.equal(one, other)
 
 
 NARROW = ("--width", "0.02", "--epochs", "4", "--single-samples", "3")

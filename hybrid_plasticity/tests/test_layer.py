@@ -222,13 +222,15 @@ def test_what_each_rule_learns():
     assert set(optimizers(hp, 1e-3, 5e-4)) == {"optimizer", "local_optimizer"}
 
 
-def test_rules_start_from_the_same_weights():
-    weights = []
+def test_rules_start_from_the_same_weights_and_draw_the_same_order_of_images_next():
+    weights, orders = [], []
     for rule in ("hp", "gp", "lp"):
         torch.manual_seed(0)
-        weights.append(network(rule).layers[0].fc.weight.detach().clone())
-    assert torch.equal(weights[0], weights[1])
-    assert torch.equal(weights[0], weights[2])
+        weights.append(SIMPLE.network(rule).layers[0].fc.weight.detach().clone())
+        orders.append(torch.randperm(100))
+    for drawn in (weights, orders):
+        assert torch.equal(drawn[0], drawn[1])
+        assert torch.equal(drawn[0], drawn[2])
 
 
 @pytest.mark.parametrize("rule", ["hp", "gp", "lp"])
