@@ -95,6 +95,8 @@ class Settings(experiment.Settings):
         MNIST.weight_decay
     )
     """Of Adam, on thresholds too."""
+    theta_decay: Annotated[NonNegative[float] | None, Named("theta-decay-{}"), paper(None)] = None
+    """Weight decay of the thresholds alone; without it they have that of the weights."""
     dropout: Annotated[Share, paper(0.5)] = MNIST.dropout
     """Share of a fully connected layer's inputs dropped, afresh at every step."""
     tau: Annotated[Share, paper(0.5)] = MNIST.tau
@@ -116,11 +118,15 @@ class Settings(experiment.Settings):
     """First test samples that are shown under every kind and level of noise; 0 for none."""
 
     def check(self) -> None:
-        """Refuse a floor above where thresholds start, and networks that cannot be."""
+        """Refuse what contradicts itself, and networks that cannot be."""
         if self.floor is not None and self.floor > self.theta:
             raise UserError(
                 f"--floor {self.floor} must be at most --theta {self.theta}, where the thresholds "
                 "start"
+            )
+        if self.theta_decay is not None and self.learning == "sl":
+            raise UserError(
+                "--theta-decay needs thresholds that learn: leave it out, or take --learning stl"
             )
         setting_of(self)
 
@@ -161,6 +167,23 @@ def decay_of(settings: Settings) -> float:
     return decay
 
 
+def groups(settings: Settings, network: SpikingNetwork) -> list[dict[str, Any]]:
+    """The parameters that learn, as Adam takes them: those with a weight decay of their own apart.
+
+    Args:
+        settings: say what learns.
+        network: the other parameters are frozen.
+    """
+    learning = network.learn(settings.learning, settings.train_norm)
+    if settings.theta_decay is None:
+        return [{"params": learning}]
+    thresholds = {id(layer.thresh) for layer in network.neurons().values()}
+    others = [parameter for parameter in learning if id(parameter) not in thresholds]
+    own = [parameter for parameter in learning if id(parameter) in thresholds]
+    made: list[dict[str, Any]] = [{"params": own, "weight_decay": settings.theta_decay}]
+    return [{"params": others}, *made] if others else made
+
+
 def train(settings: Settings, data: Data, device: torch.device, run: Run) -> None:
     """Train and test one network, write figures and result.
 
@@ -175,9 +198,8 @@ def train(settings: Settings, data: Data, device: torch.device, run: Run) -> Non
         floor=settings.floor,
         layers=func if parallel.processes() == 1 else synchronized,
     ).to(device)
-    learning = network.learn(settings.learning, settings.train_norm)
     optimizer = torch.optim.Adam(
-        learning, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        groups(settings, network), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
     trainer = Trainer(
         network, data, Presentation(settings.steps, settings.batch_size, settings.precision)

@@ -5,11 +5,13 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 from shared.datasets import _cifar10dvs
 from shared.errors import UserError
 from stl_snn.data import LOADED
-from stl_snn.train import EXPERIMENT, decay_of, main, published, setting_of
+from stl_snn.spiking_model import SpikingNetwork
+from stl_snn.train import EXPERIMENT, decay_of, groups, main, published, setting_of
 
 FIGURES = ["curves", "rates", "thresholds", "noise", "energy"]
 # Wide and bright enough that layers fire and learn in two epochs of little data.
@@ -44,6 +46,7 @@ def itself(settings):
         (("--floor", 0.1, "--depth", 3, "--theta", 1), "stl_mnist_floor-0.1_depth-3_theta-1.0"),
         (("--epochs", 5, "--whole-decay", "--lr", 0.01), "stl_mnist_lr-0.01_whole-decay_5-epochs"),
         (("--weight-decay", 0, "--lr-decay", 0.9), "stl_mnist_lr-decay-0.9_weight-decay-0.0"),
+        (("--theta-decay", 0), "stl_mnist_theta-decay-0.0"),
         (("--precision", "bfloat16", "--batch-size", 20), "stl_mnist_batch-size-20_bfloat16"),
         (("--decisions", 5, "--noise-samples", 0), "stl_mnist"),
         (("-data", "dvsgesture", "--quick"), "stl_dvsgesture_quick"),
@@ -142,6 +145,41 @@ def test_the_step_size_falls_after_every_epoch(scripts, undisturbed):
     assert (group["weight_decay"], tuple(group["betas"])) == (1e-6, (0.9, 0.999))
 
 
+@pytest.mark.parametrize(
+    ("learning", "expected"),
+    [
+        ("stl", {"thresh": 1e-9, "weight": 1e-6, "bias": 1e-6}),
+        ("tl", {"thresh": 1e-9}),
+    ],
+)
+def test_thresholds_can_have_a_weight_decay_of_their_own(learning, expected):
+    settings = read("--learning", learning, "--theta-decay", 1e-9, "--width", 0.02)
+    network = SpikingNetwork(setting_of(settings), (1, 28, 28), 10)
+    made = torch.optim.Adam(groups(settings, network), weight_decay=settings.weight_decay)
+    names = {id(value): name.rpartition(".")[2] for name, value in network.named_parameters()}
+    found = [
+        (names[id(value)], group["weight_decay"])
+        for group in made.param_groups
+        for value in group["params"]
+    ]
+    assert set(found) == set(expected.items())
+    assert len(found) == sum(value.requires_grad for value in network.parameters())
+
+
+def test_weight_decay_alone_lowers_a_threshold_whose_loss_has_no_gradient():
+    """Adam divides the decay's term by its own size, as it does any gradient's: at the published
+    settings ten epochs of 1,080 steps take such a threshold from 2 to about a third."""
+    settings = read("--epochs", 10, "--whole-decay")
+    threshold = torch.nn.Parameter(torch.tensor(settings.theta, dtype=torch.float64))
+    adam = torch.optim.Adam([threshold], lr=settings.lr, weight_decay=settings.weight_decay)
+    for _ in range(settings.epochs):
+        for _ in range(54_000 // settings.batch_size):
+            threshold.grad = torch.zeros_like(threshold)
+            adam.step()
+        adam.param_groups[0]["lr"] *= decay_of(settings)
+    assert threshold.item() == pytest.approx(0.341, abs=1e-3)
+
+
 def test_quick_run_of_recordings(scripts, tmp_path):
     options = ("-data", "nmnist", "--quick", "--threads", 1, "--learning", "tl", "--steps", 3)
     done = scripts.call(main, *options, *ALIVE, "--out", tmp_path)
@@ -217,6 +255,8 @@ def test_the_seed_decides(scripts, undisturbed, tmp_path):
         (("--tau", 1), "--tau 1.0 must be 0 or above and below 1"),
         (("--weight-decay", "nan"), "--weight-decay nan must be 0 or above and finite"),
         (("--spread", "nan"), "--spread nan must be 0 or above and finite"),
+        (("--theta-decay", -1), "--theta-decay -1.0 must be 0 or above"),
+        (("--theta-decay", 0, "--no-tl"), "--theta-decay needs thresholds that learn"),
         (("--lr", "inf"), "--lr inf must be above 0 and finite"),
         (("--width", "inf"), "--width inf must be above 0 and finite"),
         (("--floor", "nan"), "--floor nan must be above 0 and finite"),
