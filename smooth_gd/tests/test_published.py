@@ -14,6 +14,7 @@ import pytest
 
 from shared import datasets
 from shared.errors import UserError
+from smooth_gd.experiments.belief import adabelief
 from smooth_gd.experiments.concept import concept
 from smooth_gd.experiments.mnist import data, mnist
 from smooth_gd.experiments.mnist.model import PAPER
@@ -268,7 +269,7 @@ def test_training_with_a_grid_of_steps():
         "grid": jnp.array([0.1, 1.0]),
         "dt_max": 0.5,
     }
-    metrics, examples = rnn.run(QIFNeuron(), optax.adabelief(1e-2, b2=0.99), config, "grid")
+    metrics, examples = rnn.run(QIFNeuron(), adabelief(1e-2, b2=0.99), config, "grid")
     assert metrics["loss"].shape == (4,)
     assert metrics["loss"][-1] < metrics["loss"][0]
     assert len(examples["outs"]) == 3

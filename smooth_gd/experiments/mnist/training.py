@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, Shaped
 
 from shared.errors import UserError, check_word
 from shared.run import progress
+from smooth_gd.experiments.belief import adabelief
 from smooth_gd.experiments.jax_runtime import Dtype
 from smooth_gd.experiments.mnist.network import Network, Parameters, clipped
 from smooth_gd.experiments.trials import all_finite
@@ -102,7 +103,7 @@ class Trainer:
             raise UserError(f"--batch-size {batch_size} must lie between 1 and {n} samples")
         self.steps = n // batch_size
         schedule = optax.exponential_decay(lr, int(epochs_of_decay * self.steps), 1 / math.e)
-        self.optimizer = optax.adabelief(schedule, b1=betas[0], b2=betas[1])
+        self.optimizer = adabelief(schedule, *betas)
         self.chunks = Chunks(batch_size, device)
         hidden = network.sizes[1:-1]
         self.bounds = Bounds(tuple(room_for(n * 2 // 3) for n in hidden), (1,) * len(hidden))

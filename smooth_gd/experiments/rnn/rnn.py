@@ -27,6 +27,7 @@ from shared.experiment import UNNAMED, Experiment, Made, NonNegative, Positive, 
 from shared.options import script
 from shared.run import Run
 from smooth_gd.experiments import jax_runtime
+from smooth_gd.experiments.belief import adabelief
 from smooth_gd.experiments.jax_runtime import Device, prepare
 from smooth_gd.experiments.rnn import patterns as rnn
 from smooth_gd.experiments.rnn.figures import (
@@ -56,6 +57,7 @@ from smooth_gd.spikegd.utils import plotting
 from smooth_gd.spikegd.utils.checks import check_config, needs_float64
 
 __all__ = [
+    "adabelief",
     "idx_to_color",
     "init_input",
     "init_target",
@@ -81,8 +83,7 @@ LONGEST_MOVE = 0.5
 def optimizer(lr: float) -> optax.GradientTransformation:
     """AdaBelief whose step size falls by 1 / e in `TRIALS_OF_DECAY` trials."""
     schedule = optax.exponential_decay(lr, TRIALS_OF_DECAY, 1 / math.e)
-    made: optax.GradientTransformation = optax.adabelief(schedule)
-    return made
+    return adabelief(schedule)
 
 
 def run(
@@ -256,7 +257,7 @@ def train(settings: Settings, data: Made, device: Device, run: Run) -> None:
 
     def learner(K: int) -> optax.GradientTransformation:
         if settings.line_search:
-            return line_search(neuron, patterns, optax.adabelief(lr, b2=0.99), K)
+            return line_search(neuron, patterns, adabelief(lr, b2=0.99), K)
         return optimizer(lr)
 
     start = rnn.start()
