@@ -3,7 +3,8 @@
     python brp_snn/nettalk.py               shows the samples of the training part, one by one
     python brp_snn/nettalk.py --mat FILE    of that nettalk_small.mat
 
-Source of the measure "nearest": Sejnowski and Rosenberg, Complex Systems 1 (1987), "best guess".
+Sources: of the measure "nearest" Sejnowski and Rosenberg, Complex Systems 1 (1987), "best guess";
+of "cosine" a program of BRP's authors, https://github.com/thomasaimondy/SBP.
 """
 
 import shared.waiting
@@ -26,6 +27,7 @@ from shared.options import script
 # Rates over the same steps often lie at the same angle to two words: what rounding makes of that
 # must not decide.
 TIE = 1e-6
+FAINT = 0.05  # a readout that stays below it says nothing
 
 
 def code_scores(
@@ -33,7 +35,7 @@ def code_scores(
     targets: Float[Tensor, "n bits"],
     codes: Float[Tensor, "words bits"],
 ) -> dict[str, float]:
-    """Shares of right bits and of right words.
+    """Shares of right bits and of right words, and how near readouts are to their words.
 
     Args:
         outputs: readouts in [0, 1]; above 0.5 a bit is read as 1.
@@ -43,18 +45,26 @@ def code_scores(
     Returns:
         "accuracy", the share of bits that are right; "accuracy_exact", that of samples whose bits
         are all right; "accuracy_nearest", that of samples whose readout is at a smaller angle to
-        the right word than to every other. A tie is not right, nor is a readout of zeros.
+        the right word than to every other, where a tie is not right, nor is a readout of zeros;
+        "cosine", the mean cosine of the angle between readout and right word, 0 for a readout all
+        below 0.05.
     """
     right = (outputs > 0.5) == (targets > 0.5)
     return {
         "accuracy": _share(right),
         "accuracy_exact": _share(right.all(1)),
         "accuracy_nearest": _share(_nearest(outputs, targets, codes)),
+        "cosine": _cosine(outputs, targets),
     }
 
 
 def _share(right: Bool[Tensor, "..."]) -> float:
     return int(right.sum()) / right.numel()
+
+
+def _cosine(outputs: Float[Tensor, "n bits"], targets: Float[Tensor, "n bits"]) -> float:
+    found = functional.cosine_similarity(outputs, targets)
+    return float(found.masked_fill(outputs.amax(1) < FAINT, 0).mean())
 
 
 def _nearest(

@@ -212,8 +212,8 @@ def scores(
 
     For classes "accuracy", the share of right decisions. For values "squared_error", the mean over
     samples and outputs. For codes "accuracy", the share of right bits, "accuracy_exact", that of
-    samples whose bits are all right, and "accuracy_nearest", that of samples whose readout is
-    nearer to its own word of the code than to all others.
+    samples whose bits are all right, "accuracy_nearest", that of samples whose readout is nearer to
+    its own word of the code than to all others, and "cosine", see `code_scores`.
     """
     if data.target_kind == "classes":
         right = outputs.argmax(1) == targets.argmax(1)

@@ -22,10 +22,12 @@ def angle(a, b):
 
 def plain_scores(outputs, targets, codes):
     bits = exact = nearest = 0
+    cosines = []
     for output, target in zip(outputs.tolist(), targets.tolist(), strict=True):
         right = [round(x) == y for x, y in zip(output, target, strict=True)]
         bits += sum(right)
         exact += all(right)
+        cosines.append(math.cos(angle(output, target)) if max(output) >= 0.05 else 0.0)
         if any(output):
             others = [angle(output, code) for code in codes.tolist() if code != target]
             nearest += angle(output, target) < min(others) - 1e-4
@@ -33,6 +35,7 @@ def plain_scores(outputs, targets, codes):
         "accuracy": bits / outputs.numel(),
         "accuracy_exact": exact / len(outputs),
         "accuracy_nearest": nearest / len(outputs),
+        "cosine": pytest.approx(math.fsum(cosines) / len(cosines), abs=1e-6),
     }
 
 
@@ -62,9 +65,18 @@ def test_scores_are_those_of_the_definitions(n, n_words, seed, steps, dtype):
 
 def test_a_perfect_readout_scores_one_and_a_silent_one_its_zeros():
     targets = CODES[[0, 1, 2, 2]]
-    assert set(code_scores(targets, targets, CODES).values()) == {1.0}
+    for share in code_scores(targets, targets, CODES).values():
+        assert share == pytest.approx(1, abs=1e-6)
     found = code_scores(torch.zeros(4, 4), targets, CODES)
-    assert found == {"accuracy": 7 / 16, "accuracy_exact": 0, "accuracy_nearest": 0}
+    assert found == {"accuracy": 7 / 16, "accuracy_exact": 0, "accuracy_nearest": 0, "cosine": 0}
+
+
+def test_a_faint_readout_has_a_direction_but_no_cosine():
+    faint, plain = torch.tensor([[0.049, 0, 0, 0]]), torch.tensor([[0.051, 0, 0, 0]])
+    target = CODES[[0]]
+    assert code_scores(faint, target, CODES)["accuracy_nearest"] == 1
+    assert code_scores(faint, target, CODES)["cosine"] == 0
+    assert code_scores(plain, target, CODES)["cosine"] == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(
