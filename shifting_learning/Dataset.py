@@ -65,7 +65,9 @@ def code(x: Shaped[Tensor, "*shape"] | NDArray[Any]) -> Float[Tensor, "*shape"]:
 
 
 def cut_codes(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Codes of images cut at 0.5, as the authors' older program trains and tests with.
+    """Codes of images cut at 0.5, bright pixels early, at the times that published programs have.
+
+    Those code the times once more, see `published_test_codes`; this order is ours.
 
     Args:
         x: intensities in [0, 1].
@@ -82,7 +84,8 @@ def published_test_codes(x: Shaped[Tensor, "*shape"]) -> Float[Tensor, "*shape"]
     It cuts pixels at 0.5 to the times 0.01 and 2.3 and then codes these times as if they were
     intensities. Bright pixels come late, at exp(0.99), dark ones early, at exp(-1.3): the
     contrary of what the network was trained on. Its decision is the argmax of the softmax of the
-    output codes, the latest spike.
+    output codes, the latest spike. The authors' older program trains and tests with these codes,
+    and decides for the earliest spike.
 
     Args:
         x: intensities in [0, 1].

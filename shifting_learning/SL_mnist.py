@@ -61,8 +61,7 @@ class Settings(experiment.Settings):
     dataset: Annotated[Literal["mnist", "fashion_mnist", "digits"], UNNAMED] = "mnist"
     """Data set; where MNIST cannot be had, the 5,000 digits of mnist5k stand in."""
     preprocess: Annotated[Preprocess, Named("{}")] = "none"
-    """Edges, pixels cut at 0.5, or these as the authors' older program codes them, at the times
-    0.01 and 2.3."""
+    """Edges, pixels cut at 0.5, or these at the times 0.01 (bright) and 2.3."""
     hidden: Annotated[tuple[Positive[int], ...], paper((800,))] = (800,)
     """Neurons of each hidden layer; the older program has 400 400."""
     epochs: Annotated[Positive[int], paper(20)] = 20
@@ -214,7 +213,7 @@ def train(settings: Settings, data: datasets.Dataset, device: torch.device, run:
 
 
 def other_tests(network: Network, test: Images) -> list[tuple[str, float]]:
-    """Accuracies on images cut at 0.5: coded as the older program does, and as published."""
+    """Accuracies on images cut at 0.5: bright pixels early, and as published."""
     latest = decide_latest(evaluate(network, test, published_test_codes))
     return [
         ("cut", accuracy(evaluate(network, test, cut_codes), test.labels)),

@@ -56,11 +56,11 @@ class Settings(experiment.Settings):
     repeat: Annotated[Positive[int], UNNAMED] = 10
     """How often the samples are dealt out anew to the folds, with seeds from --seed on."""
     hidden: Annotated[tuple[Positive[int], ...], paper((10,))] = (10,)
-    """Neurons of each hidden layer; paper: 40 for breast cancer; older program: 5 5, and 40 40."""
+    """Neurons of each hidden layer; the older program has 5 5; for breast cancer 40 or 40 40."""
     epochs: Annotated[Positive[int], paper(400)] = 400
-    """Passes over the training samples; paper: 600 for breast cancer."""
+    """Passes over the training samples; the older program has 600 for breast cancer."""
     batch_size: Annotated[Positive[int], paper(30)] = 30
-    """Samples per step; paper: 112 for breast cancer."""
+    """Samples per step; the older program has 112 for breast cancer."""
     threads: Annotated[Positive[int] | None, UNNAMED] = 1
     """CPU threads; more would wait for each other longer than they work."""
     test: Annotated[Path | None, UNNAMED] = None
