@@ -38,7 +38,8 @@ QUICK_EPOCHS = 3
 QUICK_TEST_EPISODES = 100
 
 # The published readme prints 98.8 for GP and 28.7 for HP, evidently swapped: without a trace
-# nothing tells which character has which label. Both are the best of the tests during training.
+# nothing tells which character has which label. Both are the best of the tests during training, and
+# of the program that the readme came with, which was replaced by the present one.
 PUBLISHED = {
     "hp": {"test_accuracy_best_of_tests": 0.988},
     "gp": {"test_accuracy_best_of_tests": 0.287},
@@ -235,7 +236,8 @@ def last_accuracies(options: Options, network: HybridNet, test: Characters) -> d
     }  # fmt: skip
     for name, draw in names.items():
         characters = Characters(test.pixels, options.ways, options.shots, draw)
-        # The same test episodes for every rule of that seed.
+        # The same test episodes for every rule of that seed; the first draws are those of the tests
+        # during training, by which nothing is chosen.
         generator = torch.Generator().manual_seed(options.seed)
         right = right_answers(network, characters, options.test_episodes, generator)
         found |= accuracy_metrics(name, right, options.test_episodes)
