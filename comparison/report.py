@@ -90,7 +90,7 @@ own, see the last table.
 """
 ROBUST = (
     Column("undistorted", "test_accuracy_undistorted", 100, ".1f"),
-    Column("Gaussian 0.3", "test_accuracy_gaussian_0.3", 100, ".1f"),
+    Column("Gaussian, sd 0.3", "test_accuracy_gaussian_0.3", 100, ".1f"),
     Column("salt and pepper 0.2", "test_accuracy_salt_pepper_0.2", 100, ".1f"),
     Column("occlusion 0.4", "test_accuracy_occlusion_0.4", 100, ".1f"),
     Column("weight noise 0.2", "test_accuracy_weight_noise_0.2", 100, ".1f"),
@@ -107,7 +107,7 @@ IN_BATCH_COLUMNS = tuple(
     for words, metric, factor, form in (
         ("all (%)", "test_accuracy_last", 100, ".2f"),
         ("undistorted (%)", "test_accuracy_undistorted", 100, ".2f"),
-        ("Gaussian 0.3 (%)", "test_accuracy_gaussian_0.3", 100, ".2f"),
+        ("Gaussian, sd 0.3 (%)", "test_accuracy_gaussian_0.3", 100, ".2f"),
         ("occlusion 0.4 (%)", "test_accuracy_occlusion_0.4", 100, ".2f"),
         ("energy (µJ)", "energy_uj", 1, ".3f"),
     )

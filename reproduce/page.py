@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from reproduce.declared import Claim, Quantity, Reproduction, Row
-from reproduce.verdicts import Decision, Verdict, bound, decide, measured
+from reproduce.verdicts import Decision, Verdict, bound, decide, measured, told_p
 from reproduce.words import cost
 from shared.report import Summary, summaries
 from shared.run import REPOSITORY
@@ -92,6 +92,7 @@ class Sentence:
         paper: that it is of.
         decision: the claim, its verdict and the numbers.
         ours: the difference with its interval, in words.
+        p: the corrected p-value, in words.
         margin: where it holds, in words.
         bar: the same as a drawing; None where there is no interval.
         criterion: what decides it, in words.
@@ -103,6 +104,7 @@ class Sentence:
     paper: Paper
     decision: Decision
     ours: str
+    p: str
     margin: str
     bar: Bar | None
     criterion: str
@@ -261,6 +263,7 @@ def _sentence(paper: Paper, decision: Decision, rows: Mapping[str, str]) -> Sent
         paper,
         decision,
         measured(decision),
+        told_p(decision),
         bound(claim),
         bar(decision),
         criterion(claim),

@@ -6,12 +6,14 @@ resampled seeds are not used: three seeds all differ in one direction by chance 
 cases, and the interval of resampled means then excludes 0, where Student's does so in 5 %. The
 p-values of a paper's claims are corrected by Holm's method, and a verdict stands at 5 % of those.
 Claims whose runs are not there yet count, too, with a p-value of 1: else a verdict could be
-withdrawn by runs of other claims. A claim waits for all seeds that its rows declare: who looks
-after every seed and stops when it is decided is wrong more often than in 5 %.
+withdrawn by runs of other claims. To declare another claim, or to withdraw one, still moves the
+others; a claim that has been declared before its runs stays. A claim waits for all seeds that its
+rows declare: who looks after every seed and stops when it is decided is wrong more often than in
+5 %.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -80,6 +82,7 @@ class Decision:
         verdict: what the numbers say.
         comparison: the numbers, None where there are none.
         seeds: number of runs of each side that is no number.
+        sample: what the interval is over, in words: "5", "5 and 3, 3 pairs", "1000 networks".
         p: of the verdict or, where it is undecided, of the nearer one; corrected by Holm.
         reason: why it is undecided, or for what size of run it was decided.
     """
@@ -88,8 +91,25 @@ class Decision:
     verdict: Verdict
     comparison: Comparison | None
     seeds: tuple[int, ...]
+    sample: str
     p: float
     reason: str
+
+
+class _Found(NamedTuple):
+    """What runs say of a claim.
+
+    Attributes:
+        comparison: of its sides, if both have runs.
+        seeds: the number of runs of each side that is no number.
+        sample: as in `Decision`.
+        why_not: why the runs decide nothing, or "".
+    """
+
+    comparison: Comparison | None
+    seeds: tuple[int, ...]
+    sample: str
+    why_not: str = ""
 
 
 def runs_of(row: Row, results: pd.DataFrame) -> pd.DataFrame:
@@ -214,41 +234,57 @@ def _two_binomials(
     return float(above), float(below)
 
 
-def _compare(
-    claim: Claim, rows: Mapping[str, Row], results: pd.DataFrame
-) -> tuple[Comparison | None, tuple[int, ...], str]:
-    """Compare the sides of a claim, where both have runs.
-
-    Returns:
-        The comparison, if there are runs; the number of runs of each side that is no number; why
-        the runs decide nothing, or "".
-    """
+def _compare(claim: Claim, rows: Mapping[str, Row], results: pd.DataFrame) -> _Found:
+    """Compare the sides of a claim, where both have runs."""
     sides = claim.sides
     runs = [runs_of(rows[side.row], results) for side in sides]
     values = [values_of(r, side.metric) for r, side in zip(runs, sides, strict=True)]
     seeds = tuple(map(len, values))
     if 0 in seeds:
-        return None, seeds, ""
-    number = claim.right if isinstance(claim.right, float) else None
-    other = float(values[1].mean()) if number is None else number
-    alone = Comparison(float(values[0].mean()) - other)
+        return _Found(None, seeds, _words(seeds))
+    right = claim.right if isinstance(claim.right, float) else values[1]
+    alone = _Found(Comparison(_apart(values[0], right)), seeds, _words(seeds))
     if not all(np.isfinite(v).all() for v in values):
-        return alone, seeds, "a run gave no number"
+        return alone._replace(why_not="a run gave no number")
     if claim.is_single:
-        return alone, seeds, ""
+        return alone
     margins = Margins(claim.margin if claim.kind == "above" else -claim.margin, claim.margin)
+    fewest = 1 if claim.left.counted_in else claim.seeds
+    for side, there in zip(sides, seeds, strict=True):
+        if there < (wanted := max(fewest, len(rows[side.row].seeds))):
+            return alone._replace(why_not=f"{there} of {wanted} seeds")
     if claim.left.counted_in:
         counts = [_counts(r, side) for r, side in zip(runs, sides, strict=True)]
-        trials = min(count[1] for count in counts)
-        if trials < FEWEST_TRIALS:
-            return alone, seeds, f"{trials} trials, and {FEWEST_TRIALS} are needed"
-        right = counts[1] if number is None else number
-        return compare_counts(counts[0], right, margins), seeds, ""
-    for side, there in zip(sides, seeds, strict=True):
-        if there < (wanted := max(claim.seeds, len(rows[side.row].seeds))):
-            return alone, seeds, f"{there} of {wanted} seeds"
-    compared = compare_values(values[0], values[1] if number is None else number, margins)
-    return compared, seeds, "no spread between seeds" if math.isnan(compared.low) else ""
+        trials = [count[1] for count in counts]
+        if min(trials) < FEWEST_TRIALS:
+            return alone._replace(why_not=f"{min(trials)} trials, and {FEWEST_TRIALS} are needed")
+        other = right if isinstance(right, float) else counts[1]
+        sample = f"{_words(trials)} {claim.left.counted_in}"
+        return _Found(compare_counts(counts[0], other, margins), seeds, sample)
+    compared = compare_values(values[0], right, margins)
+    why_not = "no spread between seeds" if math.isnan(compared.low) else ""
+    sample = _words(seeds)
+    if not isinstance(right, float) and _pairs(values[0], right):
+        common = len(values[0].index.intersection(right.index))
+        sample += "" if set(seeds) == {common} else f", {common} pairs"
+    return _Found(compared, seeds, sample, why_not)
+
+
+def _words(numbers: Sequence[int]) -> str:
+    return " and ".join(map(str, numbers))
+
+
+def _apart(left: "pd.Series[float]", right: "pd.Series[float] | float") -> float:
+    """The difference of means; over seeds that both sides have, where there are any.
+
+    A side with more seeds than the other is else told by seeds that the difference, when it is
+    decided in pairs, won't rest on.
+    """
+    pairs = (left - right).dropna()
+    if not pairs.empty:
+        return float(pairs.mean())
+    assert not isinstance(right, float)
+    return float(left.mean() - right.mean())
 
 
 def _p_values(claim: Claim, comparison: Comparison) -> tuple[float, float]:
@@ -275,46 +311,45 @@ def decide(reproduction: Reproduction, results: pd.DataFrame) -> tuple[Decision,
         reproduction: what the paper declares.
         results: as in `runs_of`.
     """
-    compared = [_compare(claim, reproduction.rows, results) for claim in reproduction.claim]
-    pairs = list(zip(reproduction.claim, compared, strict=True))
+    found = {c.name: _compare(c, reproduction.rows, results) for c in reproduction.claim}
     tested = {
-        claim.name: min(_p_values(claim, comparison)) if comparison and not why_not else 1.0
-        for claim, (comparison, _, why_not) in pairs
+        claim.name: min(_p_values(claim, one.comparison))
+        if (one := found[claim.name]).comparison and not one.why_not
+        else 1.0
+        for claim in reproduction.claim
         if not claim.is_single
     }
     corrected = multipletests(list(tested.values()), LEVEL, "holm")[1] if tested else ()
     p_of = dict(zip(tested, map(float, corrected), strict=True))
     return tuple(
-        _decision(claim, reproduction.rows, *found, p_of.get(claim.name, math.nan))
-        for claim, found in pairs
+        _decision(claim, reproduction.rows, found[claim.name], p_of.get(claim.name, math.nan))
+        for claim in reproduction.claim
     )
 
 
-def _decision(
-    claim: Claim,
-    rows: Mapping[str, Row],
-    comparison: Comparison | None,
-    seeds: tuple[int, ...],
-    why_not: str,
-    p: float,
-) -> Decision:
+def _decision(claim: Claim, rows: Mapping[str, Row], found: _Found, p: float) -> Decision:
     """The verdict on a claim; p is the corrected p-value, NaN where it was not tested."""
     size = "; ".join(filter(None, dict.fromkeys(rows[side.row].size for side in claim.sides)))
+    comparison, seeds, sample, why_not = found
+
+    def decision(verdict: Verdict, p: float, *reasons: str) -> Decision:
+        reason = "; ".join(filter(None, reasons))
+        return Decision(claim, verdict, comparison, seeds, sample, p, reason)
+
     if comparison is None:
-        return Decision(claim, Verdict.NOT_RUN, None, seeds, math.nan, "")
+        return decision(Verdict.NOT_RUN, math.nan)
     if why_not:
-        reason = "; ".join(filter(None, (why_not, size)))
-        return Decision(claim, Verdict.UNDECIDED, comparison, seeds, math.nan, reason)
+        return decision(Verdict.UNDECIDED, math.nan, why_not, size)
     if claim.is_single:
-        return Decision(claim, _single(claim, comparison), comparison, seeds, math.nan, size)
-    if p > LEVEL:
-        alone = min(_p_values(claim, comparison)) <= LEVEL
-        why = "decided alone, but not after the correction" if alone else "across the margin"
-        reason = "; ".join(filter(None, (why, size)))
-        return Decision(claim, Verdict.UNDECIDED, comparison, seeds, p, reason)
+        return decision(_single(claim, comparison), math.nan, size)
     holds, does_not = _p_values(claim, comparison)
-    verdict = Verdict.HOLDS if holds < does_not else Verdict.DOES_NOT_HOLD
-    return Decision(claim, verdict, comparison, seeds, p, size)
+    if p > LEVEL:
+        why = "across the margin"
+        if min(holds, does_not) <= LEVEL:
+            alone = Verdict.HOLDS if holds < does_not else Verdict.DOES_NOT_HOLD
+            why = f"alone: {alone}; not after the correction"
+        return decision(Verdict.UNDECIDED, p, why, size)
+    return decision(Verdict.HOLDS if holds < does_not else Verdict.DOES_NOT_HOLD, p, size)
 
 
 def measured(decision: Decision) -> str:
@@ -329,6 +364,12 @@ def measured(decision: Decision) -> str:
     if not math.isnan(low):
         text += f" ({factor * low:{form}} to {factor * high:{form}})"
     return text + unit
+
+
+def told_p(decision: Decision) -> str:
+    """The corrected p-value in words; "-" where nothing was tested."""
+    p = decision.p
+    return "-" if math.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 def _is_share(side: Quantity) -> bool:

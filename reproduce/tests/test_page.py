@@ -78,7 +78,7 @@ def test_every_claim_is_there_with_the_numbers_of_the_markdown_page(tree):
         (verdict,) = of_class(item, "verdict")
         (badge,), reasons = of_class(verdict, "badge"), of_class(verdict, "reason")
         reason = f" ({words_of(reasons[0])})" if reasons else ""
-        classes = ("says", "where", "published", "ours", "margin", "seeds")
+        classes = ("says", "where", "published", "ours", "margin", "seeds", "p")
         cells = [linked(of_class(item, name)[0]) for name in classes]
         shown.append([*cells, f"**{words_of(badge)}**{reason}"])
     assert len(shown) > 25
@@ -327,10 +327,10 @@ def test_an_interval_is_drawn_beside_where_the_claim_holds(made, kind, margin, e
     (claim,) = read(made / "made" / "reproduction.toml").claim
     claim = claim.model_copy(update={"kind": kind, "margin": margin})
     comparison = Comparison(sum(ends) / 2, *ends)
-    assert bar(Decision(claim, Verdict.HOLDS, comparison, (3, 3), 0.01, "")) == drawn
+    assert bar(Decision(claim, Verdict.HOLDS, comparison, (3, 3), "3 and 3", 0.01, "")) == drawn
     alone = Comparison(0.5)
-    assert bar(Decision(claim, Verdict.UNDECIDED, alone, (1, 1), math.nan, "")) is None
-    assert bar(Decision(claim, Verdict.NOT_RUN, None, (0, 0), math.nan, "")) is None
+    assert bar(Decision(claim, Verdict.UNDECIDED, alone, (1, 1), "1 and 1", math.nan, "")) is None
+    assert bar(Decision(claim, Verdict.NOT_RUN, None, (0, 0), "0 and 0", math.nan, "")) is None
 
 
 def test_criteria_in_words(made):

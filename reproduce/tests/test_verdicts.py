@@ -42,8 +42,10 @@ def made_results(**values: list[float]) -> pd.DataFrame:
     )
 
 
-def decided(results: pd.DataFrame, *claims: Claim, **sizes: str):
-    rows = tuple(row(name, size=sizes.get(name, "")) for name in ("a", "b"))
+def decided(results: pd.DataFrame, *claims: Claim, seeds: int = 3, **sizes: str):
+    rows = tuple(
+        row(name, size=sizes.get(name, ""), seeds=list(range(seeds))) for name in ("a", "b")
+    )
     return decide(Reproduction(paper="p", row=rows, claim=claims or (claim(),)), results)
 
 
@@ -177,7 +179,8 @@ def test_one_run_is_decided_without_an_interval_where_the_sentence_is_of_one():
 
 def counted(share_a: float, right: object, **changes: object):
     quantity = A | {"counted_in": "networks"}
-    return decided(made_results(a=[share_a], b=[0.5]), claim(left=quantity, right=right, **changes))
+    results = made_results(a=[share_a], b=[0.5])
+    return decided(results, claim(left=quantity, right=right, **changes), seeds=1)
 
 
 def test_counts():
@@ -196,10 +199,10 @@ def test_counts_that_are_level_are_not_called_otherwise(successes):
     quantity = A | {"counted_in": "networks"}
     share = successes / 100
     within = claim(left=quantity, right=min(0.99, max(0.01, share)), kind="level", margin=0.15)
-    (decision,) = decided(made_results(a=[share]), within)
+    (decision,) = decided(made_results(a=[share]), within, seeds=1)
     assert decision.verdict == Verdict.HOLDS
     far = claim(left=quantity, right=abs(share - 0.5), kind="level", margin=0.02)
-    assert decided(made_results(a=[0.75]), far)[0].verdict == Verdict.DOES_NOT_HOLD
+    assert decided(made_results(a=[0.75]), far, seeds=1)[0].verdict == Verdict.DOES_NOT_HOLD
 
 
 def test_counts_at_the_margin_are_not_decided_falsely():
@@ -216,7 +219,7 @@ def test_few_trials_decide_nothing():
     for content in few["metrics"]:
         content["networks"] = 3
     quantity = {"counted_in": "networks"}
-    (decision,) = decided(few, claim(left=A | quantity, right=B | quantity))
+    (decision,) = decided(few, claim(left=A | quantity, right=B | quantity), seeds=1)
     assert decision.verdict == Verdict.UNDECIDED
     assert decision.reason == "3 trials, and 30 are needed"
 
@@ -224,8 +227,38 @@ def test_few_trials_decide_nothing():
 def test_a_seed_without_the_share_is_no_failure():
     results = made_results(a=[0.9, 0.9])
     results["metrics"].iloc[1]["test_accuracy_last"] = None
-    (decision,) = decided(results, claim(left=A | {"counted_in": "networks"}, right=0.5))
+    counts = claim(left=A | {"counted_in": "networks"}, right=0.5)
+    (decision,) = decided(results, counts, seeds=2)
     assert decision.comparison.difference == pytest.approx(0.4)
+    assert decision.reason == "1 of 2 seeds"  # nor is the other one enough
+
+
+def test_counts_wait_for_all_seeds_too():
+    counts = claim(left=A | {"counted_in": "networks"}, right=0.5)
+    (waits,) = decided(made_results(a=[0.9]), counts, seeds=2)
+    assert (waits.verdict, waits.reason) == (Verdict.UNDECIDED, "1 of 2 seeds")
+    (decision,) = decided(made_results(a=[0.9, 0.9]), counts, seeds=2)
+    assert (decision.verdict, decision.sample) == (Verdict.HOLDS, "200 networks")
+
+
+def test_what_waits_is_told_by_common_seeds():
+    results = made_results(a=[0.95, 0.96], b=[0.90, 0.92, 0.5])
+    (decision,) = decided(results)
+    assert decision.reason == "2 of 3 seeds"
+    assert decision.comparison.difference == pytest.approx(0.045)
+
+
+@pytest.mark.parametrize(
+    ("seeds_of_b", "sample"),
+    [([0, 1, 2, 3], "4 and 4"), ([0, 1, 2], "4 and 3, 3 pairs"), ([7, 8, 9], "4 and 3"),
+     ([1, 2, 3, 4], "4 and 4, 3 pairs")],
+)  # fmt: skip
+def test_what_an_interval_rests_on_is_told(seeds_of_b, sample):
+    results = made_results(a=[0.95, 0.96, 0.97, 0.96], b=[0.90, 0.92, 0.91, 0.9][: len(seeds_of_b)])
+    results.loc[results["experiment"] == "b", "seed"] = seeds_of_b
+    rows = (row("a", seeds=[0, 1, 2, 3]), row("b", seeds=seeds_of_b))
+    (decision,) = decide(Reproduction(paper="p", row=rows, claim=(claim(),)), results)
+    assert decision.sample == sample
 
 
 @pytest.mark.parametrize("right", [B, 0.9])
@@ -279,7 +312,7 @@ def test_what_the_correction_undoes_says_so():
     of_many = decided(results, *(claim(name=str(i)) for i in range(9)))[0]
     assert alone.verdict == Verdict.HOLDS
     assert of_many.verdict == Verdict.UNDECIDED
-    assert of_many.reason == "decided alone, but not after the correction"
+    assert of_many.reason == "alone: holds; not after the correction"
 
 
 def test_a_true_difference_is_seen_through_the_correction():

@@ -6,6 +6,7 @@ Source: Orchard, Jayawant, Cohen and Thakor, Frontiers in Neuroscience 9 (2015),
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable
@@ -35,6 +36,7 @@ ZIPS = {
     "train.zip": "20959b8e626244a1b502305a9e6e2031",
     "test.zip": "69ca8762b2fe404d9b9bad1103e97832",
 }
+# Recordings 1 to 1,000 of Train and 1 to 100 of Test: one archive, or folders below SMALL_FOLDER.
 SMALL = Archive(
     title="N-MNIST",
     folder="",
@@ -42,6 +44,9 @@ SMALL = Archive(
         "nmnist_small.zip": "89613afcdaba8df0dc6019ebd8096027a9f50dea0679df14aa429e8b71c9febf",
     },
 )
+SMALL_FOLDER = "nmnist_small"
+# Of the lines "SHA-256  Train/5/00001.bin" in the order of the names, as sha256sum writes them.
+SMALL_DIGEST = "3fe769d0d9356f140c84b8427ce8e6c22629da264ec3c941a456e79213875776"
 
 
 def load_nmnist(
@@ -51,8 +56,9 @@ def load_nmnist(
 
     Below the data root it may lie as the official folders ``NMNIST/Train`` and ``NMNIST/Test``
     (where tonic unpacks them), or as the official ``NMNIST/train.zip`` and ``test.zip``. Where
-    there is nothing of it, ``nmnist_small.zip``, which holds 1,000 and 100 of the recordings,
-    stands in for it: standard output says so, and the name is "nmnist_small".
+    there is nothing of it, the first 1,000 and 100 of the recordings stand in for it, in folders
+    ``nmnist_small/Train`` and ``nmnist_small/Test`` or as ``nmnist_small.zip``: standard output
+    says so, and the name is "nmnist_small".
 
     Args:
         root: the data root, else the environment variable SNN_DATA, else ``datasets``.
@@ -74,7 +80,7 @@ def load_nmnist(
     elif there:
         source, files = _official_zips(folder)
     else:
-        source, files = _small_zip(data_root(root))
+        source, files = _small(data_root(root))
         say_stand_in("N-MNIST", name, "1,100 of its 70,000 recordings", f"{folder} is not there.")
     if there:
         _check_counts(folder, files)
@@ -106,6 +112,24 @@ def _official_zips(folder: Path) -> tuple[Zips, list[File]]:
         check_md5(path, ZIPS[path.name])
     zips = Zips(paths, [f"{path}" for path in paths])
     return zips, _files((name, (number, name)) for number, name in zips.items())
+
+
+def _small(root: Path) -> tuple[Files, list[File]]:
+    folder = root / SMALL_FOLDER
+    return _small_folder(folder) if is_there(folder) else _small_zip(root)
+
+
+def _small_folder(folder: Path) -> tuple[Folder, list[File]]:
+    source = Folder(folder)
+    names = [name for name in names_below(folder) if NAME.search(name)]
+    lines = (f"{hashlib.sha256(source.read(name)).hexdigest()}  {name}\n" for name in names)
+    if hashlib.sha256("".join(lines).encode()).hexdigest() != SMALL_DIGEST:
+        raise DatasetError(
+            f"{folder} holds {len(names)} recordings, which are not those that are wanted: copy "
+            "recordings 1 to 1,000 of N-MNIST's Train and 1 to 100 of its Test there, in their "
+            "folders of digits, and no others."
+        )
+    return source, _files((name, name) for name in names)
 
 
 def _small_zip(root: Path) -> tuple[Zips, list[File]]:

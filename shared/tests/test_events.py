@@ -211,6 +211,39 @@ def test_the_subset_is_read_and_checked(tmp_path, monkeypatch):
     assert_one_sentence(refusal, "is damaged (File is not a zip file)")
 
 
+def test_the_subset_is_read_from_folders(tmp_path, monkeypatch):
+    folder = tmp_path / "nmnist_small"
+    lines = []
+    for name, number in sorted(names(20, 10)):
+        path, content = folder / name, digit(number % 10, number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        lines.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+    (folder / "list.txt").write_text("left by others")
+    with pytest.raises(DatasetError) as refusal:
+        datasets.load_nmnist(tmp_path)
+    assert_one_sentence(refusal, "holds 30 recordings, which are not those that are wanted")
+    digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+    monkeypatch.setattr(_nmnist, "SMALL_DIGEST", digest)
+    assert_is_nmnist(datasets.load_nmnist(tmp_path), "nmnist_small", (18, 2, 10))
+
+
+def test_the_real_subset_is_the_same_from_folders(tmp_path):
+    if not (REAL / "nmnist_small.zip").is_file():
+        with pytest.raises(DatasetMissingError):
+            datasets.load_nmnist(tmp_path)
+        return
+    with zipfile.ZipFile(REAL / "nmnist_small.zip") as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "NMNIST").rename(tmp_path / "nmnist_small")
+    found, packed = datasets.load_nmnist(tmp_path), datasets.load_nmnist(REAL)
+    for part in ("train", "validation", "test"):
+        ours, theirs = getattr(found, part), getattr(packed, part)
+        assert np.array_equal(ours.labels, theirs.labels)
+        for events, others in zip(ours.recordings, theirs.recordings, strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(events, others, strict=True))
+
+
 def test_the_real_subset():
     if not (REAL / "nmnist_small.zip").is_file():
         with pytest.raises(DatasetMissingError):
