@@ -170,7 +170,8 @@ def keep_freed_memory() -> None:
     except (OSError, AttributeError):
         return
     mallopt(mmap_max, 0)  # arrays of their own mappings would go back to the system at once
-    mallopt(trim_threshold, 512 * 2**20)
+    # Never: a step that frees more than a threshold would ask for all of it again in the next one.
+    mallopt(trim_threshold, -1)
 
 
 def prepare(

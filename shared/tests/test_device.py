@@ -1,4 +1,6 @@
+import mmap
 import os
+import platform
 import random
 import subprocess
 import sys
@@ -83,6 +85,34 @@ def test_deterministic_mode_is_on():
     make_deterministic()
     assert torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
+
+
+FAULTS = """
+import ctypes, resource
+from shared.device import keep_freed_memory
+keep_freed_memory()
+import numpy as np
+def step():
+    arrays = [np.ones(2**24) for _ in range(6)]  # 768 MB: more than a threshold of 512 MB
+    small = bytearray(10)
+for _ in range(2):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_kept_on_glibc():
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    pages = 768 * 2**20 // mmap.PAGESIZE
+    is_kept = platform.libc_ver()[0] == "glibc"
+    assert (int(done.stdout) < pages / 100) == is_kept, done.stderr
 
 
 def test_a_platform_of_jax_that_is_not_there_is_named():
