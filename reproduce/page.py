@@ -301,16 +301,20 @@ def _commands(paper: str, row: Row | None, summary: Summary | None) -> tuple[str
 
 
 def _pictures(summary: Summary | None) -> tuple[Picture, ...]:
-    """The figures beside the runs, those that a script names as its first in front."""
+    """The figures beside the first run that has some, that which a script names in front.
+
+    Those of other seeds look alike, and all of them would make the page too large.
+    """
     if summary is None:
         return ()
-    found = []
     for run in summary.runs.sort_values("seed").to_dict("records"):
         paths = sorted(run["folder"].glob("*.png"), key=lambda p: (p.name != run["figure"], p.name))
-        for i, path in enumerate(paths):
-            title = f"{summary.experiment}, {path.stem.replace('_', ' ')}, seed {run['seed']}"
-            found.append(picture(path, title, WIDTH_BESIDE if i else WIDTH))
-    return tuple(found)
+        if paths:
+            words = f"{summary.experiment}, {{}}, seed {run['seed']}"
+            titles = [words.format(path.stem.replace("_", " ")) for path in paths]
+            widths = [WIDTH, *[WIDTH_BESIDE] * (len(paths) - 1)]
+            return tuple(map(picture, paths, titles, widths))
+    return ()
 
 
 Key = tuple[str, str, int]

@@ -82,7 +82,8 @@ class Decision:
         verdict: what the numbers say.
         comparison: the numbers, None where there are none.
         seeds: number of runs of each side that is no number.
-        sample: what the interval is over, in words: "5", "5 and 3, 3 pairs", "1000 networks".
+        sample: what the interval is over, in words: "5", "5 and 3, 3 pairs", "3 and 2, unpaired",
+            "1000 networks".
         p: of the verdict or, where it is undecided, of the nearer one; corrected by Holm.
         reason: why it is undecided, or for what size of run it was decided.
     """
@@ -243,9 +244,9 @@ def _compare(claim: Claim, rows: Mapping[str, Row], results: pd.DataFrame) -> _F
     if 0 in seeds:
         return _Found(None, seeds, _words(seeds))
     right = claim.right if isinstance(claim.right, float) else values[1]
-    alone = _Found(Comparison(_apart(values[0], right)), seeds, _words(seeds))
     if not all(np.isfinite(v).all() for v in values):
-        return alone._replace(why_not="a run gave no number")
+        return _Found(Comparison(math.nan), seeds, _words(seeds), "a run gave no number")
+    alone = _Found(Comparison(_apart(values[0], right)), seeds, _words(seeds))
     if claim.is_single:
         return alone
     margins = Margins(claim.margin if claim.kind == "above" else -claim.margin, claim.margin)
@@ -264,9 +265,9 @@ def _compare(claim: Claim, rows: Mapping[str, Row], results: pd.DataFrame) -> _F
     compared = compare_values(values[0], right, margins)
     why_not = "no spread between seeds" if math.isnan(compared.low) else ""
     sample = _words(seeds)
-    if not isinstance(right, float) and _pairs(values[0], right):
+    if not isinstance(right, float):
         common = len(values[0].index.intersection(right.index))
-        sample += "" if set(seeds) == {common} else f", {common} pairs"
+        sample += f", {common} pairs" if _pairs(values[0], right) else ", unpaired"
     return _Found(compared, seeds, sample, why_not)
 
 
@@ -280,11 +281,10 @@ def _apart(left: "pd.Series[float]", right: "pd.Series[float] | float") -> float
     A side with more seeds than the other is else told by seeds that the difference, when it is
     decided in pairs, won't rest on.
     """
+    if isinstance(right, float):
+        return float(left.mean()) - right
     pairs = (left - right).dropna()
-    if not pairs.empty:
-        return float(pairs.mean())
-    assert not isinstance(right, float)
-    return float(left.mean() - right.mean())
+    return float(left.mean() - right.mean()) if pairs.empty else float(pairs.mean())
 
 
 def _p_values(claim: Claim, comparison: Comparison) -> tuple[float, float]:
@@ -352,11 +352,21 @@ def _decision(claim: Claim, rows: Mapping[str, Row], found: _Found, p: float) ->
     return decision(Verdict.HOLDS if holds < does_not else Verdict.DOES_NOT_HOLD, p, size)
 
 
+def of_first_seeds(
+    reproduction: Reproduction, results: pd.DataFrame, n: int = FEWEST_PAIRS
+) -> tuple[Decision, ...]:
+    """The verdicts if every row declared its first n seeds alone."""
+    rows = tuple(row.model_copy(update={"seeds": row.seeds[:n]}) for row in reproduction.row)
+    return decide(reproduction.model_copy(update={"row": rows}), results)
+
+
 def measured(decision: Decision) -> str:
     """The difference with its interval, in percent points where the metric is a share."""
     if decision.comparison is None:
         return "-"
     difference, low, high, *_ = decision.comparison
+    if math.isnan(difference):
+        return "-"
     is_share = _is_share(decision.claim.left)
     factor, unit, form = (100, " points", "+.2f") if is_share else (1, "", "+.3g")
     unit = f" {decision.claim.unit}" if decision.claim.unit else unit

@@ -124,10 +124,12 @@ def test_rows_say_what_runs_them_again(tree):
     assert shown == [f"python stl_snn/train.py -data cifar10 --seed {k}" for k in missing.seeds]
 
 
-def test_every_figure_is_in_the_page(tree):
-    beside_runs = [
-        p for run in load_results(REPOSITORY / "results")["folder"] for p in run.glob("*.png")
-    ]
+def test_every_figure_is_in_the_page_of_a_row_those_of_its_first_seed(tree):
+    beside_runs = []
+    runs = load_results(REPOSITORY / "results").sort_values("seed")
+    for _, row in runs.groupby(["experiment", "dataset", "epochs"]):
+        of_seeds = ([*run.glob("*.png")] for run in row["folder"])
+        beside_runs += next(filter(None, of_seeds), [])
     compared = list((REPOSITORY / "results" / "figures").rglob("*.png"))
     assert len(list(tree.iter("img"))) == len(beside_runs) + len(compared)
     assert len(items(tree, "figures")) == len(compared)
@@ -292,6 +294,18 @@ def test_pictures_behind_the_first_are_smaller(made):
     shutil.copy(run / "curves.png", run / "a.png")
     widths = [image.get("width") for image in items(made_tree(made), "rows")[0].iter("img")]
     assert widths == ["900", "500"]
+
+
+def test_of_several_seeds_the_first_with_pictures_is_shown(made):
+    first = made / "results" / "m_a" / "seed0"
+    for seed in (1, 2):
+        other = shutil.copytree(first, first.with_name(f"seed{seed}"))
+        content = json.loads((first / "result.json").read_text())
+        (other / "result.json").write_text(json.dumps(content | {"seed": seed}))
+    for path in first.glob("*.png"):
+        path.unlink()
+    titles = [image.get("alt") for image in items(made_tree(made), "rows")[0].iter("img")]
+    assert titles == ["m_a, curves, seed 1", "m_a, a, seed 1"]
 
 
 def test_a_paper_without_deviations_has_no_link_to_them(made):

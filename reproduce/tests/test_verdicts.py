@@ -14,6 +14,8 @@ from reproduce.verdicts import (
     compare_counts,
     compare_values,
     decide,
+    measured,
+    of_first_seeds,
 )
 
 A = {"row": "a", "metric": "test_accuracy_last"}
@@ -250,8 +252,8 @@ def test_what_waits_is_told_by_common_seeds():
 
 @pytest.mark.parametrize(
     ("seeds_of_b", "sample"),
-    [([0, 1, 2, 3], "4 and 4"), ([0, 1, 2], "4 and 3, 3 pairs"), ([7, 8, 9], "4 and 3"),
-     ([1, 2, 3, 4], "4 and 4, 3 pairs")],
+    [([0, 1, 2, 3], "4 and 4, 4 pairs"), ([0, 1, 2], "4 and 3, 3 pairs"),
+     ([7, 8, 9], "4 and 3, unpaired"), ([1, 2, 3, 4], "4 and 4, 3 pairs")],
 )  # fmt: skip
 def test_what_an_interval_rests_on_is_told(seeds_of_b, sample):
     results = made_results(a=[0.95, 0.96, 0.97, 0.96], b=[0.90, 0.92, 0.91, 0.9][: len(seeds_of_b)])
@@ -269,10 +271,23 @@ def test_seeds_without_spread_decide_nothing(right):
     assert decision.reason == "no spread between seeds"
 
 
-def test_a_run_without_a_number_decides_nothing():
-    (decision,) = decided(made_results(a=[0.9, math.nan, 0.9], b=[0.8, 0.81, 0.8]))
+@pytest.mark.parametrize("a", [[0.9, math.nan, 0.9], [math.nan] * 3, [math.nan]])
+@pytest.mark.parametrize("right", [B, 0.9])
+def test_a_run_without_a_number_decides_nothing(a, right):
+    (decision,) = decided(made_results(a=a, b=[0.8, 0.81, 0.8]), claim(right=right))
     assert decision.verdict == Verdict.UNDECIDED
     assert decision.reason == "a run gave no number"
+    assert measured(decision) == "-"
+
+
+def test_what_the_first_seeds_alone_say():
+    results = made_results(a=[0.95, 0.90, 0.92, *[0.95] * 17], b=[0.93, 0.92, 0.91, *[0.9] * 17])
+    seeds = list(range(20))
+    rows = (row("a", seeds=seeds), row("b", seeds=seeds))
+    reproduction = Reproduction(paper="p", row=rows, claim=(claim(),))
+    assert decide(reproduction, results)[0].verdict == Verdict.HOLDS
+    (few,) = of_first_seeds(reproduction, results)
+    assert (few.verdict, few.seeds) == (Verdict.UNDECIDED, (3, 3))
 
 
 def test_seeds_that_are_not_declared_do_not_count():

@@ -126,8 +126,8 @@ def _small_folder(folder: Path) -> tuple[Folder, list[File]]:
     if hashlib.sha256("".join(lines).encode()).hexdigest() != SMALL_DIGEST:
         raise DatasetError(
             f"{folder} holds {len(names)} recordings, which are not those that are wanted: copy "
-            "recordings 1 to 1,000 of N-MNIST's Train and 1 to 100 of its Test there, in their "
-            "folders of digits, and no others."
+            f"recordings 1 to 1,000 of N-MNIST's Train to {folder / 'Train'} and 1 to 100 of its "
+            f"Test to {folder / 'Test'}, in their folders of digits, and no others."
         )
     return source, _files((name, name) for name in names)
 
