@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from brp_snn.models import Block, FC_block, NetworkBuilder, Neuron
+from brp_snn.models import Block, FC_block, NetworkBuilder, Neuron, RateNetwork
 
 DT = 1e-4
 """Length of a step, in s, that NIR's readers assume."""
@@ -38,8 +38,11 @@ def to_nir(network: NetworkBuilder) -> nir.NIRGraph:
         its input is not flat), map_k, neurons_k and pool_k (behind convolutions), then output.
 
     Raises:
-        ValueError: the network has one-dimensional convolutions, for whose pooling NIR has no node.
+        ValueError: the network has one-dimensional convolutions, for whose pooling NIR has no node,
+            or no spiking units.
     """
+    if isinstance(network, RateNetwork):
+        raise ValueError("NIR's nodes are spiking units: a RateNetwork has none")
     shape = network.shape
     nodes: dict[str, nir.NIRNode] = {"input": nir.Input({"input": np.array(shape)})}
     for k, block in enumerate(network.blocks):

@@ -30,7 +30,15 @@ from torch import Tensor
 
 from brp_snn import _kernels, _sparse
 from brp_snn.function import LOCAL
-from brp_snn.models import Block, FC_block, Network, Neuron, own_precision, told_by
+from brp_snn.models import (
+    Block,
+    FC_block,
+    Network,
+    Neuron,
+    RateNetwork,
+    own_precision,
+    told_by,
+)
 
 Draw = Callable[[int, int], Real[Tensor, "time batch *shape"]]
 """The input of steps `start` to `stop`, drawn once each and in order: floats, or spikes as int8,
@@ -470,9 +478,18 @@ def gradients(
         loss: mean loss of readout and targets.
 
     Raises:
-        ValueError: the samples have another shape than the network takes.
+        ValueError: the samples have another shape than the network takes; of a layer the weights
+            learn and the bias does not, or the other way round; or units are not spiking.
         RuntimeError: in `torch.inference_mode`, whose tensors no optimizer may use.
     """
+    if isinstance(network, RateNetwork):
+        raise ValueError("layerwise.gradients is for spiking units: call backward() on the loss")
+    for number, block in enumerate(network.blocks):
+        if block.weight.requires_grad != block.bias.requires_grad:
+            raise ValueError(
+                f"weights and bias of layer {number} learn both or not at all: set requires_grad "
+                "of both, or use the network step by step, under autograd"
+            )
     if torch.is_inference_mode_enabled():
         raise RuntimeError(
             "no gradients in torch.inference_mode: leave it, layerwise.gradients builds no graph"

@@ -34,6 +34,11 @@ from shared.errors import check_word
 Rule = Literal["hp", "gp", "lp"]
 
 
+def _version_of(tensor: Tensor) -> int | None:
+    """The number of changes in place; None for tensors of inference mode, which count none."""
+    return None if tensor.is_inference() else tensor._version
+
+
 class State(NamedTuple):
     """A layer's state within a presentation.
 
@@ -112,7 +117,7 @@ class PlasticLayer(nn.Module):
             self.beta = nn.Parameter(torch.zeros(1, n_in))
             self.eta = nn.Parameter(torch.zeros(1, n_out))
             self.register_buffer("hebb", torch.zeros(n_in, n_out))
-            self._known_bound = (self.hebb, self.hebb._version, 0.0)
+            self._known_bound = (self.hebb, _version_of(self.hebb), 0.0)
         if rule == "lp":
             self.requires_grad_(False)
 
@@ -239,7 +244,7 @@ class PlasticLayer(nn.Module):
             if clamped is not None:
                 new[clamped] = last_rows
         self._carry(new)
-        self._known_bound = (self.hebb, self.hebb._version, bound)
+        self._known_bound = (self.hebb, _version_of(self.hebb), bound)
         return Presented(spikes, potential)
 
     @torch.no_grad()
@@ -283,10 +288,11 @@ class PlasticLayer(nn.Module):
         # A loaded checkpoint is copied into the tensor, a presentation replaces it.
         known, version, bound = self._known_bound
         limit = math.inf if self.hebbian.limit is None else self.hebbian.limit
-        if known is not self.hebb or version != self.hebb._version or bound > limit / 2:
+        is_known = known is self.hebb and version is not None and version == _version_of(self.hebb)
+        if not is_known or bound > limit / 2:
             low, high = torch.aminmax(self.hebb)
             bound = max(-float(low), float(high))
-            self._known_bound = (self.hebb, self.hebb._version, bound)
+            self._known_bound = (self.hebb, _version_of(self.hebb), bound)
         return bound
 
     def keep(self, state: State) -> None:

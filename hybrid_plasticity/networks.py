@@ -69,26 +69,28 @@ class PlasticNetwork(nn.Module):
         """Give the traces back as they were, whatever happens to them inside the context.
 
         Args:
-            frozen: they do not change inside of it either.
+            frozen: they do not change inside of it either; nor do those of layers that are frozen
+                already, which stay so.
 
         Yields:
             A function that gives them back at once.
         """
         layers = self.plastic_layers()
         before = [layer.hebb for layer in layers]
+        were_frozen = [layer.frozen for layer in layers]
 
         def give_back() -> None:
             for layer, trace in zip(layers, before, strict=True):
                 layer.hebb = trace
 
-        for layer in layers:
-            layer.frozen = frozen
+        for layer, was_frozen in zip(layers, were_frozen, strict=True):
+            layer.frozen = frozen or was_frozen
         try:
             yield give_back
         finally:
             give_back()
-            for layer in layers:
-                layer.frozen = False
+            for layer, was_frozen in zip(layers, were_frozen, strict=True):
+                layer.frozen = was_frozen
 
 
 class FullyConnected(PlasticNetwork):

@@ -187,8 +187,10 @@ def train_epoch(
 
     Raises:
         UserError: the loss is no longer a number; a sample, a parameter or a trace holds NaN or an
-            infinite number.
+            infinite number; there are fewer samples than a batch has, and so no batch.
     """
+    if len(samples) < batch_size:
+        raise UserError(f"{len(samples)} samples make no batch of {batch_size}: take a smaller one")
     check_inputs(samples.inputs)
     model.train()
     order = random_order(len(samples), samples.device, orders)
@@ -238,9 +240,12 @@ def evaluate(
 
     Raises:
         ValueError: the protocol is none of these.
+        UserError: there are no samples.
         NotFiniteError: a sample, a parameter or a trace holds NaN or an infinite number.
     """
     check_word("protocol", protocol, Protocol)
+    if not len(samples):
+        raise UserError("a test needs one sample at least")
     check_inputs(samples.inputs)
     check_network(model)
     model.eval()

@@ -15,6 +15,7 @@ Both gradients go through Adam with beta1 = beta2 = 0.9 and eps 1e-8. Other rule
 exact gradient on the same network, stand beside the paper's in `rules`.
 """
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -166,10 +167,20 @@ class ShiftingLayer(nn.Module):
 
         Silent neurons that are to learn nothing have none.
         """
-        delta = delta.reshape(self.spikes.u.shape)
+        delta = self._by_trial(delta, "errors")
         if not self._silent_learn:
             delta = delta.masked_fill(self.is_silent, 0.0)
         return self.rule.error(delta, self.spikes.divisor)
+
+    def _by_trial(self, values: Tensor, name: str) -> Float[Tensor, "N out"]:
+        """Values of the last pass's outputs as trials x neurons."""
+        shape = self.spikes.u.shape
+        if values.shape not in (shape, (self.n_nets, shape[0] // self.n_nets, shape[1])):
+            raise ValueError(
+                f"{name} have the shape {list(values.shape)}: the last pass's outputs have "
+                f"{shape[0]} trials of {shape[1]} neurons"
+            )
+        return values.reshape(shape)
 
     def _search(self) -> Spikes:
         """Find the output spikes of the trials that forward has taken in."""
@@ -222,10 +233,13 @@ class ShiftingLayer(nn.Module):
 
         Returns:
             The gradients of `e_ts` and of `e_tp`, in their shapes.
+
+        Raises:
+            ValueError: errors or codes have another shape than that pass's outputs.
         """
         u, _, divisor = self.spikes
         d, p = self._errors(delta), self._passing_times(len(u))
-        code = self.rule.code(u, z_out.reshape(u.shape))
+        code = self.rule.code(u, self._by_trial(z_out, "codes"))
         g_ts = self._timing_gradient(self.rule.factor(d, p, divisor), code)
         g_tp = (d * code).reshape(self.n_nets, -1, self.e_tp.shape[-1]).sum(dim=1)
         return g_ts.reshape(self.e_ts.shape), g_tp.reshape(self.e_tp.shape)
@@ -277,8 +291,11 @@ class ShiftingLayer(nn.Module):
         return self.optimizer.state_dict()
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore Adam's moments."""
-        self.optimizer.load_state_dict(state)
+        """Restore Adam's moments: a copy, as of the timings, which may be other tensors by now."""
+        for group, own in zip(self.optimizer.param_groups, (self.e_ts, self.e_tp), strict=True):
+            group["params"] = [own]
+        self.optimizer.state.clear()
+        self.optimizer.load_state_dict(copy.deepcopy(state))
 
 
 # ------------------------------------------------------------------------------ silent neurons
@@ -360,8 +377,8 @@ class SNNLayer(ShiftingLayer):
             dv: the published argument for a device; not needed, the layer is where `to` put it.
 
         Returns:
-            Output codes z_j = p_j u_j, shape [batch, out] or [networks, batch, out]; 1e5 p_j for
-            neurons that stay silent.
+            Output codes z_j = p_j u_j, shape [batch, out] or [networks, batch, out]; for neurons
+            that stay silent 1e5 p_j, with silent="deadline" the deadline times p_j.
 
         Raises:
             ValueError: the shape does not fit the timings, a code is NaN, or a timing not finite.

@@ -43,8 +43,8 @@ class SNN_MInLy(ShiftingLayer):
             Output codes z_j = p_j u_j, shape [batch, out].
 
         Raises:
-            ValueError: lengths differ, times are NaN or not ascending, a synapse does not exist, or
-                a timing is not finite.
+            ValueError: lengths differ, times are NaN or not ascending, a synapse does not exist or
+                is no integer, or a timing is not finite.
         """
         if isinstance(dv, Tensor):
             raise ValueError("offsets are given by name: layer(spk, idx, offsets=offsets)")
@@ -85,6 +85,8 @@ class SNN_MInLy(ShiftingLayer):
                 "spike_times and synapse must be two vectors of one length, "
                 f"not {list(spike_times.shape)} and {list(synapse.shape)}"
             )
+        if any(of.is_floating_point() for of in (synapse, offsets)):
+            raise ValueError("synapse and offsets must be integers")
         self._check_numbers(spike_times, "spike_times")
         if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(spike_times):
             raise ValueError(f"offsets must run from 0 to the number of spikes, {len(spike_times)}")

@@ -114,7 +114,9 @@ class BatchNorm2d(nn.BatchNorm2d):
             return _apart(super().forward(input.flatten(0, 1)), input)
         # With a momentum of 1 the running averages are the statistics of this pass.
         mean, var = (self.running_mean.new_zeros(n_steps * self.num_features) for _ in range(2))
-        weight, bias = self.weight.repeat(n_steps), self.bias.repeat(n_steps)
+        weight, bias = (
+            None if of is None else of.repeat(n_steps) for of in (self.weight, self.bias)
+        )
         found = functional.batch_norm(
             input.flatten(1, 2), mean, var, weight, bias, training=True, momentum=1, eps=self.eps
         )
@@ -260,8 +262,15 @@ class Vote(nn.Module):
         self.population = population
 
     def forward(self, spikes: Float[Tensor, "b t n"]) -> Float[Tensor, "b classes"]:
-        """Shares of the votes, in [0, 1]."""
-        return spikes.reshape(*spikes.shape[:2], -1, self.population).mean((1, 3))
+        """Shares of the votes, in [0, 1].
+
+        Raises:
+            ValueError: the neurons cannot be shared out evenly.
+        """
+        n = spikes.shape[2]
+        if n % self.population:
+            raise ValueError(f"{n} neurons are no multiple of {self.population} votes for a class")
+        return spikes.unflatten(2, (n // self.population, self.population)).mean((1, 3))
 
 
 def fused(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from brp_snn.exchange import DT, to_nir
-from brp_snn.models import NetworkBuilder, Neuron
+from brp_snn.models import NetworkBuilder, Neuron, RateNetwork
 
 STEPS, BATCH = 12, 5
 NEURON = Neuron(threshold=0.4, decay=0.3)
@@ -80,3 +80,8 @@ def test_a_graph_is_a_chain_of_named_nodes():
 def test_what_nir_cannot_hold_is_refused():
     with pytest.raises(ValueError, match="no pooling for one-dimensional convolutions"):
         to_nir(NetworkBuilder("C_4_3_1_1_FC_10", (2, 12)))
+
+
+def test_units_without_spikes_have_no_nodes():
+    with pytest.raises(ValueError, match="a RateNetwork has none"):
+        to_nir(RateNetwork("FC_7_FC_3", (5,), "BP"))

@@ -504,3 +504,20 @@ def test_back_propagation_in_rate_networks_is_the_true_gradient():
         assert float(weight.grad[index]) == pytest.approx(
             (around[0] - around[1]) / 2e-5, rel=1e-5, abs=1e-10
         )
+
+
+def test_what_learns_in_part_is_refused():
+    network = NetworkBuilder("FC_7_FC_3", (5,), "BRP")
+    x, targets = torch.zeros(4, 2, 5), torch.eye(3)[:2]
+    for number, name in ((0, "weight"), (1, "bias")):
+        frozen = getattr(network.layers[number], name).requires_grad_(False)
+        with pytest.raises(ValueError, match=f"weights and bias of layer {number} learn both or"):
+            layerwise.gradients(network, lambda a, b: x[a:b], 4, targets, MSE)
+        frozen.requires_grad_(True)
+    layerwise.gradients(network, lambda a, b: x[a:b], 4, targets, MSE)
+
+
+def test_units_without_spikes_are_refused():
+    network, x = RateNetwork("FC_7_FC_3", (5,), "BP"), torch.zeros(4, 2, 5)
+    with pytest.raises(ValueError, match="is for spiking units"):
+        layerwise.gradients(network, lambda a, b: x[a:b], 4, torch.eye(3)[:2], MSE)

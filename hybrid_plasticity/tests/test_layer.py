@@ -16,7 +16,14 @@ from hybrid_plasticity.neuron import Neuron, spike
 from hybrid_plasticity.simple_example.shared_parameters import SETTINGS as SIMPLE
 from hybrid_plasticity.tolerance_learning.shared_parameters import SETTINGS as TOLERANCE
 from hybrid_plasticity.trace import Hebbian
-from hybrid_plasticity.training import LossWatch, Protocol, evaluate, optimizers, squared_error
+from hybrid_plasticity.training import (
+    LossWatch,
+    Protocol,
+    evaluate,
+    optimizers,
+    squared_error,
+    train_epoch,
+)
 from shared.errors import UserError
 from shared.tensors import Samples
 
@@ -415,7 +422,39 @@ def test_only_a_frozen_trace_makes_results_independent_of_the_batch():
     assert (going_on - alone).abs().max() > 1e-3
 
 
+def test_what_a_caller_froze_stays_frozen():
+    model = network()
+    images, labels = batch(1, 20)
+    before = [layer.hebb.clone() for layer in model.plastic_layers()]
+    with model.traces(frozen=True):
+        evaluate(model, Samples(images, labels), 10)
+        model(images)
+        for layer, trace in zip(model.plastic_layers(), before, strict=True):
+            assert torch.equal(layer.hebb, trace)
+    assert not any(layer.frozen for layer in model.plastic_layers())
+    for layer in model.plastic_layers():
+        layer.frozen = True
+    evaluate(model, Samples(images, labels), 10)
+    assert all(layer.frozen for layer in model.plastic_layers())
+
+
+def test_a_network_made_in_inference_mode_answers():
+    with torch.inference_mode():
+        model = network()
+        images, _ = batch(1)
+        outputs = [model(images).output for _ in range(2)]
+    assert all(output.isfinite().all() for output in outputs)
+
+
 # --------------------------------------------------------------------------------------- errors
+
+
+def test_no_batch_and_no_sample_are_refused():
+    model, (images, labels) = network(), batch(1, 5)
+    with pytest.raises(UserError, match="5 samples make no batch of 6"):
+        train_epoch(model, Samples(images, labels), 6, lambda: None, "hp")
+    with pytest.raises(UserError, match="one sample at least"):
+        evaluate(model, Samples(images[:0], labels[:0]), 6)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_rule_and_cause():

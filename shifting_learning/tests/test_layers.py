@@ -220,6 +220,44 @@ def test_state_dict_holds_all_that_continues_a_run():
     assert torch.equal(continued.e_tp, whole.e_tp)
 
 
+def test_a_state_in_memory_is_copied_and_stays_what_it_was():
+    def learn(layer: SNNLayer) -> torch.Tensor:
+        z, delta = codes(4, 6), codes(4, 5, seed=7) - 1.5
+        for _ in range(3):
+            layer.learn(delta, layer(z), 1e-2, 1e-2)
+        return layer.e_ts.detach().clone()
+
+    whole = SNNLayer(6, 5, timings(6, 5, scale=1.0))
+    learn(whole)
+    best = copy.deepcopy(whole.state_dict())
+    continued = []
+    for assign in (False, False, True):
+        layer = SNNLayer(6, 5, timings(6, 5, scale=1.0))
+        layer.load_state_dict(copy.deepcopy(best) if assign else best, assign=assign)
+        continued.append(learn(layer))
+    assert torch.equal(continued[0], continued[1])
+    assert torch.equal(continued[0], continued[2])
+    assert not torch.equal(continued[0], best["e_ts"])
+    assert torch.equal(continued[0], learn(whole))
+
+
+def test_errors_and_codes_of_another_shape_are_refused():
+    layer = SNNLayer(6, 5, timings(6, 5, scale=1.0))
+    z = layer(codes(4, 6))
+    with pytest.raises(
+        ValueError, match=r"errors have the shape \[5, 4\]: .* 4 trials of 5 neurons"
+    ):
+        layer.learn(z.T, z, 1e-2, 1e-2)
+    with pytest.raises(ValueError, match=r"codes have the shape \[5, 4\]"):
+        layer.learn(z, z.T, 1e-2, 1e-2)
+
+
+def test_numbers_of_synapses_are_integers():
+    layer = SNN_MInLy(6, 5, timings(6, 5, scale=1.0))
+    with pytest.raises(ValueError, match="synapse and offsets must be integers"):
+        layer(torch.tensor([0.1, 0.2]), torch.tensor([0.0, 1.7]))
+
+
 def test_default_timings_are_the_published_ones():
     layer = SNNLayer(784, 100, generator=generator())
     assert 0 <= layer.e_ts.min() < layer.e_ts.max() <= 8 / 784

@@ -19,6 +19,7 @@ that the caller can raise them. Times and gradients of a trial that wanted more 
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -244,6 +245,15 @@ def at_times(times: Float[Array, "batch Nin"]) -> Spikes:
     return Spikes(times[..., None], jnp.isfinite(times).astype(jnp.int32))
 
 
+def _check_levels(times: Sequence[float], T: float) -> None:
+    """Refuse times that do not ascend from 0 to T; those that JAX traces cannot be looked at."""
+    if any(isinstance(time, jax.core.Tracer) for time in (times, *times)):
+        return
+    known = [0.0, *map(float, times), T]
+    if not all(a <= b for a, b in pairwise(known)):
+        raise UserError(f"the times of the inputs' levels must ascend from 0 to T = {T}")
+
+
 def present(
     neuron: ThetaNeuron,
     weights: Sequence[Float[Array, "N Nbefore"]],
@@ -267,7 +277,8 @@ def present(
 
     Raises:
         UserError: T is not below the period: between two pulses a neuron could spike twice; or
-            shapes do not fit, or a weight, phase or time is NaN.
+            shapes do not fit, or a weight, phase or time is NaN; or the times of `Levels` do not
+            ascend from 0 to T.
     """
     response = present_unmarked(neuron, weights, phases, inputs, T, bounds)
     times = () if isinstance(inputs, Levels) else (inputs.times,)
@@ -311,7 +322,9 @@ def present_unmarked(
         )
         check_numbers(**{f"weights of layer {number}": w, f"phases of layer {number}": phi})
         n_before = w.shape[0]
-    if not isinstance(inputs, Levels):
+    if isinstance(inputs, Levels):
+        _check_levels(inputs.times, T)
+    else:
         check_numbers(**{"the inputs' times": inputs.times})
     end = jnp.asarray(neuron.q / neuron.tau * T, weights[0].dtype)
     n_slots = (*bounds.slots, 1)

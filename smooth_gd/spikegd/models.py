@@ -233,7 +233,9 @@ class AbstractNeuron(ABC):
             _, out = jax.lax.scan(step, _start(self, x0), None, length=config["K"])
             events = Events(*out)
         complete = (events.neurons[-1] == -1) & ~jnp.isnan(events.states[-1]).any()
-        complete &= (queue[0] >= 0).all()  # inside of a compiled function times cannot be refused
+        # Inside of a compiled function times and inputs cannot be refused.
+        complete &= (queue[0] >= 0).all()
+        complete &= ((queue[1] >= 0) & (queue[1] < jnp.shape(weights_in)[1])).all()
         T = jnp.asarray(config["T"], x0.dtype)
         mark = nan_unless(complete, x0, weights_net, weights_in, queue[0], T)
         return events._replace(times=events.times + mark, states=events.states + mark)

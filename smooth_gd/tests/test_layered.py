@@ -227,6 +227,9 @@ def test_what_does_not_fit_is_refused():
     levels = Levels(codes, NETWORK.times_in)
     with pytest.raises(UserError, match="must lie between 0 and the period Theta = 6"):
         present(NETWORK.neuron, *parameters, levels, 7.0, BOUNDS)
+    for times in ((-0.5, 1.5), (0.5, 3.5), (1.5, 0.5), (0.5, float("nan"))):
+        with pytest.raises(UserError, match=r"must ascend from 0 to T = 2\.0"):
+            present(NETWORK.neuron, *parameters, Levels(codes % 2, times), 2.0, BOUNDS)
     wrong = parameters._replace(weights=(parameters.weights[0][:, :5], *parameters.weights[1:]))
     with pytest.raises(UserError, match=r"weights of layer 1 must have shape \(5, 6\)"):
         present(NETWORK.neuron, *wrong, levels, 2.0, BOUNDS)

@@ -555,3 +555,17 @@ def test_every_derivative_of_a_trial_that_was_cut_short_is_nan():
 
     for slope in jax.jit(jax.grad(total, tuple(range(5))))(*arguments):
         assert np.isnan(slope).all()
+
+
+def test_inside_of_a_compiled_function_inputs_that_are_not_there_are_marked():
+    w_in, times = jnp.array([[3.0, 0.0], [5.0, 0.0]]), jnp.array([0.5, 1.0])
+    event = jax.jit(
+        lambda inputs: (
+            QIF.event(
+                jnp.zeros((2, 2)), jnp.zeros((2, 2)), w_in, (times, inputs), {"T": 4.0, "K": 12}
+            ).times
+        )
+    )
+    assert jnp.isfinite(event(jnp.array([0, 1]))).all()
+    for wrong in ([0, 7], [-1, 0]):
+        assert jnp.isnan(event(jnp.array(wrong))).all()

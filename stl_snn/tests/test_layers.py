@@ -434,3 +434,17 @@ def test_threads_change_nothing():
         torch.set_num_threads(threads)
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
+
+
+def test_normalization_without_a_scale_is_that_of_torch_at_each_step():
+    x = torch.rand(3, 4, 2, 5, 5)
+    own, plain = func.BatchNorm2d(2, affine=False), torch.nn.BatchNorm2d(2, affine=False)
+    expected = torch.stack([plain(x[:, t]) for t in range(4)], 1)
+    torch.testing.assert_close(own(x), expected)
+    torch.testing.assert_close(own.running_mean, plain.running_mean)
+
+
+def test_votes_are_shared_out_evenly_and_none_are_none():
+    assert func.Vote(10)(torch.zeros(0, 4, 100)).shape == (0, 10)
+    with pytest.raises(ValueError, match="95 neurons are no multiple of 10 votes for a class"):
+        func.Vote(10)(torch.zeros(2, 4, 95))
