@@ -270,7 +270,7 @@ class Vote(nn.Module):
         n = spikes.shape[2]
         if n % self.population:
             raise ValueError(f"{n} neurons are no multiple of {self.population} votes for a class")
-        return spikes.unflatten(2, (n // self.population, self.population)).mean((1, 3))
+        return spikes.reshape(*spikes.shape[:2], n // self.population, self.population).mean((1, 3))
 
 
 def fused(
