@@ -411,7 +411,8 @@ def readout(network: Network, draw: Draw, steps: int, batch: int) -> Float[Tenso
         batch: number of samples.
 
     Raises:
-        ValueError: the samples have another shape than the network takes.
+        ValueError: the samples have another shape than the network takes; there is no step, or
+            `draw` gives another number of them.
     """
     layers = [_layer(block, network.neuron, batch) for block in network.blocks]
     with own_precision(layers[0].last):
@@ -441,6 +442,16 @@ def activity(
         return [x := layer.run(x, keep=False) for layer in layers]
 
 
+def _drawn(draw: Draw, start: int, stop: int) -> Tensor:
+    """The input of some steps, as many as are asked for."""
+    if start >= stop:
+        raise ValueError("a presentation has at least one step")
+    x = draw(start, stop)
+    if len(x) != stop - start:
+        raise ValueError(f"draw({start}, {stop}) gave {len(x)} steps, not {stop - start}")
+    return x
+
+
 def _stream(
     network: Network,
     layers: list[_Layer],
@@ -450,9 +461,9 @@ def _stream(
     keep: bool,
 ) -> Tensor:
     total = layers[0].last.new_zeros(layers[0].batch, network.n_classes)
-    for start in range(0, steps, PIECE):
+    for start in range(0, max(steps, 1), PIECE):
         before_piece()
-        x = draw(start, min(start + PIECE, steps))
+        x = _drawn(draw, start, min(start + PIECE, steps))
         network.check(tuple(x.shape[2:]))
         for layer in layers:
             x = layer.run(x, keep and (layer.learns or layer.block.is_output))
@@ -478,8 +489,9 @@ def gradients(
         loss: mean loss of readout and targets.
 
     Raises:
-        ValueError: the samples have another shape than the network takes; of a layer the weights
-            learn and the bias does not, or the other way round; or units are not spiking.
+        ValueError: the samples have another shape than the network takes; there is no step, or
+            `draw` gives another number of them; of a layer the weights learn and the bias does
+            not, or the other way round; or units are not spiking.
         RuntimeError: in `torch.inference_mode`, whose tensors no optimizer may use.
     """
     if isinstance(network, RateNetwork):
@@ -533,7 +545,7 @@ def _streamed(
 def _stored(
     network: Network, layers: list[_Layer], draw: Draw, steps: int, targets: Tensor, loss: Loss
 ) -> Outcome:
-    x = draw(0, steps)
+    x = _drawn(draw, 0, steps)
     network.check(tuple(x.shape[2:]))
     first = next((i for i, layer in enumerate(layers) if layer.learns), len(layers))
     for i, layer in enumerate(layers):

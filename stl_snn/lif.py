@@ -40,12 +40,16 @@ def lif(
         Spikes, 0 or 1, in the dtype of the currents.
 
     Raises:
-        ValueError: the thresholds have another shape than a step's currents, or the two are not
-            both float32 or both float64.
+        ValueError: there is no step; or the thresholds have another shape than a step's currents;
+            or the two are not both float32 or both float64.
         FloatingPointError: on a CPU, by the backward pass: some currents are NaN or infinite. Such
             neurons never spike, so that the loss does not tell, and one step of an optimizer would
             spread NaN over the weights before them.
     """
+    if current.ndim < 3 or not current.shape[1]:
+        raise ValueError(
+            f"currents of shape {tuple(current.shape)} are not [batch, time, ...] of a step or more"
+        )
     if theta.shape != current.shape[2:]:
         raise ValueError(
             f"thresholds of shape {tuple(theta.shape)} do not fit neurons of shape "

@@ -521,3 +521,16 @@ def test_units_without_spikes_are_refused():
     network, x = RateNetwork("FC_7_FC_3", (5,), "BP"), torch.zeros(4, 2, 5)
     with pytest.raises(ValueError, match="is for spiking units"):
         layerwise.gradients(network, lambda a, b: x[a:b], 4, torch.eye(3)[:2], MSE)
+
+
+def test_steps_that_are_not_there_are_refused():
+    network = NetworkBuilder("FC_7_FC_3", (5,), "BRP")
+    x, targets = torch.zeros(4, 2, 5), torch.eye(3)[:2]
+    for call in (
+        lambda draw: layerwise.gradients(network, draw, 0, targets, MSE),
+        lambda draw: layerwise.readout(network, draw, 0, 2),
+    ):
+        with pytest.raises(ValueError, match="at least one step"):
+            call(lambda a, b: x[a:b])
+    with pytest.raises(ValueError, match=r"gave 1 steps, not \d"):
+        layerwise.readout(network, lambda a, b: x[:1], 6, 2)

@@ -448,3 +448,9 @@ def test_votes_are_shared_out_evenly_and_none_are_none():
     assert func.Vote(10)(torch.zeros(0, 4, 100)).shape == (0, 10)
     with pytest.raises(ValueError, match="95 neurons are no multiple of 10 votes for a class"):
         func.Vote(10)(torch.zeros(2, 4, 95))
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 0, 3)])
+def test_currents_without_a_step_are_refused(shape):
+    with pytest.raises(ValueError, match=r"are not \[batch, time, \.\.\.\] of a step"):
+        fused(torch.zeros(shape), torch.ones(3))
