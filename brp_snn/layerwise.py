@@ -414,6 +414,7 @@ def readout(network: Network, draw: Draw, steps: int, batch: int) -> Float[Tenso
         ValueError: the samples have another shape than the network takes; there is no step, or
             `draw` gives another number of them.
     """
+    _check_steps(steps)
     layers = [_layer(block, network.neuron, batch) for block in network.blocks]
     with own_precision(layers[0].last):
         return _stream(network, layers, draw, steps, lambda: None, keep=False)
@@ -435,17 +436,19 @@ def activity(
         ValueError: there is no step, or the samples have another shape than the network takes.
     """
     network.check(tuple(x.shape[2:]))
-    if not len(x):
-        raise ValueError("a presentation has at least one step")
+    _check_steps(len(x))
     layers = [_layer(block, network.neuron, x.shape[1]) for block in network.blocks]
     with own_precision(layers[0].last):
         return [x := layer.run(x, keep=False) for layer in layers]
 
 
+def _check_steps(steps: int) -> None:
+    if steps < 1:
+        raise ValueError("a presentation has at least one step")
+
+
 def _drawn(draw: Draw, start: int, stop: int) -> Tensor:
     """The input of some steps, as many as are asked for."""
-    if start >= stop:
-        raise ValueError("a presentation has at least one step")
     x = draw(start, stop)
     if len(x) != stop - start:
         raise ValueError(f"draw({start}, {stop}) gave {len(x)} steps, not {stop - start}")
@@ -461,7 +464,7 @@ def _stream(
     keep: bool,
 ) -> Tensor:
     total = layers[0].last.new_zeros(layers[0].batch, network.n_classes)
-    for start in range(0, max(steps, 1), PIECE):
+    for start in range(0, steps, PIECE):
         before_piece()
         x = _drawn(draw, start, min(start + PIECE, steps))
         network.check(tuple(x.shape[2:]))
@@ -494,6 +497,7 @@ def gradients(
             not, or the other way round; or units are not spiking.
         RuntimeError: in `torch.inference_mode`, whose tensors no optimizer may use.
     """
+    _check_steps(steps)
     if isinstance(network, RateNetwork):
         raise ValueError("layerwise.gradients is for spiking units: call backward() on the loss")
     for number, block in enumerate(network.blocks):

@@ -310,8 +310,8 @@ def _pictures(summary: Summary | None) -> tuple[Picture, ...]:
     for run in summary.runs.sort_values("seed").to_dict("records"):
         paths = sorted(run["folder"].glob("*.png"), key=lambda p: (p.name != run["figure"], p.name))
         if paths:
-            words = f"{summary.experiment}, {{}}, seed {run['seed']}"
-            titles = [words.format(path.stem.replace("_", " ")) for path in paths]
+            names = [path.stem.replace("_", " ") for path in paths]
+            titles = [f"{summary.experiment}, {name}, seed {run['seed']}" for name in names]
             widths = [WIDTH, *[WIDTH_BESIDE] * (len(paths) - 1)]
             return tuple(map(picture, paths, titles, widths))
     return ()

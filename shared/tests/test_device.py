@@ -88,7 +88,7 @@ def test_deterministic_mode_is_on():
 
 
 FAULTS = """
-import ctypes, resource
+import resource
 from shared.device import keep_freed_memory
 keep_freed_memory()
 import numpy as np
