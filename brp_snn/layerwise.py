@@ -492,14 +492,16 @@ def gradients(
         loss: mean loss of readout and targets.
 
     Raises:
-        ValueError: the samples have another shape than the network takes; there is no step, or
-            `draw` gives another number of them; of a layer the weights learn and the bias does
-            not, or the other way round; or units are not spiking.
+        ValueError: the samples have another shape than the network takes; there is no sample or
+            no step, or `draw` gives another number of steps; of a layer the weights learn and the
+            bias does not, or the other way round; or units are not spiking.
         RuntimeError: in `torch.inference_mode`, whose tensors no optimizer may use.
     """
     _check_steps(steps)
     if isinstance(network, RateNetwork):
         raise ValueError("layerwise.gradients is for spiking units: call backward() on the loss")
+    if not len(targets):
+        raise ValueError("a batch without samples has no gradient: leave it out")
     for number, block in enumerate(network.blocks):
         if block.weight.requires_grad != block.bias.requires_grad:
             raise ValueError(

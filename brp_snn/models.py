@@ -226,7 +226,8 @@ def told_by(
         potentials: of each layer at the last step, the samples being the slowest axis.
     """
     for potential in potentials:
-        output = output + (0 * potential.detach()).reshape(len(output), -1).sum(1, keepdim=True)
+        of_sample = (len(output), potential.numel() // max(1, len(output)))
+        output = output + (0 * potential.detach()).reshape(of_sample).sum(1, keepdim=True)
     return output
 
 

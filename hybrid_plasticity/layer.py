@@ -154,8 +154,11 @@ class PlasticLayer(nn.Module):
 
         Returns:
             Spikes and the new state.
+
+        Raises:
+            ValueError: the batch has no sample, and the trace is to learn from it.
         """
-        x = self._in_own_format(x)
+        x = self._checked(x)
         drive = state.drive if x is state.x else nn.functional.linear(x, self.fc.weight)
         assert drive is not None
         current = torch.add(self.fc.bias, drive, alpha=k)
@@ -185,8 +188,9 @@ class PlasticLayer(nn.Module):
         Raises:
             NotFiniteError: an input, beta or the trace holds NaN or an infinite number, where
                 looking costs nothing; `PlasticNetwork.check_finite` looks everywhere.
+            ValueError: the batch has no sample, and the trace is to learn from it.
         """
-        x = self._in_own_format(x)
+        x = self._checked(x)
         if not self._has_fused_form(x):
             return self._present_by_steps(x, factors)
         if self.rule == "gp":
@@ -197,8 +201,13 @@ class PlasticLayer(nn.Module):
             return Presented(spikes, potential)
         return (self._present_constant if x.ndim == 2 else self._present_changing)(x, factors)
 
-    def _in_own_format(self, x: Tensor) -> Tensor:
-        """An input as the weights have it: autocast may have made it a shorter one."""
+    def _checked(self, x: Tensor) -> Tensor:
+        """An input in the weights' format, of which autocast may have made a shorter one."""
+        if x.shape[-2] == 0 and self.rule != "gp" and not self.frozen:
+            raise ValueError(
+                "a batch without samples has no mean for a trace to learn from: leave it out, or "
+                "freeze the traces"
+            )
         shorter = x.is_floating_point() and x.element_size() < self.fc.weight.element_size()
         return x.to(self.fc.weight.dtype) if shorter else x
 

@@ -81,7 +81,7 @@ class PlasticNetwork(nn.Module):
 
         def give_back() -> None:
             for layer, trace in zip(layers, before, strict=True):
-                layer.hebb = trace
+                layer.hebb = trace.to(layer.hebb)  # the network may have been converted inside
 
         for layer, was_frozen in zip(layers, were_frozen, strict=True):
             layer.frozen = frozen or was_frozen

@@ -102,7 +102,19 @@ class BatchNorm2d(nn.BatchNorm2d):
     """Batch normalization of each step apart, with one scale, shift and running average for all.
 
     In training the running average takes in the statistics of every step, in the order of steps.
+    Arguments are torch's.
+
+    Raises:
+        ValueError: there is no running average, or a cumulative one (momentum None).
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.momentum is None or not self.track_running_stats:
+            raise ValueError(
+                "this normalization keeps an exponential running average over steps: leave "
+                "track_running_stats True and give momentum a number"
+            )
 
     def forward(self, input: Float[Tensor, "b t c h w"]) -> Float[Tensor, "b t c h w"]:
         """All steps in one pass: a step's channels are channels of their own."""

@@ -534,3 +534,13 @@ def test_steps_that_are_not_there_are_refused():
             call(lambda a, b: x[a:b])
     with pytest.raises(ValueError, match=r"gave 1 steps, not \d"):
         layerwise.readout(network, lambda a, b: x[:1], 6, 2)
+
+
+@pytest.mark.parametrize("topology", ["FC_7_FC_3", "CONV_4_3_1_1_FC_3"])
+def test_a_batch_without_samples_is_read_and_teaches_nothing(topology):
+    network = NetworkBuilder(topology, (1, 6, 6), "BRP")
+    x, targets = torch.zeros(4, 0, 1, 6, 6), torch.zeros(0, 3)
+    assert network(x.movedim(0, 2), targets).shape == (0, 3)
+    assert layerwise.readout(network, lambda a, b: x[a:b], 4, 0).shape == (0, 3)
+    with pytest.raises(ValueError, match="without samples has no gradient"):
+        layerwise.gradients(network, lambda a, b: x[a:b], 4, targets, MSE)

@@ -27,7 +27,7 @@ from hybrid_plasticity.classification.wiring import CLASSES, Initial, Wiring
 from hybrid_plasticity.layer import PlasticLayer, State
 from hybrid_plasticity.networks import PlasticNetwork, Response, attenuation
 from hybrid_plasticity.neuron import Neuron
-from shared.errors import check_word
+from shared.errors import UserError, check_word
 
 Rule = Literal["hp", "gp"]
 
@@ -137,8 +137,13 @@ class Classifier(PlasticNetwork):
 
     def decided(self, potential: Float[Tensor, "batch classes"]) -> bool:
         """Whether so many samples have an output above threshold that the presentation ends."""
-        if self.exit_share is None or self.wiring.coding == "rate":
+        if self.exit_share is None or self.wiring.coding == "rate" or not len(potential):
             return False
+        if torch.compiler.is_exporting():
+            raise UserError(
+                "a presentation that may end early depends on the data, which a graph cannot: "
+                "export it inside of `with network.all_steps():`"
+            )
         above = (potential.amax(1) > self.wiring.neuron.theta).sum()
         return int(above) / len(potential) > self.exit_share
 

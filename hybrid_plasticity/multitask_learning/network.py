@@ -373,8 +373,10 @@ class TaskNetwork(nn.Module):
             protocol: what the traces do, see `TaskLayer.forward`.
 
         Raises:
-            ValueError: the protocol is none of these.
+            ValueError: the protocol is none of these, or there is no sample.
         """
+        if not x.shape[1]:
+            raise ValueError("a batch of a task has at least one sample: leave an empty one out")
         first, second, readout = connections
         spikes, _ = self.first(x[:, None], first, self.constants, protocol)
         _, potential = self.second(spikes, second, self.constants, protocol)

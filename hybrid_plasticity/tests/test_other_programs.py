@@ -20,6 +20,7 @@ from hybrid_plasticity.neuron import Neuron
 from hybrid_plasticity.trace import Hebbian
 from hybrid_plasticity.training import following, optimizers, squared_error
 from shared.device import torch_device
+from shared.errors import UserError
 
 CPU = torch.device("cpu")
 LABELS = torch.arange(6) % 4
@@ -233,6 +234,41 @@ def test_meta_learning_goes_on_after_a_conversion():
     assert trainer.local_optimizer.state[network.alpha]["exp_avg"].dtype == torch.float64
 
 
+def test_traces_come_back_in_the_format_that_the_network_then_has():
+    network, x = made("connected hp")
+    network(x)
+    before = [layer.hebb.double() for layer in network.plastic_layers()]
+    assert all(trace.any() for trace in before)
+    with network.traces():
+        network.double()(x.double())
+    for layer, trace in zip(network.plastic_layers(), before, strict=True):
+        assert torch.equal(layer.hebb, trace)
+    network(x.double())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_traces_do_not_learn_from_a_batch_without_samples(kind):
+    network, x = made(kind)
+    if kind == "connected gp":
+        assert network(x[:0]).output.shape == (0, 4)
+        return
+    network(x)
+    before = [layer.hebb.clone() for layer in network.plastic_layers()]
+    with pytest.raises(ValueError, match="no mean for a trace to learn from"):
+        network(x[:0])
+    with network.traces(frozen=True):
+        assert len(network(x[:0]).output) == 0
+    for layer, trace in zip(network.plastic_layers(), before, strict=True):
+        assert torch.equal(layer.hebb, trace)
+
+
+@pytest.mark.parametrize("protocol", ["published", "frozen", "single"])
+def test_a_task_s_batch_without_samples_is_refused(protocol):
+    network, (task, _) = multitask()
+    with pytest.raises(ValueError, match="has at least one sample"):
+        network(torch.rand(12, 0), network.connections(task.masks), protocol)
+
+
 # -------------------------------------------------------------------------------- export
 
 
@@ -253,6 +289,13 @@ def test_a_network_with_frozen_traces_is_exported(kind):
             for batch in (x, torch.rand_like(x)):
                 expected = network(batch)
                 torch.testing.assert_close(exported(batch).output, expected.output)
+
+
+def test_a_graph_with_early_exit_is_refused():
+    network, x = made("classifier")
+    told = pytest.raises(UserError, match=r"export it inside of `with network\.all_steps")
+    with torch.no_grad(), network.traces(frozen=True), told:
+        torch.export.export(network, (x,))
 
 
 def test_the_few_shot_network_is_exported():

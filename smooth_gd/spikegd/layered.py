@@ -282,7 +282,7 @@ def present(
     """
     response = present_unmarked(neuron, weights, phases, inputs, T, bounds)
     times = () if isinstance(inputs, Levels) else (inputs.times,)
-    fits = _fits(response.hidden, bounds)
+    fits = _fits(response, bounds)
     for shown in times:  # inside of a compiled function they cannot be refused
         within = (shown >= 0) & ((shown <= T) | jnp.isposinf(shown))
         fits &= within.all(axis=tuple(range(1, shown.ndim)))
@@ -347,18 +347,22 @@ def present_unmarked(
         first=first,
         ordinary=ordinary,
         hidden=tuple(hidden),
-        wanted_events=jnp.stack([jnp.max(jnp.sum(layer.counts, 1)) for layer in hidden]),
-        wanted_slots=jnp.stack([jnp.max(layer.counts) for layer in hidden]),
+        wanted_events=_of_layers([jnp.max(jnp.sum(layer.counts, 1)) for layer in hidden]),
+        wanted_slots=_of_layers([jnp.max(layer.counts) for layer in hidden]),
     )
 
 
-def _fits(hidden: Sequence[Spikes], bounds: Bounds) -> Bool[Array, " batch"]:
+def _of_layers(values: list[Int[Array, ""]]) -> Int[Array, " hidden"]:
+    """A number of every hidden layer; a network of one layer has none."""
+    return jnp.stack(values) if values else jnp.zeros(0, jnp.int32)
+
+
+def _fits(response: Response, bounds: Bounds) -> Bool[Array, " batch"]:
     """Whether no hidden layer had more spikes in a trial than there was room for."""
-    fits = [
-        (jnp.sum(layer.counts, 1) <= events) & (jnp.max(layer.counts, 1) <= slots)
-        for layer, events, slots in zip(hidden, bounds.events, bounds.slots, strict=True)
-    ]
-    return jnp.stack(fits).all(axis=0)
+    fits = jnp.ones(len(response.first), bool)
+    for layer, events, slots in zip(response.hidden, bounds.events, bounds.slots, strict=True):
+        fits &= (jnp.sum(layer.counts, 1) <= events) & (jnp.max(layer.counts, 1) <= slots)
+    return fits
 
 
 def _spikes_and_phase(

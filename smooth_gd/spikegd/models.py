@@ -181,7 +181,8 @@ class AbstractNeuron(ABC):
         """Simulate a network for a trial; a feed-forward one is a network with zero weights.
 
         Args:
-            x0: states at time 0.
+            x0: states at time 0. Of floats of several lengths, here and below, the longest is
+                computed in.
             weights_net: of the synapses between neurons.
             weights_in: of the synapses from the inputs; None is no input.
             spikes_in: times and inputs of the input spikes, in any order; those at T or later are
@@ -215,12 +216,13 @@ class AbstractNeuron(ABC):
         )
         check_numbers(x0=x0, weights_net=weights_net, weights_in=weights_in)
         check_spikes(times_in, neurons_in, jnp.shape(weights_in)[1])
-        weights_net, weights_in = jnp.asarray(weights_net), jnp.asarray(weights_in)
-        order = jnp.argsort(jnp.asarray(times_in))
-        queue = (
-            jnp.append(jnp.asarray(times_in)[order], jnp.inf),
-            jnp.append(jnp.asarray(neurons_in)[order], 0),
+        floats = x0, weights_net, weights_in, times_in
+        x0, weights_net, weights_in, times_in = (
+            jnp.asarray(of, jnp.result_type(*floats, float)) for of in floats
         )
+        config = {**config, "T": jnp.asarray(config["T"], x0.dtype)}
+        order = jnp.argsort(times_in)
+        queue = jnp.append(times_in[order], jnp.inf), jnp.append(jnp.asarray(neurons_in)[order], 0)
 
         if type(self).spike is AbstractNeuron.spike and not self._has_arrays():
             network = (x0, weights_net, weights_in, *queue)
@@ -236,8 +238,7 @@ class AbstractNeuron(ABC):
         # Inside of a compiled function times and inputs cannot be refused.
         complete &= (queue[0] >= 0).all()
         complete &= ((queue[1] >= 0) & (queue[1] < jnp.shape(weights_in)[1])).all()
-        T = jnp.asarray(config["T"], x0.dtype)
-        mark = nan_unless(complete, x0, weights_net, weights_in, queue[0], T)
+        mark = nan_unless(complete, x0, weights_net, weights_in, queue[0], config["T"])
         return events._replace(times=events.times + mark, states=events.states + mark)
 
     def states_at(
@@ -251,7 +252,7 @@ class AbstractNeuron(ABC):
             times: between 0 and T.
         """
         before = jnp.searchsorted(events.times, times, side="right")
-        starts = jnp.append(jnp.zeros(1), events.times)[before]
+        starts = jnp.append(jnp.zeros(1, events.times.dtype), events.times)[before]
         states = jnp.concatenate([x0[None], events.states])[before]
         moved: Array = jax.vmap(self.flow)(states, times - starts)
         return jnp.where(jnp.isnan(events.times[0]), events.times[0], moved)

@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from shared.errors import UserError
 from smooth_gd.spikegd.models import AbstractPseudoPhaseOscNeuron
-from smooth_gd.spikegd.utils.checks import check_positive
+from smooth_gd.spikegd.utils.checks import check_known, check_positive
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class OscLIFNeuron(AbstractPseudoPhaseOscNeuron):
     V_th: float = 1.0
 
     def __post_init__(self) -> None:
+        check_known(I0=self.I0)
         check_positive(tau=self.tau, V_th=self.V_th)
         if not self.V_th < self.I0:
             raise UserError(

@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from shared.errors import UserError
 from smooth_gd.spikegd.models import AbstractPseudoPhaseOscNeuron
-from smooth_gd.spikegd.utils.checks import check_positive
+from smooth_gd.spikegd.utils.checks import check_known, check_positive
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class ThetaNeuron(AbstractPseudoPhaseOscNeuron):
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
+        check_known(I0=self.I0)
         check_positive(tau=self.tau, eps=self.eps)
         if not self.I0 > 1 / 4:
             raise UserError(

@@ -244,6 +244,23 @@ def test_what_does_not_fit_is_refused():
     assert max(Network(Nin_virtual=63).times_in) <= Network().T
 
 
+def test_a_network_of_one_layer_responds_as_events_have_it():
+    neuron, T = NETWORK.neuron, 2.0
+    weights, phases = np.array([[0.5, 1.5], [-0.4, 0.1]]), np.array([3.0, 0.2])
+    times = np.array([0.5, 1.2])
+    found = present(neuron, [weights], [phases], at_times(times[None]), T, Bounds((), ()))
+    events = neuron.event(
+        phases[None], np.zeros((2, 2)), weights, (times, np.arange(2)), {"T": T, "K": 8}
+    )
+    first = events.times[(events.neurons == 0) & ~events.spike_in][0]
+    assert found.ordinary.tolist() == [[True, False]]
+    assert found.hidden == ()
+    assert found.wanted_events.shape == found.wanted_slots.shape == (0,)
+    # Without spiking neurons before it a neuron's pseudospike comes as if nothing more happened.
+    last = T + neuron.Theta() - events.states[-1, 0, 1]
+    np.testing.assert_allclose(found.first, [[first, last]], rtol=1e-12)
+
+
 def test_trials_with_inputs_outside_of_the_trial_are_invalid():
     weights, phases = [jnp.ones((3, 2)), jnp.ones((2, 3))], [jnp.full(3, 3.0), jnp.full(2, 3.0)]
 

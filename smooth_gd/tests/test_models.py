@@ -545,6 +545,35 @@ def test_a_trial_without_inputs_stays_in_the_precision_of_its_states():
     np.testing.assert_allclose(events.states[-1], start + T, rtol=1e-6)  # the period is longer
 
 
+def test_floats_of_several_lengths_are_computed_in_the_longest():
+    arguments = [REST, NO_NET, jnp.full((1, 1), 5.0), jnp.array([0.5, 1.0])]
+    x0, net, w_in, times = arguments
+    expected = QIF.event(x0, net, w_in, (times, jnp.zeros(2, int)), CONFIG)
+    assert expected.states.dtype == jnp.float64
+    for shorter in range(4):
+        x0, net, w_in, times = (
+            of.astype(jnp.float32) if i == shorter else of for i, of in enumerate(arguments)
+        )
+        events = QIF.event(x0, net, w_in, (times, jnp.zeros(2, int)), CONFIG)
+        for found, wanted in zip(events, expected, strict=True):
+            assert found.dtype == wanted.dtype
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda value: QIFNeuron(tau=value), "tau"),
+        (lambda value: LIFNeuron(V_th=value), "V_th"),
+        (lambda value: ThetaNeuron(I0=value), "I0"),
+        (lambda value: OscLIFNeuron(I0=value), "I0"),
+    ],
+)
+def test_constants_that_jax_traces_are_refused(make, name):
+    with pytest.raises(UserError, match=f"{name} is traced by JAX .* outside of jit, grad and"):
+        jax.jit(lambda value: make(value).dt_spike(REST))(2.0)
+
+
 def test_every_derivative_of_a_trial_that_was_cut_short_is_nan():
     arguments = [jnp.full((1, 1), 0.1), jnp.full((1, 3), 9.0), REST, jnp.arange(3.0), jnp.array(T)]
 

@@ -454,3 +454,9 @@ def test_votes_are_shared_out_evenly_and_none_are_none():
 def test_currents_without_a_step_are_refused(shape):
     with pytest.raises(ValueError, match=r"are not \[batch, time, \.\.\.\] of a step"):
         fused(torch.zeros(shape), torch.ones(3))
+
+
+@pytest.mark.parametrize("kept", [{"momentum": None}, {"track_running_stats": False}])
+def test_a_normalization_without_a_running_average_over_steps_is_refused(kept):
+    with pytest.raises(ValueError, match="exponential running average over steps"):
+        func.BatchNorm2d(2, **kept)

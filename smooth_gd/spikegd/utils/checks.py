@@ -12,14 +12,29 @@ from shared.errors import UserError
 
 
 def check_positive(**values: float) -> None:
-    """Refuse parameters that must be above 0.
+    """Refuse parameters that must be numbers above 0.
 
     Raises:
-        UserError: one of the values is not, named by its keyword.
+        UserError: one of the values is not, named by its keyword; or JAX traces it.
     """
+    check_known(**values)
     for name, value in values.items():
         if not value > 0:
             raise UserError(f"{name} = {value} must be above 0")
+
+
+def check_known(**values: float) -> None:
+    """Refuse parameters that JAX traces: a compiled simulation is for one value of them.
+
+    Raises:
+        UserError: one is traced, named by its keyword.
+    """
+    for name, value in values.items():
+        if isinstance(value, jax.core.Tracer):
+            raise UserError(
+                f"{name} is traced by JAX and must be a plain number: set it outside of jit, grad "
+                "and vmap"
+            )
 
 
 def check_numbers(**arrays: Any) -> None:
