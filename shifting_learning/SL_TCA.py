@@ -5,7 +5,7 @@
 
 A trial holds one to five of nine one-second patterns on a noisy background of 500 synapses; its
 class is the sum of the patterns' rewards, 0 to 21. A 500-3200-22 network trains on 200 generated
-trials (the published training file cannot be had) and is tested on the 50 real ones; without the
+trials (the published file is not at hand) and is tested on the 50 real ones; without the
 file of these it is tested on generated ones, and every record says so.
 
 Always to choose the commonest class is right in 14 % of the real trials. Two controls stand in
