@@ -108,9 +108,18 @@ class BatchNorm2d(nn.BatchNorm2d):
         ValueError: there is no running average, or a cumulative one (momentum None).
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.momentum is None or not self.track_running_stats:
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        if momentum is None or not track_running_stats:
             raise ValueError(
                 "this normalization keeps an exponential running average over steps: leave "
                 "track_running_stats True and give momentum a number"
