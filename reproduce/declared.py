@@ -124,6 +124,7 @@ class Claim(_Declared):
         unit: of the metrics, where they are no shares.
         published: what the paper gives, in words.
         front: whether README.md shows it.
+        seen: whether it was written, or got its bound or its rows, after a look at runs of them.
     """
 
     name: Name
@@ -139,11 +140,17 @@ class Claim(_Declared):
     unit: str = ""
     published: str = ""
     front: bool = False
+    seen: bool = False
 
     @property
     def sides(self) -> tuple[Quantity, ...]:
         """What is compared, without a number."""
         return (self.left, self.right) if isinstance(self.right, Quantity) else (self.left,)
+
+    @property
+    def source(self) -> str:
+        """Who says so, and whether the claim came after a look at its runs."""
+        return f"{self.where} (after a look)" if self.seen else self.where
 
     @model_validator(mode="after")
     def _check_decidable(self) -> "Claim":

@@ -43,7 +43,7 @@ BRP = "a"
 
 def written(folder: Path, text: str) -> Path:
     path = folder / "paper" / "reproduction.toml"
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.write_text(text)
     return path
 
@@ -53,6 +53,14 @@ def test_a_file_is_read(tmp_path):
     assert found.paper == "paper"
     assert found.rows["a"].seeds == (0, 1, 2)
     assert found.claim[0].right == 0.1
+
+
+def test_a_claim_written_after_a_look_says_so(tmp_path):
+    seen = GOOD.replace('kind = "above"', 'kind = "above"\nseen = true')
+    declared = read(written(tmp_path, seen))
+    text = page((declared,), made([0, 1, 2]))
+    assert "| [abstract (after a look)](https://doi.org/10.1/a) |" in text
+    assert read(written(tmp_path / "other", GOOD)).claim[0].source == "abstract"
 
 
 @pytest.mark.parametrize(
