@@ -90,7 +90,9 @@ class CIFAR10(MNIST):
     """{256c3 x 3 - MP2} x 2 - FC2048-FC100-vote10, T = 8."""
 
     session: ClassVar[str] = "stl_cifar10"
-    published: ClassVar[Mapping[str, float] | None] = {"test_accuracy_last": 0.9242}
+    published: ClassVar[Mapping[str, float] | None] = {
+        "test_accuracy_best_published_protocol": 0.9242,
+    }
     augmented: ClassVar[bool] = True
 
     channels: int = 256
@@ -113,7 +115,9 @@ class DVSGesture(MNIST):
     """{128c3-MP2} x 5 - FC512-FC110-vote10, T = 20."""
 
     session: ClassVar[str] = "stl_dvsgesture"
-    published: ClassVar[Mapping[str, float] | None] = {"test_accuracy_last": 0.9722}
+    published: ClassVar[Mapping[str, float] | None] = {
+        "test_accuracy_best_published_protocol": 0.9722,
+    }
 
     kernel: int = 3
     blocks: tuple[int, ...] = (1, 1, 1, 1, 1)
@@ -128,8 +132,8 @@ class CIFAR10DVS(DVSGesture):
 
     session: ClassVar[str] = "stl_cifar10dvs"
     published: ClassVar[Mapping[str, float] | None] = {
-        "test_accuracy_last": 0.7850,
-        "test_accuracy_last_later_table": 0.7730,
+        "test_accuracy_best_published_protocol": 0.7850,
+        "test_accuracy_best_published_protocol_later_table": 0.7730,
     }
 
 
