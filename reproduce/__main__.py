@@ -44,11 +44,12 @@ These rows got more seeds after claims of theirs had been looked at with three: 
 networks 784-1000-10 and the spiking networks 784-1000-10 of three epochs; of hybrid plasticity the
 simple example; of the comparison shifting and the exact gradient, and smooth gradients. The
 comparison's ReLU network, and STL with 1 % of the labels, got more seeds after a look at three but
-before any claim named them; the claims came with them or later. Such verdicts are easier to come
-by than 5 % says. "(after a look)" marks a claim that was written, or got other runs or another
-bound, when runs that decide it had been seen; a verdict on it describes these runs and foretells
-nothing. Four claims at the settings of DRTP's table (`brp_rate_BP_table` and so on) were left out
-for a few hours once one seed of three of them had been seen; they stand here again.
+before any claim named them; the claims came with them or later. Such verdicts are easier to come by
+than 5 % says. "(after a look)" marks a claim that was written, or got other runs or another bound,
+when runs of every side that it compares had been seen; a verdict on it describes these runs and
+foretells nothing. Of other claims runs of one side may have been known. Four claims at the settings
+of DRTP's table (`brp_rate_BP_table` and so on) were left out for a few hours once one seed of three
+of them had been seen; they stand here again.
 
 """
 BEGIN, END = "<!-- claims: written by `nox -s report` -->", "<!-- end of claims -->"

@@ -124,7 +124,8 @@ class Claim(_Declared):
         unit: of the metrics, where they are no shares.
         published: what the paper gives, in words.
         front: whether README.md shows it.
-        seen: whether it was written, or got its bound or its rows, after a look at runs of them.
+        seen: whether it was written, or got its bound or its rows, when runs of every side that it
+            compares had been seen.
     """
 
     name: Name
