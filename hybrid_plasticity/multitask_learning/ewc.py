@@ -9,7 +9,7 @@ neural networks (2017); the paper's Methods for the predicted labels.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +23,30 @@ from shared.errors import check_word
 from shared.tensors import Samples
 
 Kind = Literal["sample", "batch"]
+
+
+class Hold(NamedTuple):
+    """What holds some weights: tensors of one shape, see `Penalty`.
+
+    Attributes:
+        strength: lambda.
+        fisher: F.
+        pull: P.
+        last: w_l.
+    """
+
+    strength: float
+    fisher: Tensor
+    pull: Tensor
+    last: Tensor
+
+    def gradient(self, weight: Tensor) -> Tensor:
+        """The penalty's gradient at the weights."""
+        return torch.addcmul(self.pull, self.fisher, weight - self.last).mul_(self.strength)
+
+    def at(self, places: Int[Tensor, " entries"]) -> "Hold":
+        """That of the weights at some places of the flattened matrix."""
+        return Hold(self.strength, *(part.view(-1)[places] for part in self[1:]))
 
 
 class Penalty:
@@ -62,12 +86,15 @@ class Penalty:
     @torch.no_grad()
     def add_gradient(self, weights: Sequence[nn.Parameter]) -> None:
         """Add the penalty's gradient to the weights' gradients."""
+        for weight, hold in zip(weights, self.holds(weights), strict=True):
+            assert weight.grad is not None
+            weight.grad += hold.gradient(weight)
+
+    def holds(self, weights: Sequence[Tensor]) -> list[Hold]:
+        """What holds each weight matrix, where it now is and in its number format."""
         self._follow(weights)
         sums = zip(self._fisher, self._pull, self._last, strict=True)
-        for weight, (fisher, pull, last) in zip(weights, sums, strict=True):
-            assert weight.grad is not None
-            weight.grad.addcmul_(fisher, weight - last, value=self._strength)
-            weight.grad.add_(pull, alpha=self._strength)
+        return [Hold(self._strength, *parts) for parts in sums]
 
     def _follow(self, weights: Sequence[Tensor]) -> None:
         """Bring the sums to where the weights are, which may have been moved or converted."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hybrid_plasticity.multitask_learning.ewc import Penalty
+from hybrid_plasticity.multitask_learning.ewc import Hold, Penalty
 from hybrid_plasticity.multitask_learning.masks import Mask
 from hybrid_plasticity.multitask_learning.network import Connection, Masked, TaskNetwork
 from hybrid_plasticity.multitask_learning.tasks import Task
@@ -16,27 +16,33 @@ _BETAS, _EPS = (0.9, 0.999), 1e-8  # Adam's
 # So many steps after its last gradient a weight has stopped: 0.9^400 of a step is below what
 # changes it, in float64 too.
 _SETTLED = 400
+_AT_ONCE = 2**14  # weights whose steps are taken in a core's cache
 
 
 class MaskedLearner:
     """Adam on the weights that a task's masks leave, exactly as on all weights.
 
-    Outside of the masks the gradient is 0, so that nothing but momentum moves a weight there, and
-    no task looks at it before the next one begins. What momentum does is therefore caught up with
-    at the end of the task; a step then costs a share of the weights only.
+    Outside of the masks the loss has no gradient, so that nothing but momentum and the penalty, of
+    every weight on its own, move a weight there, and no task looks at it before the next one
+    begins. What they do is therefore caught up with at the end of the task; a step then costs a
+    share of the weights only.
 
     Args:
         weights: all weight matrices.
         lr: step size.
+        penalty: what holds the weights near those of earlier tasks, or None.
     """
 
-    def __init__(self, weights: Sequence[nn.Parameter], lr: float) -> None:
-        self._weights, self._lr = list(weights), lr
+    def __init__(
+        self, weights: Sequence[nn.Parameter], lr: float, penalty: Penalty | None = None
+    ) -> None:
+        self._weights, self._lr, self._penalty = list(weights), lr, penalty
         self._steps = 0
         self._first = [torch.zeros_like(w, requires_grad=False) for w in weights]
         self._second = [torch.zeros_like(w, requires_grad=False) for w in weights]
         self._masks: Sequence[Mask] = []
         self._values: list[Tensor] = []
+        self._holds: list[Hold] = []
 
     def begin(self, task: Task) -> None:
         """Take up a task."""
@@ -47,6 +53,9 @@ class MaskedLearner:
             weight.detach().view(-1)[mask.flat].requires_grad_()
             for weight, mask in zip(self._weights, task.masks, strict=True)
         ]
+        if self._penalty is not None:
+            holds = zip(self._penalty.holds(self._weights), task.masks, strict=True)
+            self._holds = [hold.at(mask.flat) for hold, mask in holds]
         device = self._weights[0].device
         self._adam = torch.optim.Adam(self._values, self._lr, _BETAS, _EPS, fused=True)
         for value, mask, *moments in zip(
@@ -64,44 +73,65 @@ class MaskedLearner:
         return [Masked(mask, value) for mask, value in zip(self._masks, self._values, strict=True)]
 
     def step(self, loss: Tensor) -> None:
-        """Follow the gradient of the loss."""
+        """Follow the gradient of the loss and of the penalty."""
         self._adam.zero_grad()
         torch.autograd.backward(loss, inputs=self._values)
+        if self._penalty is not None:
+            for value, hold in zip(self._values, self._holds, strict=True):
+                assert value.grad is not None
+                value.grad += hold.gradient(value.detach())
         self._adam.step()
         self._done += 1
 
     @torch.no_grad()
     def end(self) -> None:
         """Bring all weights and moments to where Adam on all of them would have brought them."""
-        for weight, first, second, mask, value in zip(
-            self._weights, self._first, self._second, self._masks, self._values, strict=True
+        holds: Sequence[Hold | None] = [None] * len(self._weights)
+        if self._penalty is not None:
+            holds = self._penalty.holds(self._weights)
+        for weight, first, second, mask, value, hold in zip(
+            self._weights, self._first, self._second, self._masks, self._values, holds, strict=True
         ):
             state = self._adam.state[value]
-            self._drift(weight.view(-1), first.view(-1), second.view(-1), mask)
+            self._drift(weight.view(-1), first.view(-1), second.view(-1), mask, hold)
             weight.view(-1)[mask.flat] = value
             first.view(-1)[mask.flat] = state["exp_avg"]
             second.view(-1)[mask.flat] = state["exp_avg_sq"]
         self._steps += self._done
 
-    def _drift(self, weight: Tensor, first: Tensor, second: Tensor, mask: Mask) -> None:
+    def _drift(
+        self, weight: Tensor, first: Tensor, second: Tensor, mask: Mask, hold: Hold | None
+    ) -> None:
         """Adam's steps of the task for weights outside of the mask; the others are overwritten."""
-        outside = first != 0
-        outside[mask.flat] = False
-        moving = outside.nonzero().flatten()
-        w, m, v = weight[moving], first[moving], second[moving]
-        looked_at = min(self._done, _SETTLED)
-        for step in range(self._steps + 1, self._steps + 1 + looked_at):
+        moves = first != 0
+        if hold is not None:
+            moves |= hold.gradient(weight.view_as(hold.last)).view(-1) != 0
+        moves[mask.flat] = False
+        moving = moves.nonzero().flatten()
+        before = second[moving]
+        second *= _BETAS[1] ** self._done
+        size = _AT_ONCE if weight.device.type == "cpu" else max(len(moving), 1)
+        for places, v in zip(moving.split(size), before.split(size), strict=True):
+            own = None if hold is None else hold.at(places)
+            found = self._drifted(weight[places], first[places], v.clone(), own)
+            weight[places], first[places], second[places] = found
+
+    def _drifted(
+        self, w: Tensor, m: Tensor, v: Tensor, hold: Hold | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Some weights and their moments after the task, of which these are given up."""
+        taken = self._done if hold else min(self._done, _SETTLED)
+        for step in range(self._steps + 1, self._steps + 1 + taken):
             m *= _BETAS[0]
             v *= _BETAS[1]
+            if hold is not None:
+                gradient = hold.gradient(w)
+                m.add_(gradient, alpha=1 - _BETAS[0])
+                v.addcmul_(gradient, gradient, value=1 - _BETAS[1])
             scale = (v / (1 - _BETAS[1] ** step)).sqrt_().add_(_EPS)
             w.addcdiv_(m, scale, value=-self._lr / (1 - _BETAS[0] ** step))
-        rest = self._done - looked_at
-        second *= _BETAS[1] ** self._done
-        weight[moving], first[moving], second[moving] = (
-            w,
-            m * _BETAS[0] ** rest,
-            v * _BETAS[1] ** rest,
-        )
+        rest = self._done - taken
+        return w, m * _BETAS[0] ** rest, v * _BETAS[1] ** rest
 
     def state_dict(self) -> dict[str, Any]:
         """Steps and moments, between two tasks."""
@@ -121,25 +151,19 @@ class DenseLearner:
     Args:
         network: whose weights learn.
         lr: step size.
-        masked: a task sees its weights through its masks.
         penalty: what holds the weights near those of earlier tasks, or None.
     """
 
-    def __init__(
-        self, network: TaskNetwork, lr: float, masked: bool, penalty: Penalty | None
-    ) -> None:
-        self._network, self._masked, self._penalty = network, masked, penalty
+    def __init__(self, network: TaskNetwork, lr: float, penalty: Penalty | None) -> None:
+        self._network, self._penalty = network, penalty
         self._adam = adam(network.weights(), lr)
-        self._task: Task | None = None
 
     def begin(self, task: Task) -> None:
-        """Take up a task."""
-        self._task = task
+        """Nothing is to be done before a task."""
 
     def connections(self) -> list[Connection]:
-        """The weights as the task sees them."""
-        assert self._task is not None
-        return self._network.connections(self._task.masks if self._masked else None)
+        """The weights, all of which every task sees."""
+        return self._network.connections(None)
 
     def step(self, loss: Tensor) -> None:
         """Follow the gradient of the loss and of the penalty."""

@@ -89,10 +89,10 @@ class Course:
         if method.ewc:
             self._penalty = self.parts["penalty"] = Penalty(weights, method.ewc_lambda)
         self._learner: MaskedLearner | DenseLearner
-        if method.masks and not method.ewc:
-            self._learner = MaskedLearner(weights, SETTINGS.lr)
+        if method.masks:
+            self._learner = MaskedLearner(weights, SETTINGS.lr, self._penalty)
         else:
-            self._learner = DenseLearner(self.network, SETTINGS.lr, method.masks, self._penalty)
+            self._learner = DenseLearner(self.network, SETTINGS.lr, self._penalty)
         self.parts["learner"] = self._learner
         if local := self.network.local_parameters():
             self._local = adam(local, SETTINGS.lr_local)
