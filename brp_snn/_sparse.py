@@ -19,7 +19,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from brp_snn._kernels import by_numba, scalars, views
-from brp_snn.models import Block, Neuron
+from brp_snn.models import Neuron
 
 MOST = 0.15  # entries, in shares of all inputs, from which on the whole product is faster
 LEAST_UNITS = 64  # units of a fully connected layer below which it is
@@ -186,6 +186,21 @@ class Product:
             self.gradient = None
 
 
+class Geometry(NamedTuple):
+    """How a convolution lies on its input.
+
+    Attributes:
+        stride, padding: along every dimension.
+        pool: window of the average pooling of its spikes, along each dimension.
+        space: size of its output, along each dimension.
+    """
+
+    stride: int
+    padding: int
+    pool: tuple[int, ...]
+    space: tuple[int, ...]
+
+
 class Convolution:
     """A convolution whose units lie [height, width, channel], and the gradient of its weights.
 
@@ -194,23 +209,36 @@ class Convolution:
     are a stretch of memory, as are the potentials that they are added to.
 
     Args:
-        block: the layer, of one or two dimensions.
+        weight: [units, channels, *kernel], of one or two dimensions.
+        bias: [units].
+        geometry: of the convolution.
         neuron: constants of the units.
+        lateral: weights [units, side, side] of the units' own spikes of the step before, a
+            depth-wise convolution with an odd kernel, of two dimensions; None for none.
     """
 
-    def __init__(self, block: Block, neuron: Neuron) -> None:
-        self.block, self.neuron = block, neuron
-        layer = block.layer
-        units, channels, *kernel = block.weight.shape
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        geometry: Geometry,
+        neuron: Neuron,
+        lateral: Tensor | None = None,
+    ) -> None:
+        self.weight, self.bias, self.neuron = weight.detach(), bias.detach(), neuron
+        stride, padding, pool, space = geometry
+        units, channels, *kernel = weight.shape
         self.flat = len(kernel) == 1
         height, width = (1, *kernel) if self.flat else kernel
         self.taps = (units, channels, height, width)
-        self.of_phase = -(-width // layer.stride)
-        self.padding = (0 if self.flat else layer.padding, layer.padding)
-        self.strides = (1 if self.flat else layer.stride, layer.stride)
-        self.pool = (1, *block.pool) if self.flat else block.pool
-        self.space = (1, *block.unit_shape[1:]) if self.flat else block.unit_shape[1:]
-        self.table = self._turned(block.weight.detach())
+        self.of_phase = -(-width // stride)
+        self.padding = (0 if self.flat else padding, padding)
+        self.strides = (1 if self.flat else stride, stride)
+        self.pool = (1, *pool) if self.flat else pool
+        self.space = (1, *space) if self.flat else space
+        self.table = self._turned(self.weight)
+        taps = weight.new_zeros(units, 0, 0) if lateral is None else lateral.detach()
+        self.lateral = taps.permute(1, 2, 0).contiguous()
 
     def _turned(self, weight: Tensor) -> Tensor:
         """Weights as [channels, rows, phases, taps of a phase from the last on, units]."""
@@ -224,7 +252,7 @@ class Convolution:
     def _back(self, table: Tensor) -> Tensor:
         """The weights' gradient from that of such a table."""
         phases = table.permute(4, 0, 1, 3, 2).flip(3)
-        return phases.flatten(3)[..., : self.taps[3]].reshape(self.block.weight.shape)
+        return phases.flatten(3)[..., : self.taps[3]].reshape(self.weight.shape)
 
     def _images(self, x: Tensor) -> Tensor:
         return x.unsqueeze(3) if self.flat else x
@@ -234,7 +262,8 @@ class Convolution:
 
         Args:
             x: [time, batch, channels, *space].
-            before: [batch, 1, height * width * units], potentials of the step before the first.
+            before: [batch, 1, height * width * units], potentials of the step before the first;
+                nothing comes sideways of their spikes.
             potential: [time, batch, 1, height * width * units], takes the potentials.
             out: [time, batch, units, *pooled space], takes the pooled spikes.
         """
@@ -244,7 +273,8 @@ class Convolution:
             images,
             _usually(images).value,
             self.table,
-            self.block.bias.detach(),
+            self.bias,
+            self.lateral,
             before.view(n[1], *self.space, units),
             potential.view(*n, *self.space, units),
             self._images(out),
@@ -253,8 +283,8 @@ class Convolution:
         sizes = self.strides, self.padding, self.pool
         _convolve(*views(*arrays), *constants, *sizes)  # type: ignore[call-arg]
 
-    def chain(self, potential: Tensor, signal: Tensor) -> None:
-        """`_kernels.chain` for potentials as here.
+    def chain(self, potential: Tensor, signal: Tensor) -> Tensor:
+        """`_kernels.chain` for potentials as here, and the gradient of the lateral weights.
 
         Args:
             potential: [time, batch, 1, height * width * units]; the gradient takes their place.
@@ -264,10 +294,13 @@ class Convolution:
         constants = scalars(potential, self.neuron.threshold, self.neuron.lens, self.neuron.decay)
         own = potential.view(*n, *self.space, self.taps[0])
         last = self._images(signal).movedim(2, 4).contiguous()
-        _chain(*views(own, last), *constants, *self.pool)
+        turned = self.lateral.flip(0, 1)
+        found = turned.new_zeros(n[1], *turned.shape)
+        _chain(*views(own, last, turned, found), *constants, *self.pool)
+        return found.sum(0).permute(2, 0, 1)
 
-    def learn(self, x: Tensor, delta: Tensor) -> None:
-        """Add to the gradients of weights and bias.
+    def learn(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of weights and bias.
 
         Args:
             x: [time, batch, channels, *space], inputs.
@@ -276,9 +309,11 @@ class Convolution:
         sums, biases = self._sums()
         sizes = self.strides, self.padding
         _learn(*self._presented(x, delta), *views(sums, biases), *sizes)  # type: ignore[call-arg]
-        self._settle(sums, biases)
+        return self._back(sums.sum(0)), biases.sum(0)
 
-    def teach_and_learn(self, x: Tensor, potential: Tensor, signal: Tensor, after: Tensor) -> None:
+    def teach_and_learn(
+        self, x: Tensor, potential: Tensor, signal: Tensor, after: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """`_kernels.teach` and `learn` in one, which leaves the potentials as they are.
 
         Args:
@@ -293,7 +328,24 @@ class Convolution:
         arrays = self._presented(x, potential) + views(signal, after, sums, biases)
         sizes = self.strides, self.padding
         _teach_and_learn(*arrays, *constants, *sizes)  # type: ignore[call-arg]
-        self._settle(sums, biases)
+        return self._back(sums.sum(0)), biases.sum(0)
+
+    def input_gradient(self, delta: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Gradient of the inputs, channels fastest in memory.
+
+        Args:
+            delta: [time, batch, 1, height * width * units], the potentials' gradient.
+            weight: [units, channels, *kernel], what it comes back by.
+            shape: (channels, *space) of the input.
+        """
+        n, (channels, *space) = delta.shape[:2], shape
+        last = (1, *space) if self.flat else tuple(space)
+        to_x = delta.new_zeros(*n, *last, channels)
+        table = weight.detach().view(self.taps).permute(0, 2, 3, 1).contiguous()
+        own = delta.view(*n, *self.space, self.taps[0])
+        _send_back(*views(own, table, to_x), self.strides, self.padding)
+        found = to_x.movedim(4, 2)
+        return found.squeeze(3) if self.flat else found
 
     def _sums(self) -> tuple[Tensor, Tensor]:
         """Parts of the gradients of table and bias."""
@@ -305,16 +357,6 @@ class Convolution:
         images = self._images(x).contiguous()
         units = of_units.view(*x.shape[:2], *self.space, self.taps[0])
         return views(images, _usually(images).value, units)
-
-    def _settle(self, sums: Tensor, biases: Tensor) -> None:
-        assert self.block.weight.grad is not None
-        assert self.block.bias.grad is not None
-        self.block.weight.grad.add_(self._back(sums.sum(0)))
-        self.block.bias.grad.add_(biases.sum(0))
-
-    def first_channels(self, delta: Tensor) -> Tensor:
-        """Units' values [..., 1, height * width * units] as [n, units, *space], not copied."""
-        return delta.view(-1, *self.block.unit_shape[1:], self.taps[0]).movedim(-1, 1)
 
     def last_channels(self, signal: Tensor) -> Tensor:
         """Units' values [batch, units, *space] as [batch, 1, height * width * units]."""
@@ -471,12 +513,21 @@ def _stretch(column, padding, stride, n_taps, n_out):  # type: ignore[no-untyped
     return at % stride, start, stop, start - first
 
 
+# Whole arrays by one index, unsigned as in `_place`: to make a view costs more than a stretch.
+@njit(cache=True)
+def _add_stretch(value, table, at, out, to, n):  # type: ignore[no-untyped-def]
+    """Add n entries of a table from one place on, times the value, to those of another array."""
+    at, to = np.uint64(at), np.uint64(to)
+    for k in range(np.uint64(n)):
+        out[to + k] += value * table[at + k]
+
+
 @njit(cache=True)
 def _spread(image, base, table, out, strides, padding):  # type: ignore[no-untyped-def]
     """Add the convolution of what an image has beyond its base to `out`, [height, width, units]."""
     high, wide, units = out.shape
-    _, n_rows, _, n_taps, _ = table.shape
-    rows = out.reshape(high, wide * units)
+    _, n_rows, n_phases, n_taps, _ = table.shape
+    weights, sums = table.reshape(-1), out.reshape(-1)
     for c in range(image.shape[0]):
         for h in range(image.shape[1]):
             for w in range(image.shape[2]):
@@ -484,21 +535,20 @@ def _spread(image, base, table, out, strides, padding):  # type: ignore[no-untyp
                     continue
                 value = image[c, h, w] - base[c, h, w]
                 phase, start, stop, tap = _stretch(w, padding[1], strides[1], n_taps, wide)
+                n = (stop - start) * units
                 for i in range((h + padding[0]) % strides[0], n_rows, strides[0]):
                     a = (h + padding[0] - i) // strides[0]
                     if 0 <= a < high:
-                        row = rows[a, start * units : stop * units]
-                        weights = table[c, i, phase].reshape(-1)[tap * units :]
-                        for k in range(len(row)):
-                            row[k] += value * weights[k]
+                        at = (((c * n_rows + i) * n_phases + phase) * n_taps + tap) * units
+                        _add_stretch(value, weights, at, sums, (a * wide + start) * units, n)
 
 
 @njit(cache=True)
 def _collect(image, base, delta, table, strides, padding):  # type: ignore[no-untyped-def]
     """Add to the table the gradient of its weights for a `delta` of what `_spread` adds to."""
     high, wide, units = delta.shape
-    _, n_rows, _, n_taps, _ = table.shape
-    rows = delta.reshape(high, wide * units)
+    _, n_rows, n_phases, n_taps, _ = table.shape
+    weights, deltas = table.reshape(-1), delta.reshape(-1)
     for c in range(image.shape[0]):
         for h in range(image.shape[1]):
             for w in range(image.shape[2]):
@@ -506,13 +556,120 @@ def _collect(image, base, delta, table, strides, padding):  # type: ignore[no-un
                     continue
                 value = image[c, h, w] - base[c, h, w]
                 phase, start, stop, tap = _stretch(w, padding[1], strides[1], n_taps, wide)
+                n = (stop - start) * units
                 for i in range((h + padding[0]) % strides[0], n_rows, strides[0]):
                     a = (h + padding[0] - i) // strides[0]
                     if 0 <= a < high:
-                        row = rows[a, start * units : stop * units]
-                        weights = table[c, i, phase].reshape(-1)[tap * units :]
-                        for k in range(len(row)):
-                            weights[k] += value * row[k]
+                        at = (((c * n_rows + i) * n_phases + phase) * n_taps + tap) * units
+                        _add_stretch(value, deltas, (a * wide + start) * units, weights, at, n)
+
+
+# A lateral convolution is depth-wise, and its units lie fastest: the taps of some places side by
+# side are as long as the stretches of memory that they meet. Activity has a border of zeros.
+
+
+@njit(cache=True)
+def _border(activity, reach):  # type: ignore[no-untyped-def]
+    """Room for [height, width, units] with a border, a row after the other."""
+    height, width, units = activity.shape
+    return np.zeros((height + 2 * reach, (width + 2 * reach) * units), activity.dtype)
+
+
+@njit(cache=True)
+def _spikes_inside(potential, threshold, bordered, reach):  # type: ignore[no-untyped-def]
+    height, width, units = potential.shape
+    zero, one = potential.dtype.type(0), potential.dtype.type(1)
+    for h in range(height):
+        row = potential[h].reshape(-1)
+        to = bordered[h + reach, reach * units : (reach + width) * units]
+        for k in range(len(to)):
+            to[k] = one if row[k] > threshold else zero
+
+
+@njit(cache=True)
+def _inside(activity, bordered, reach):  # type: ignore[no-untyped-def]
+    height, width, units = activity.shape
+    for h in range(height):
+        bordered[h + reach, reach * units : (reach + width) * units] = activity[h].reshape(-1)
+
+
+@njit(cache=True)
+def _widened(taps, width):  # type: ignore[no-untyped-def]
+    """Taps [side, side, units] as they are at all places of a row, [side, side, width * units]."""
+    side, _, units = taps.shape
+    wide = np.empty((side, side, width * units), taps.dtype)
+    for w in range(width):
+        wide[:, :, w * units : (w + 1) * units] = taps
+    return wide
+
+
+@njit(cache=True)
+def _narrowed(wide, taps):  # type: ignore[no-untyped-def]
+    """Add what all places of a row have to the taps."""
+    units = taps.shape[2]
+    for w in range(wide.shape[2] // units):
+        taps += wide[:, :, w * units : (w + 1) * units]
+
+
+@njit(cache=True, fastmath={"contract"})
+def _add_sideways(bordered, wide, out):  # type: ignore[no-untyped-def]
+    """out[h, w] += sum over i, j of taps[i, j] * bordered[h + i, w + j], units by units.
+
+    Args:
+        bordered: [height + side - 1, (width + side - 1) * units].
+        wide: taps as `_widened` gives them.
+        out: [height, width, units].
+    """
+    side, units = len(wide), out.shape[2]
+    for i in range(side):
+        for h in range(len(out)):
+            row, x = out[h].reshape(-1), bordered[h + i]
+            j = 0
+            while j + 5 <= side:  # five taps a pass: `out` is read and written once
+                a, b, c = wide[i, j], wide[i, j + 1], wide[i, j + 2]
+                d, e = wide[i, j + 3], wide[i, j + 4]
+                xa, xb, xc = x[j * units :], x[(j + 1) * units :], x[(j + 2) * units :]
+                xd, xe = x[(j + 3) * units :], x[(j + 4) * units :]
+                for k in range(len(row)):
+                    total = row[k] + a[k] * xa[k]
+                    total += b[k] * xb[k]
+                    total += c[k] * xc[k]
+                    total += d[k] * xd[k]
+                    row[k] = total + e[k] * xe[k]
+                j += 5
+            while j < side:
+                a, xa = wide[i, j], x[j * units :]
+                for k in range(len(row)):
+                    row[k] += a[k] * xa[k]
+                j += 1
+
+
+@njit(cache=True, fastmath={"contract"})
+def _collect_sideways(bordered, delta, wide):  # type: ignore[no-untyped-def]
+    """Add to the taps their gradient for a `delta` of what `_add_sideways` adds to."""
+    side, units = len(wide), delta.shape[2]
+    for i in range(side):
+        for h in range(len(delta)):
+            row, x = delta[h].reshape(-1), bordered[h + i]
+            j = 0
+            while j + 5 <= side:
+                a, b, c = wide[i, j], wide[i, j + 1], wide[i, j + 2]
+                d, e = wide[i, j + 3], wide[i, j + 4]
+                xa, xb, xc = x[j * units :], x[(j + 1) * units :], x[(j + 2) * units :]
+                xd, xe = x[(j + 3) * units :], x[(j + 4) * units :]
+                for k in range(len(row)):
+                    own = row[k]
+                    a[k] += own * xa[k]
+                    b[k] += own * xb[k]
+                    c[k] += own * xc[k]
+                    d[k] += own * xd[k]
+                    e[k] += own * xe[k]
+                j += 5
+            while j < side:
+                a, xa = wide[i, j], x[j * units :]
+                for k in range(len(row)):
+                    a[k] += row[k] * xa[k]
+                j += 1
 
 
 @njit(cache=True)
@@ -537,10 +694,12 @@ def _pool(potential, threshold, out, pool):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, cache=True)
-def _convolve(x, base, table, bias, before, potential, pooled, threshold, decay, strides, padding, pool):  # type: ignore[no-untyped-def]  # fmt: skip  # noqa: E501
+def _convolve(x, base, table, bias, lateral, before, potential, pooled, threshold, decay, strides, padding, pool):  # type: ignore[no-untyped-def]  # fmt: skip  # noqa: E501
     n_steps, n_samples, high, wide, units = potential.shape
     zero = potential.dtype.type(0)
     for m in prange(n_samples):
+        reach, taps = len(lateral) // 2, _widened(lateral, wide)
+        shown = _border(potential[0, m], reach)
         usual = np.empty((high, wide, units), potential.dtype)
         usual[:] = bias
         _spread(base[m], np.zeros_like(base[m]), table, usual, strides, padding)
@@ -551,6 +710,9 @@ def _convolve(x, base, table, bias, before, potential, pooled, threshold, decay,
             for k in range(len(own)):
                 own[k] = decay * (zero if last[k] > threshold else last[k]) + currents[k]
             _spread(x[t, m], base[m], table, potential[t, m], strides, padding)
+            if t > 0 and len(lateral):
+                _spikes_inside(potential[t - 1, m], threshold, shown, reach)
+                _add_sideways(shown, taps, potential[t, m])
             _pool(potential[t, m], threshold, pooled[t, m], pool)
             last = own
 
@@ -605,22 +767,64 @@ def _teach_and_learn(x, base, potential, signal, after, sums, biases, threshold,
 
 
 @njit(parallel=True, cache=True)
-def _chain(potential, signal, threshold, lens, decay, ph, pw):  # type: ignore[no-untyped-def]
+def _chain(potential, signal, turned, to_lateral, threshold, lens, decay, ph, pw):  # type: ignore[no-untyped-def]
     n_steps, n_samples, height, width, units = potential.shape
     _, _, high, wide, _ = signal.shape
     zero = potential.dtype.type(0)
     scale = potential.dtype.type(1.0 / (ph * pw))
     for m in prange(n_samples):
         after = np.zeros((height, width, units), potential.dtype)
+        beside = np.zeros((height, width, units), potential.dtype)
+        reach, taps = len(turned) // 2, _widened(turned, width)
+        shown, found = _border(after, reach), np.zeros_like(taps)
         for t in range(n_steps - 1, -1, -1):
             for h in range(height):
                 for w in range(width):
                     g = signal[t, m, min(h // ph, high - 1), min(w // pw, wide - 1)]
                     share = scale if h < high * ph and w < wide * pw else zero
-                    v, later = potential[t, m, h, w], after[h, w]
+                    v, later, sideways = potential[t, m, h, w], after[h, w], beside[h, w]
                     for u in range(units):
                         carried = decay * later[u]
                         kept = zero if v[u] > threshold else carried
                         near = abs(v[u] - threshold) < lens
-                        later[u] = kept + (g[u] * share - v[u] * carried if near else zero)
+                        spiked = g[u] * share + sideways[u]
+                        later[u] = kept + (spiked - v[u] * carried if near else zero)
                         v[u] = later[u]
+            if t > 0 and len(turned):
+                beside[:] = 0
+                _inside(after, shown, reach)
+                _add_sideways(shown, taps, beside)
+                _spikes_inside(potential[t - 1, m], threshold, shown, reach)
+                _collect_sideways(shown, after, found)
+        _narrowed(found, to_lateral[m])
+
+
+@njit(parallel=True, cache=True)
+def _send_back(delta, table, out, strides, padding):  # type: ignore[no-untyped-def]
+    """Add the gradient of a convolution's input [.., height, width, channels] to `out`.
+
+    The table is [units, rows, columns, channels]: what a unit sends back is a stretch a row.
+    """
+    n_steps, n_samples, high, wide, units = delta.shape
+    _, n_rows, n_columns, channels = table.shape
+    for m in prange(n_samples):
+        weights = table.reshape(-1)
+        for t in range(n_steps):
+            deltas, sums = delta[t, m].reshape(-1), out[t, m].reshape(-1)
+            tall, broad = out.shape[2:4]
+            for place in range(high * wide):
+                h, w = place // wide, place % wide
+                first = w * strides[1] - padding[1]
+                start, stop = max(first, 0), min(first + n_columns, broad)
+                n = max(stop - start, 0) * channels
+                for u in range(units):
+                    value = deltas[place * units + u]
+                    if value == 0:
+                        continue
+                    for i in range(n_rows):
+                        a = h * strides[0] + i - padding[0]
+                        if 0 <= a < tall:
+                            at = ((u * n_rows + i) * n_columns + start - first) * channels
+                            _add_stretch(
+                                value, weights, at, sums, (a * broad + start) * channels, n
+                            )

@@ -264,12 +264,16 @@ class _Convolved(_Layer):
         return to_input.contiguous().view_as(x)
 
 
-class _SparseConvolved(_Convolved):
+class _SparseConvolved(_Layer):
     """A convolution by the pixels that are not zero; its units lie [height, width, channel]."""
 
     def __init__(self, block: Block, neuron: Neuron, batch: int) -> None:
         super().__init__(block, neuron, batch)
-        self.convolution = _sparse.Convolution(block, neuron)
+        layer = block.layer
+        geometry = _sparse.Geometry(
+            layer.stride, layer.padding, block.pool, tuple(block.unit_shape[1:])
+        )
+        self.convolution = _sparse.Convolution(block.weight, block.bias, geometry, neuron)
 
     def _rows(self) -> tuple[int, int, int]:
         return self.batch, 1, math.prod(self.block.unit_shape)
@@ -289,13 +293,18 @@ class _SparseConvolved(_Convolved):
         )
 
     def learn(self, piece: _Piece, signal: Tensor, after: Tensor) -> None:
-        self.convolution.teach_and_learn(piece.x, piece.potential, signal, after)
+        self._add(self.convolution.teach_and_learn(piece.x, piece.potential, signal, after))
 
     def add_weight_gradient(self, piece: _Piece) -> None:
-        self.convolution.learn(piece.x, piece.potential)
+        self._add(self.convolution.learn(piece.x, piece.potential))
 
-    def _deltas(self, delta: Tensor) -> Tensor:
-        return self.convolution.first_channels(delta)
+    def _add(self, found: tuple[Tensor, Tensor]) -> None:
+        for total, own in zip(_gradients(self.block), found, strict=True):
+            total.add_(own)
+
+    def input_gradient(self, delta: Tensor, x: Tensor) -> Tensor:
+        weight = self.block.backward_weight
+        return self.convolution.input_gradient(delta, weight, tuple(x.shape[2:]))
 
 
 def _layer(block: Block, neuron: Neuron, batch: int) -> _Layer:

@@ -24,8 +24,9 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from brp_snn import _kernels as plain_kernels
+from brp_snn import _sparse
 from brp_snn.function import ActFun as ActFun
-from brp_snn.lisnn import _kernels as lateral_kernels
+from brp_snn.lisnn import _steps as lateral_steps
 from brp_snn.models import Neuron, compared, own_precision
 from brp_snn.models import act_fun as act_fun
 from brp_snn.models import mem_update as mem_update
@@ -65,7 +66,7 @@ class Membrane(Function):
             plain_kernels.integrate(current, torch.zeros_like(current[0]), pooled, neuron, pool)
         else:
             lateral = lateral.detach()
-            lateral_kernels.integrate(current, lateral, pooled, neuron, pool)
+            lateral_steps.integrate(current, lateral, pooled, neuron, pool)
         # A potential that is no number never spikes, and stays none: the last step's spikes are
         # made none, too, so that the layers that follow, and the readout, tell of it.
         pooled[-1] += functional.avg_pool2d(0 * current[-1], pool)
@@ -81,15 +82,72 @@ class Membrane(Function):
         Raises:
             RuntimeError: it is asked for a second time; the potentials are gone.
         """
-        if ctx.potential is None:
-            raise RuntimeError("a membrane's gradient can be had once only")
-        potential, ctx.potential = ctx.potential, None
-        signal = signal.contiguous()
+        potential, signal = _given_up(ctx), signal.contiguous()
         if ctx.lateral is None:
             plain_kernels.chain(potential, signal, ctx.neuron, ctx.pool)
             return potential, None, None, None
-        to_lateral = lateral_kernels.chain(potential, signal, ctx.lateral, ctx.neuron, ctx.pool)
+        to_lateral = lateral_steps.chain(potential, signal, ctx.lateral, ctx.neuron, ctx.pool)
         return potential, to_lateral, None, None
+
+
+class SparseConvolution(Function):
+    """Pooled spikes of a convolutional layer from its input, over all steps, on the CPU.
+
+    What `Membrane` of the convolution's output gives, by the spikes alone: `brp_snn._sparse`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Float[Tensor, "time batch channels height width"],
+        weight: Float[Tensor, "maps channels kernel kernel"],
+        bias: Float[Tensor, " maps"],
+        lateral: Float[Tensor, "maps side side"] | None,
+        neuron: Neuron,
+        padding: int,
+    ) -> Float[Tensor, "time batch maps high wide"]:
+        """Of a stride of 1."""
+        (steps, batch), maps = x.shape[:2], len(weight)
+        height, width = (n + 2 * padding + 1 - weight.shape[-1] for n in x.shape[3:])
+        geometry = _sparse.Geometry(1, padding, POOL, (height, width))
+        layer = _sparse.Convolution(weight, bias, geometry, neuron, lateral)
+        potential = x.new_empty(steps, batch, 1, height * width * maps)
+        pooled = x.new_empty(steps, batch, maps, height // POOL[0], width // POOL[1])
+        layer.integrate(x, torch.zeros_like(potential[0]), potential, pooled)
+        told = 0 * potential[-1]  # as in `Membrane`
+        if told.any():
+            maps_first = told.view(batch, height, width, maps).movedim(3, 1)
+            pooled[-1] += functional.avg_pool2d(maps_first, POOL)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(x, weight)
+            ctx.layer, ctx.potential = layer, potential
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, signal: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of input, weights, bias and lateral weights.
+
+        Raises:
+            RuntimeError: it is asked for a second time; the potentials are gone.
+        """
+        potential = _given_up(ctx)
+        x, weight = ctx.saved_tensors
+        to_lateral = ctx.layer.chain(potential, signal)
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = ctx.layer.input_gradient(potential, weight, tuple(x.shape[2:]))
+        to_weight, to_bias = ctx.layer.learn(x, potential)
+        return to_x, to_weight, to_bias, to_lateral if ctx.needs_input_grad[3] else None, None, None
+
+
+def _given_up(ctx: Any) -> Tensor:
+    """The potentials of a forward pass, which the backward pass writes to."""
+    if ctx.potential is None:
+        raise RuntimeError("a membrane's gradient can be had once only")
+    potential: Tensor = ctx.potential
+    ctx.potential = None
+    return potential
 
 
 def convolved(
@@ -106,11 +164,17 @@ def convolved(
         lateral: depth-wise convolution of its own spikes of the step before, or None.
         neuron: constants of its units.
     """
+    taps = None if lateral is None else lateral.weight[:, 0]
+    if _sparse.takes(conv.weight) and (taps is None or _sparse.takes(taps)):
+        padding = int(conv.padding[0])
+        found: Tensor = SparseConvolution.apply(
+            spikes, conv.weight, conv.bias, taps, neuron, padding
+        )
+        return found
     steps, batch = spikes.shape[:2]
     current = conv(spikes.flatten(0, 1)).contiguous()
     rows = current.view(steps, batch * current.shape[1], *current.shape[2:])
-    weight = None if lateral is None else lateral.weight[:, 0]
-    pooled: Tensor = Membrane.apply(rows, weight, neuron, POOL)
+    pooled: Tensor = Membrane.apply(rows, taps, neuron, POOL)
     return pooled.view(steps, batch, -1, *pooled.shape[2:])
 
 

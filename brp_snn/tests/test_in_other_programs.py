@@ -159,7 +159,7 @@ def test_lateral_networks_tell_of_nan_too(by_torch, monkeypatch):
     spikes, _ = presentation(LATERAL)
     if by_torch:
         monkeypatch.setattr("brp_snn._kernels.by_numba", lambda tensor: False)
-        monkeypatch.setattr("brp_snn.lisnn._kernels.by_numba", lambda tensor: False)
+        monkeypatch.setattr("brp_snn._sparse.by_numba", lambda tensor: False)
     good = network(spikes).detach()
     spikes[0, 1, 0, 4, 4] = math.nan
     output = network(spikes)
