@@ -21,7 +21,7 @@ from shared.device import share_threads
 
 
 @njit(cache=True)
-def pool_rows(potential, threshold, pooled, ph, pw, counts):  # type: ignore[no-untyped-def]
+def _pool_rows(potential, threshold, pooled, ph, pw, counts):  # type: ignore[no-untyped-def]
     """Average spikes of a map, in loops that become vector code.
 
     Args:
@@ -66,7 +66,7 @@ def _integrate(current, before, pooled, threshold, decay, ph, pw):  # type: igno
                 for w in range(width):
                     left = zero if last[w] > threshold else last[w]
                     row[w] += decay * left
-            pool_rows(current[t, m], threshold, pooled[t, m], ph, pw, counts)
+            _pool_rows(current[t, m], threshold, pooled[t, m], ph, pw, counts)
 
 
 @njit(parallel=True, cache=True)
@@ -88,7 +88,7 @@ def _teach(potential, signal, after, gradient, threshold, lens, decay):  # type:
 
 
 @njit(cache=True)
-def spread_row(signal, h, ph, pw, out):  # type: ignore[no-untyped-def]
+def _spread_row(signal, h, ph, pw, out):  # type: ignore[no-untyped-def]
     """The spikes' gradient in a row of a map from that of its pooled averages.
 
     Args:
@@ -114,7 +114,7 @@ def _chain(potential, signal, threshold, lens, decay, ph, pw):  # type: ignore[n
         g, none = np.empty(width, potential.dtype), np.zeros(width, potential.dtype)
         for t in range(n_steps - 1, -1, -1):
             for h in range(height):
-                spread_row(signal[t, m], h, ph, pw, g)
+                _spread_row(signal[t, m], h, ph, pw, g)
                 v, later = potential[t, m, h], potential[t + 1, m, h] if t < n_steps - 1 else none
                 for w in range(width):
                     carried = decay * later[w]

@@ -202,7 +202,7 @@ class Geometry(NamedTuple):
 
 
 class Convolution:
-    """A convolution whose units lie [height, width, channel], and the gradient of its weights.
+    """A convolution whose units lie [height, width, channel], and its gradients.
 
     With a stride s, an input column meets the taps p, p + s, p + 2 s, ... of the kernel in the
     output columns that end at its own, one after the other: turned round, with units fastest, they
@@ -238,7 +238,7 @@ class Convolution:
         self.space = (1, *space) if self.flat else space
         self.table = self._turned(self.weight)
         taps = weight.new_zeros(units, 0, 0) if lateral is None else lateral.detach()
-        self.lateral = taps.permute(1, 2, 0).contiguous()
+        self.lateral = taps.permute(1, 2, 0).clone(memory_format=torch.contiguous_format)
 
     def _turned(self, weight: Tensor) -> Tensor:
         """Weights as [channels, rows, phases, taps of a phase from the last on, units]."""
@@ -343,7 +343,8 @@ class Convolution:
         to_x = delta.new_zeros(*n, *last, channels)
         table = weight.detach().view(self.taps).permute(0, 2, 3, 1).contiguous()
         own = delta.view(*n, *self.space, self.taps[0])
-        _send_back(*views(own, table, to_x), self.strides, self.padding)
+        sizes = self.strides, self.padding
+        _send_back(*views(own, table, to_x), *sizes)  # type: ignore[call-arg]
         found = to_x.movedim(4, 2)
         return found.squeeze(3) if self.flat else found
 

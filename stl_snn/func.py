@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.module import _has_any_global_hook
 
+from shared.layers import is_heard
 from stl_snn import _block, _convolution, _pool
 from stl_snn.lif import lif, surrogate
 
@@ -318,7 +318,7 @@ def fused(
         type(norm) is not BatchNorm2d
         or type(neurons) is not LIF
         or (pool is not None and type(pool) is not AdaptiveMaxPool2d)
-        or any(_is_heard(layer) for layer in layers)
+        or any(is_heard(layer) for layer in layers)
         or not norm.affine
         or input.device.type != "cpu"
         or not input.numel()
@@ -335,14 +335,3 @@ def fused(
         return found
     pooled: Tensor = pool(found)
     return pooled
-
-
-def _is_heard(layer: nn.Module) -> bool:
-    """Whether anything is called when the layer, or any layer, is."""
-    return bool(
-        _has_any_global_hook()  # type: ignore[no-untyped-call]
-        or layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
-    )

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from torch.nn.utils import prune
 
-from brp_snn import _sparse
+from brp_snn import _kernels, _sparse
 from brp_snn.lisnn import compare, nmnist, noise_data, train
-from brp_snn.lisnn.LISNN import LISNN, LateralNetwork, act_fun, mem_update
+from brp_snn.lisnn.LISNN import LISNN, LateralNetwork, act_fun, convolved, mem_update
 from brp_snn.models import Neuron
 from shared import datasets
 from shared.datasets import EventPart, Events, EventSet, Recordings
@@ -78,7 +79,8 @@ def test_outputs_and_gradients_equal_the_plain_formulation(
     shape, kernel, steps, batch, lateral, by_torch, monkeypatch
 ):
     if by_torch:  # what other devices than the CPU do
-        monkeypatch.setattr(_sparse, "takes", lambda weight: False)
+        monkeypatch.setattr(_sparse, "by_numba", lambda tensor: False)
+        monkeypatch.setattr(_kernels, "by_numba", lambda tensor: False)
     neuron = Neuron(0.4, 0.6, 0.3)
     network = lively(shape, lateral, kernel=kernel, neuron=neuron)
     spikes = random_spikes(steps, batch, shape)
@@ -223,6 +225,49 @@ def test_a_membranes_gradient_can_be_had_once():
     total.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="once only"):
         total.backward()
+
+
+OTHERS = (
+    {"stride": 2, "padding": 1},
+    {"dilation": 2, "padding": 1},
+    {"groups": 2},
+    {"bias": False},
+    {"padding": (1, 0)},
+    {"padding": "same"},
+    {"padding": 1, "padding_mode": "circular"},
+)
+
+
+@pytest.mark.parametrize("options", [{"padding": 2}, *OTHERS])
+def test_any_convolution_gives_what_it_gives(options):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(2, 4, 3, **options).double()
+    spikes = random_spikes(3, 2, (2, 9, 8))
+    current = conv(spikes.flatten(0, 1)).unflatten(0, (3, 2))
+    potential, last, outputs = torch.zeros_like(current[0]), torch.zeros_like(current[0]), []
+    for own in current:
+        potential = own + 0.2 * potential * (1 - last)
+        last = (potential > 0.5).double()
+        outputs.append(functional.avg_pool2d(last, 2))
+    expected = torch.stack(outputs)
+    assert 0 < expected.mean() < 1
+    torch.testing.assert_close(convolved(spikes, conv, None, Neuron()), expected)
+
+
+@pytest.mark.parametrize("lateral", [True, False])
+def test_a_pruned_convolution_keeps_its_zeros(lateral):
+    network, spikes = lively((1, 8, 8), lateral), random_spikes(6, 3, (1, 8, 8))
+    prune.l1_unstructured(network.conv2, "weight", 0.5)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    before = network.conv2.weight.detach().clone()
+    for _ in range(2):
+        output = network(spikes)
+        optimizer.zero_grad()
+        functional.mse_loss(output, torch.eye(10).double()[:3]).backward()
+        optimizer.step()
+    network(spikes)  # forms the weights anew
+    assert not torch.equal(network.conv2.weight, before)
+    assert torch.equal(network.conv2.weight == 0, before == 0)
 
 
 def test_samples_of_another_shape_are_refused():

@@ -111,16 +111,17 @@ class MaskedLearner:
         before = second[moving]
         second *= _BETAS[1] ** self._done
         size = _AT_ONCE if weight.device.type == "cpu" else max(len(moving), 1)
-        for places, v in zip(moving.split(size), before.split(size), strict=True):
+        parts = zip(torch.split(moving, size), torch.split(before, size), strict=True)
+        for places, v in parts:
             own = None if hold is None else hold.at(places)
-            found = self._drifted(weight[places], first[places], v.clone(), own)
+            found = self._drifted(weight[places], first[places], v, own)
             weight[places], first[places], second[places] = found
 
     def _drifted(
         self, w: Tensor, m: Tensor, v: Tensor, hold: Hold | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Some weights and their moments after the task, of which these are given up."""
-        taken = self._done if hold else min(self._done, _SETTLED)
+        taken = self._done if hold is not None else min(self._done, _SETTLED)
         for step in range(self._steps + 1, self._steps + 1 + taken):
             m *= _BETAS[0]
             v *= _BETAS[1]
