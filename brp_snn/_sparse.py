@@ -565,8 +565,8 @@ def _collect(image, base, delta, table, strides, padding):  # type: ignore[no-un
                         _add_stretch(value, deltas, (a * wide + start) * units, weights, at, n)
 
 
-# A lateral convolution is depth-wise, and its units lie fastest: the taps of some places side by
-# side are as long as the stretches of memory that they meet. Activity has a border of zeros.
+# A lateral convolution is depth-wise, and its units lie fastest: the taps of all places of a row,
+# side by side, are as long as the row that they meet. Activity has a border of zeros.
 
 
 @njit(cache=True)
@@ -651,26 +651,11 @@ def _collect_sideways(bordered, delta, wide):  # type: ignore[no-untyped-def]
     side, units = len(wide), delta.shape[2]
     for i in range(side):
         for h in range(len(delta)):
-            row, x = delta[h].reshape(-1), bordered[h + i]
-            j = 0
-            while j + 5 <= side:
-                a, b, c = wide[i, j], wide[i, j + 1], wide[i, j + 2]
-                d, e = wide[i, j + 3], wide[i, j + 4]
-                xa, xb, xc = x[j * units :], x[(j + 1) * units :], x[(j + 2) * units :]
-                xd, xe = x[(j + 3) * units :], x[(j + 4) * units :]
+            row = delta[h].reshape(-1)
+            for j in range(side):
+                taps, x = wide[i, j], bordered[h + i, j * units :]
                 for k in range(len(row)):
-                    own = row[k]
-                    a[k] += own * xa[k]
-                    b[k] += own * xb[k]
-                    c[k] += own * xc[k]
-                    d[k] += own * xd[k]
-                    e[k] += own * xe[k]
-                j += 5
-            while j < side:
-                a, xa = wide[i, j], x[j * units :]
-                for k in range(len(row)):
-                    a[k] += row[k] * xa[k]
-                j += 1
+                    taps[k] += row[k] * x[k]
 
 
 @njit(cache=True)
