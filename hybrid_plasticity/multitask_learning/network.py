@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hybrid_plasticity.multitask_learning import few_spikes
 from hybrid_plasticity.multitask_learning.fused import (
     Constants,
     fire,
@@ -59,7 +60,7 @@ class Dense:
 
     def product(self, x: Float[Tensor, "n_in batch"]) -> Float[Tensor, "n_out batch"]:
         """W x."""
-        return self.weight @ x
+        return few_spikes.product(self.weight, x)
 
 
 class Masked:

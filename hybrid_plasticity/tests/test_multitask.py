@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from hybrid_plasticity.multitask_learning import ewc, learners, network, program, scores
+from hybrid_plasticity.multitask_learning import (
+    ewc,
+    few_spikes,
+    learners,
+    network,
+    program,
+    scores,
+)
 from hybrid_plasticity.multitask_learning.gp_model import gp_model
 from hybrid_plasticity.multitask_learning.hp_model import hp_model
 from hybrid_plasticity.multitask_learning.learners import DenseLearner, MaskedLearner
@@ -220,6 +227,35 @@ def test_masked_product_and_correlation(n_out, n_in, batch, share):
     torch.testing.assert_close(mask.product(x, values).detach(), dense @ x.detach())
     y = torch.rand(n_out, batch, dtype=torch.float64)
     torch.testing.assert_close(mask.correlation(x.detach(), y), (y @ x.detach().T)[used])
+
+
+@pytest.mark.parametrize("dtype", [f64, f32])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.09, 0.5])
+def test_product_with_few_spikes_is_the_whole_product(share, dtype, monkeypatch):
+    torch.manual_seed(0)
+    weight = torch.randn(40, 30, dtype=dtype, requires_grad=True)
+    x = (torch.rand(30, 50) < share).to(dtype)
+    x[3] *= 2  # any value counts as it is
+    x.requires_grad_()
+    went: list[torch.Tensor] = []
+    entries = few_spikes._entries
+    monkeypatch.setattr(few_spikes, "_entries", lambda x: went.append(x) or entries(x))
+    found, whole = few_spikes.product(weight, x), weight @ x
+    assert len(went) == (share <= few_spikes.MOST)
+    given = torch.randn_like(whole)
+    one, other = (
+        {"product": y.detach(), "weight": to_weight, "x": to_x}
+        for y in (found, whole)
+        for to_weight, to_x in [torch.autograd.grad(y, [weight, x], given)]
+    )
+    assert_close(one, other, TOLERANCE[dtype])
+
+
+def test_a_weight_that_is_no_number_is_seen_without_a_spike():
+    weight = torch.ones(4, 3)
+    weight[1, 2] = torch.nan
+    product = few_spikes.product(weight, torch.zeros(3, 5))
+    assert product.isnan().any(1).tolist() == [False, True, False, False]
 
 
 def test_constant_input_has_no_gradient():
