@@ -648,14 +648,29 @@ def _add_sideways(bordered, wide, out):  # type: ignore[no-untyped-def]
 @njit(cache=True, fastmath={"contract"})
 def _collect_sideways(bordered, delta, wide):  # type: ignore[no-untyped-def]
     """Add to the taps their gradient for a `delta` of what `_add_sideways` adds to."""
-    side, units = len(wide), delta.shape[2]
-    for i in range(side):
-        for h in range(len(delta)):
-            row = delta[h].reshape(-1)
+    side, units, h = len(wide), delta.shape[2], 0
+    while h + 4 <= len(delta):  # four rows a pass: taps are read and written once
+        p, q = delta[h].reshape(-1), delta[h + 1].reshape(-1)
+        r, s = delta[h + 2].reshape(-1), delta[h + 3].reshape(-1)
+        for i in range(side):
+            for j in range(side):
+                taps = wide[i, j]
+                xp, xq = bordered[h + i, j * units :], bordered[h + i + 1, j * units :]
+                xr, xs = bordered[h + i + 2, j * units :], bordered[h + i + 3, j * units :]
+                for k in range(len(p)):
+                    total = taps[k] + p[k] * xp[k]
+                    total += q[k] * xq[k]
+                    total += r[k] * xr[k]
+                    taps[k] = total + s[k] * xs[k]
+        h += 4
+    while h < len(delta):
+        row = delta[h].reshape(-1)
+        for i in range(side):
             for j in range(side):
                 taps, x = wide[i, j], bordered[h + i, j * units :]
                 for k in range(len(row)):
                     taps[k] += row[k] * x[k]
+        h += 1
 
 
 @njit(cache=True)
@@ -704,6 +719,15 @@ def _convolve(x, base, table, bias, lateral, before, potential, pooled, threshol
 
 
 @njit(cache=True)
+def _any(values):  # type: ignore[no-untyped-def]
+    """Whether one is not zero. Once a sample is learned, all of its gradient often is."""
+    for value in values.reshape(-1):  # noqa: SIM110
+        if value != 0:
+            return True
+    return False
+
+
+@njit(cache=True)
 def _sum_over_space(total, bias):  # type: ignore[no-untyped-def]
     high, wide, units = total.shape
     for a in range(high):
@@ -719,14 +743,18 @@ def _learn(x, base, delta, sums, biases, strides, padding):  # type: ignore[no-u
     for part in prange(n_parts):
         for m in range(part * n_samples // n_parts, (part + 1) * n_samples // n_parts):
             total = np.zeros((high, wide, units), delta.dtype)
-            totals = total.reshape(-1)
+            totals, anything = total.reshape(-1), False
             for t in range(n_steps):
                 own = delta[t, m].reshape(-1)
+                if not _any(own):
+                    continue
+                anything = True
                 for k in range(len(own)):
                     totals[k] += own[k]
                 _collect(x[t, m], base[m], delta[t, m], sums[part], strides, padding)
-            _collect(base[m], np.zeros_like(base[m]), total, sums[part], strides, padding)
-            _sum_over_space(total, biases[part])
+            if anything:
+                _collect(base[m], np.zeros_like(base[m]), total, sums[part], strides, padding)
+                _sum_over_space(total, biases[part])
 
 
 @njit(parallel=True, cache=True)
@@ -763,7 +791,12 @@ def _chain(potential, signal, turned, to_lateral, threshold, lens, decay, ph, pw
         beside = np.zeros((height, width, units), potential.dtype)
         reach, taps = len(turned) // 2, _widened(turned, width)
         shown, found = _border(after, reach), np.zeros_like(taps)
+        anything = False
         for t in range(n_steps - 1, -1, -1):
+            anything = anything or _any(signal[t, m])
+            if not anything:
+                potential[t, m] = zero
+                continue
             for h in range(height):
                 for w in range(width):
                     g = signal[t, m, min(h // ph, high - 1), min(w // pw, wide - 1)]

@@ -255,6 +255,26 @@ def test_any_convolution_gives_what_it_gives(options):
 
 
 @pytest.mark.parametrize("lateral", [True, False])
+@pytest.mark.parametrize("read", [(slice(3), 1), (4, 0), ([], 0), (slice(None), slice(3))])
+def test_what_no_loss_reads_has_no_gradient_and_changes_none(read, lateral, monkeypatch):
+    network, spikes = lively((1, 9, 8), lateral), random_spikes(6, 3, (1, 9, 8))
+    spikes.requires_grad_()
+    beside = network.lateral1
+    learns = [spikes, *network.conv1.parameters(), *(beside.parameters() if lateral else ())]
+
+    def gradients():
+        output = convolved(spikes, network.conv1, beside, network.neuron)
+        given = torch.arange(output.numel()).view_as(output).sin()
+        return torch.autograd.grad((output * given)[read].sum(), learns)
+
+    found = gradients()
+    monkeypatch.setattr(_sparse, "by_numba", lambda tensor: False)
+    monkeypatch.setattr(_kernels, "by_numba", lambda tensor: False)
+    for one, other in zip(found, gradients(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("lateral", [True, False])
 def test_a_pruned_convolution_keeps_its_zeros(lateral):
     network, spikes = lively((1, 8, 8), lateral), random_spikes(6, 3, (1, 8, 8))
     prune.l1_unstructured(network.conv2, "weight", 0.5)
