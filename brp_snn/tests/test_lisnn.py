@@ -274,6 +274,22 @@ def test_what_no_loss_reads_has_no_gradient_and_changes_none(read, lateral, monk
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-13)
 
 
+def test_weights_learn_from_every_step_that_has_a_gradient():
+    torch.manual_seed(0)
+    weight, space = torch.randn(4, 2, 3, 3).double(), (6, 7)
+    geometry = _sparse.Geometry(1, 1, (2, 2), space)
+    layer = _sparse.Convolution(weight, torch.zeros(4).double(), geometry, Neuron())
+    x = random_spikes(5, 11, (2, *space))
+    delta = -torch.rand(5, 11, *space, 4, dtype=torch.float64)  # a gradient may be negative alone
+    delta[1] = delta[3, ::2] = delta[:, 4] = 0
+    found = layer.learn(x, delta.view(5, 11, 1, -1))
+    maps_first = delta.flatten(0, 1).movedim(3, 1)
+    to_weight = torch.nn.grad.conv2d_weight(x.flatten(0, 1), weight.shape, maps_first, padding=1)
+    torch.testing.assert_close(found, (to_weight, delta.sum((0, 1, 2, 3))))
+    delta[2, 7, 0, 5] = torch.nan
+    assert all(part.isnan().any() for part in layer.learn(x, delta.view(5, 11, 1, -1)))
+
+
 @pytest.mark.parametrize("lateral", [True, False])
 def test_a_pruned_convolution_keeps_its_zeros(lateral):
     network, spikes = lively((1, 8, 8), lateral), random_spikes(6, 3, (1, 8, 8))

@@ -258,6 +258,15 @@ def test_a_weight_that_is_no_number_is_seen_without_a_spike():
     assert product.isnan().any(1).tolist() == [False, True, False, False]
 
 
+def test_numbers_that_scipy_does_not_know_take_the_whole_product():
+    model = make_network((20, 16, 16, 4), "gp", dtype=torch.bfloat16)
+    model.constants = model.constants._replace(neuron=Neuron(0.5, 0.8, reset="hard"))
+    x = torch.zeros(20, 3, dtype=torch.bfloat16)
+    assert not model(x, model.connections(None)).any()
+    with pytest.raises(RuntimeError, match="dtype"):
+        few_spikes.product(torch.ones(2, 3), torch.zeros(3, 4, dtype=f64))
+
+
 def test_constant_input_has_no_gradient():
     model = make_network((30, 20, 25, 10))
     x = torch.rand(30, 7, dtype=torch.float64, requires_grad=True)
