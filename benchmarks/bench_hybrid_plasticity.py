@@ -68,7 +68,7 @@ def _never(_: Tensor) -> bool:
 @contextmanager
 def torch_operations() -> Iterator[None]:
     """Inside the context neurons after a convolution use no kernels of the CPU's own."""
-    with mock.patch.object(firing, "by_kernels", _never):
+    with mock.patch.object(firing, "by_numba", _never):
         yield
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from brp_snn.models import Neuron
 from shared.device import share_threads
+from shared.layers import by_numba, is_for_kernels
 
 
 @njit(cache=True)
@@ -123,22 +124,9 @@ def _chain(potential, signal, threshold, lens, decay, ph, pw):  # type: ignore[n
                     v[w] = kept + (g[w] - v[w] * carried if near else zero)
 
 
-def by_numba(tensor: Tensor) -> bool:
-    """Whether numba's kernels can take a tensor: of numbers on the CPU, of 32 or 64 bits each.
-
-    `torch.export` looks at shapes in place of numbers, and follows torch's operations only.
-    """
-    return tensor.device.type == "cpu" and _is_for_kernels(tensor)
-
-
-def _is_for_kernels(tensor: Tensor) -> bool:
-    is_traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
-    return tensor.dtype in (torch.float32, torch.float64) and not is_traced
-
-
 def _elsewhere(tensor: Tensor) -> Any:
     """What holds the functions for a tensor that numba's kernels cannot take, by their names."""
-    has_kernels = tensor.device.type == "cuda" and _is_for_kernels(tensor)
+    has_kernels = tensor.device.type == "cuda" and is_for_kernels(tensor)
     return _for_cuda() if has_kernels else _ByTorch
 
 

@@ -18,8 +18,9 @@ from jaxtyping import Float, Real
 from numba import njit, prange
 from torch import Tensor
 
-from brp_snn._kernels import by_numba, scalars, views
+from brp_snn._kernels import scalars, views
 from brp_snn.models import Neuron
+from shared.layers import by_numba
 
 MOST = 0.15  # entries, in shares of all inputs, from which on the whole product is faster
 LEAST_UNITS = 64  # units of a fully connected layer below which it is

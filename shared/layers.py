@@ -1,6 +1,7 @@
-"""Layers that a program's own kernels stand in for."""
+"""What a program's own kernels can stand in for."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 
@@ -17,3 +18,17 @@ def is_heard(layer: nn.Module) -> bool:
         or layer._backward_hooks
         or layer._backward_pre_hooks
     )
+
+
+def by_numba(tensor: Tensor) -> bool:
+    """Whether numba's kernels can take a tensor: of numbers on the CPU, of 32 or 64 bits each.
+
+    `torch.export` looks at shapes in place of numbers, and follows torch's operations only.
+    """
+    return tensor.device.type == "cpu" and is_for_kernels(tensor)
+
+
+def is_for_kernels(tensor: Tensor) -> bool:
+    """Whether kernels of the tensor's device can take it, if there are any."""
+    is_traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
+    return tensor.dtype in (torch.float32, torch.float64) and not is_traced

@@ -16,15 +16,9 @@ from torch.nn import functional
 from hybrid_plasticity.classification import _kernels_cpu
 from hybrid_plasticity.neuron import Neuron
 from shared.device import share_threads
+from shared.layers import by_numba
 
 kernels: Any = _kernels_cpu  # numba's types know nothing of their arguments
-
-
-def by_kernels(tensor: Tensor) -> bool:
-    """Whether the CPU's kernels take a tensor; a graph of torch's operations has none."""
-    traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
-    known = tensor.dtype in (torch.float32, torch.float64)
-    return tensor.device.type == "cpu" and known and not traced
 
 
 def _views(*tensors: Tensor) -> list[Any]:
@@ -76,7 +70,7 @@ class _Fire(torch.autograd.Function):
         neuron: Neuron,
         pooled: bool,
     ) -> tuple[Tensor, Tensor]:
-        ctx.neuron, ctx.pooled, ctx.kernels = neuron, pooled, by_kernels(current)
+        ctx.neuron, ctx.pooled, ctx.kernels = neuron, pooled, by_numba(current)
         if carried is not None:
             ctx.mark_dirty(carried)
         work = _step_by_kernel if ctx.kernels else _step_by_torch
@@ -215,7 +209,7 @@ def fire(
     """
     if membrane is None:
         before = None
-        scratch = current.new_empty(0 if by_kernels(current) else current.shape)
+        scratch = current.new_empty(0 if by_numba(current) else current.shape)
     else:
         before, scratch = membrane
     spikes, carried = _Fire.apply(current, before, scratch, neuron, pooled)
@@ -236,7 +230,7 @@ def fire_steadily(
         neuron: constants; its reset is "soft" or "hard".
         pooled: average the spikes over 2 x 2 neurons.
     """
-    if by_kernels(current):
+    if by_numba(current):
         for first, last in zip((0, *ends), ends, strict=False):
             yield from _Scan.apply(current, first, last, neuron, pooled)
         return

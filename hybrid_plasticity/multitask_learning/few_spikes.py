@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hybrid_plasticity.multitask_learning.masks import arrays
+from shared.layers import by_numba
 
 MOST = 0.1  # entries, in shares of the whole, from which on one thread's whole product is faster
 
@@ -27,18 +28,12 @@ def product(
     Nothing would come of a weight that is no number where its input is zero, and the loss has to
     tell of it: then the whole product is taken.
     """
-    few = _for_scipy(weight, x) and int(torch.count_nonzero(x)) <= MOST * x.numel()
+    known = by_numba(x) and x.dtype == weight.dtype  # SciPy would mix them
+    few = known and int(torch.count_nonzero(x)) <= MOST * x.numel()
     if not (few and bool(weight.sum().isfinite())):
         return weight @ x
     found: Tensor = _Product.apply(weight, x)
     return found
-
-
-def _for_scipy(weight: Tensor, x: Tensor) -> bool:
-    """Whether SciPy knows the numbers, and nobody asks for torch's operations in place of them."""
-    is_traced = torch.compiler.is_compiling() or torch.compiler.is_exporting()
-    known = x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
-    return x.device.type == "cpu" and known and not is_traced
 
 
 def _entries(x: Tensor) -> csr_array:

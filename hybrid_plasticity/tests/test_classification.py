@@ -162,7 +162,7 @@ def fired(current, by, pooled, neuron, ends=None):
     """Spikes of five steps and the current's gradient, with kernels or torch's operations."""
     current = current.clone().requires_grad_()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(firing, "by_kernels", lambda _: by == "kernels")
+        patch.setattr(firing, "by_numba", lambda _: by == "kernels")
         if ends:
             spikes = list(firing.fire_steadily(current, ends, neuron, pooled))
         else:
